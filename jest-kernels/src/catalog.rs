@@ -1,0 +1,73 @@
+//! Every kernel that can run: name, entry point, source files and the constants put in front of them.
+
+use crate::ops;
+
+/// One entry point of a WGSL file.
+///
+/// The source is a header of `const NAME: u32 = VALUE;` lines followed by whole files; no file is ever edited.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel {
+    /// Operation and entry, as in `layer_norm/forward`.
+    pub name: &'static str,
+    /// Name of the entry point.
+    pub entry: &'static str,
+    /// Source files in order.
+    pub parts: &'static [&'static str],
+    /// Header constants with their default values.
+    pub constants: &'static [(&'static str, u32)],
+}
+
+/// A kernel with all its constants chosen.
+#[derive(Clone, Debug)]
+pub struct Variant {
+    kernel: &'static Kernel,
+    constants: Vec<(&'static str, u32)>,
+}
+
+impl Kernel {
+    /// The kernel with its default constants.
+    pub fn default_variant(&'static self) -> Variant {
+        Variant { kernel: self, constants: self.constants.to_vec() }
+    }
+
+    /// The kernel with some constants replaced; a name that the kernel does not have is ignored.
+    pub fn with(&'static self, chosen: &[(&'static str, u32)]) -> Variant {
+        let mut variant = self.default_variant();
+        for (name, value) in &mut variant.constants {
+            if let Some((_, new)) = chosen.iter().find(|(wanted, _)| wanted == name) {
+                *value = *new;
+            }
+        }
+        variant
+    }
+}
+
+impl Variant {
+    /// Name and constants: the key of the compiled pipeline.
+    pub fn key(&self) -> String {
+        let constants: Vec<_> = self.constants.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        format!("{}[{}]", self.kernel.name, constants.join(","))
+    }
+
+    /// Name of the entry point.
+    pub fn entry(&self) -> &'static str {
+        self.kernel.entry
+    }
+
+    /// Value of a constant; 0 when the kernel has none of that name.
+    pub fn constant(&self, name: &str) -> u32 {
+        self.constants.iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| *value)
+    }
+
+    /// The complete WGSL text.
+    pub fn source(&self) -> String {
+        let header: String =
+            self.constants.iter().map(|(name, value)| format!("const {name}: u32 = {value}u;\n")).collect();
+        header + &self.kernel.parts.concat()
+    }
+}
+
+/// Every variant that any operation dispatches.
+pub fn all() -> Vec<Variant> {
+    [ops::column_sum::variants(), ops::gelu::variants(), ops::layer_norm::variants(), ops::matmul::variants()].concat()
+}

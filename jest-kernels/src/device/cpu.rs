@@ -1,0 +1,103 @@
+//! The native CPU device: a thread pool, and buffers by size class.
+
+use std::sync::Arc;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::pool::{LINE_WORDS, Pool, size_class};
+use super::{DeviceInfo, DeviceKind, DeviceOptions};
+use crate::{KernelError, Result};
+
+/// What a checked device writes into every word that nothing has written yet: a NaN with a mark.
+pub(crate) const POISON: u32 = 0x7fc0_dead;
+
+/// A cache line, so that buffers are aligned for the widest vectors.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([u32; LINE_WORDS]);
+
+/// Words on the CPU device; returns to its pool when dropped.
+#[derive(Debug)]
+pub(crate) struct CpuBuffer {
+    lines: Vec<Line>,
+    pool: Arc<Pool<Vec<Line>>>,
+}
+
+impl CpuBuffer {
+    /// All words of the size class, those behind the tensor's last element included.
+    pub(crate) fn words(&self) -> &[u32] {
+        bytemuck::cast_slice(&self.lines)
+    }
+
+    /// Writable words.
+    pub(crate) fn words_mut(&mut self) -> &mut [u32] {
+        bytemuck::cast_slice_mut(&mut self.lines)
+    }
+
+    /// Another buffer with the same words.
+    pub(crate) fn duplicate(&self) -> Self {
+        let mut lines = self.pool.take(self.lines.len()).unwrap_or_else(|| vec![Line::zeroed(); self.lines.len()]);
+        lines.copy_from_slice(&self.lines);
+        Self { lines, pool: self.pool.clone() }
+    }
+}
+
+impl Drop for CpuBuffer {
+    fn drop(&mut self) {
+        let lines = std::mem::take(&mut self.lines);
+        self.pool.give(lines.len(), lines);
+    }
+}
+
+/// Threads and buffers of the CPU device.
+#[derive(Debug)]
+pub(crate) struct Cpu {
+    threads: rayon::ThreadPool,
+    pool: Arc<Pool<Vec<Line>>>,
+    checked: bool,
+}
+
+impl Cpu {
+    pub(crate) fn open(options: DeviceOptions) -> Result<Self> {
+        let threads = rayon::ThreadPoolBuilder::new()
+            .num_threads(options.threads)
+            .thread_name(|index| format!("jest-cpu-{index}"))
+            .build()
+            .map_err(|source| KernelError::Threads { threads: options.threads, source })?;
+        Ok(Self { threads, pool: Arc::default(), checked: options.checked })
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.current_num_threads()
+    }
+
+    /// A buffer of at least `words` words with unspecified contents.
+    pub(crate) fn allocate(&self, words: usize) -> CpuBuffer {
+        let guard = if self.checked { LINE_WORDS } else { 0 };
+        let lines = size_class(words + guard) / LINE_WORDS;
+        let mut lines = self.pool.take(lines).unwrap_or_else(|| vec![Line::zeroed(); lines]);
+        if self.checked {
+            lines.fill(Line([POISON; LINE_WORDS]));
+        }
+        CpuBuffer { lines, pool: self.pool.clone() }
+    }
+
+    /// Runs `work` where rayon's parallel iterators use this device's threads.
+    pub(crate) fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.threads.install(work)
+    }
+}
+
+/// The CPU device as `jest devices` lists it.
+pub(crate) fn describe() -> DeviceInfo {
+    let features = crate::simd::features();
+    DeviceInfo {
+        kind: DeviceKind::Cpu,
+        name: "native CPU".to_string(),
+        driver: format!("{} cores", std::thread::available_parallelism().map_or(1, usize::from)),
+        software: false,
+        features,
+        max_tensor_bytes: isize::MAX as u64,
+        workgroup_bytes: 0,
+    }
+}

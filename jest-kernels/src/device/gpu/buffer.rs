@@ -1,0 +1,139 @@
+//! Buffers on a wgpu device: allocation, upload, and reading back.
+
+use std::sync::Arc;
+
+use super::{Gpu, PATIENCE};
+use crate::device::cpu::POISON;
+use crate::device::pool::{LINE_WORDS, Pool, size_class};
+use crate::{KernelError, Result};
+
+/// Words on a wgpu device; returns to its pool when dropped.
+///
+/// Reuse before the recorded readers have run is safe: all work of a device goes through one ordered stream.
+#[derive(Debug)]
+pub(crate) struct GpuBuffer {
+    raw: wgpu::Buffer,
+    pool: Arc<Pool<wgpu::Buffer>>,
+}
+
+impl GpuBuffer {
+    pub(crate) fn raw(&self) -> &wgpu::Buffer {
+        &self.raw
+    }
+
+    pub(crate) fn belongs_to(&self, gpu: &Gpu) -> bool {
+        Arc::ptr_eq(&self.pool, &gpu.free)
+    }
+}
+
+impl Drop for GpuBuffer {
+    fn drop(&mut self) {
+        self.pool.give(self.raw.size() as usize / 4, self.raw.clone());
+    }
+}
+
+/// A copy on its way to the host.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    staging: wgpu::Buffer,
+}
+
+impl Gpu {
+    /// A buffer of at least `words` words with unspecified contents; a checked device fills all of it with NaN.
+    pub(crate) fn allocate(&self, shape: &[usize], words: usize) -> Result<GpuBuffer> {
+        let guard = if self.checked { LINE_WORDS } else { 0 };
+        let class = size_class(words + guard);
+        let bytes = class as u64 * 4;
+        if bytes > self.info.max_tensor_bytes {
+            return Err(KernelError::TooLarge { shape: shape.to_vec(), bytes, limit: self.info.max_tensor_bytes });
+        }
+        let raw = match self.free.take(class) {
+            Some(raw) => raw,
+            None => {
+                let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+                let descriptor = wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false };
+                let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+                let raw = self.device.create_buffer(&descriptor);
+                match pollster::block_on(scope.pop()) {
+                    Some(error) => return Err(KernelError::Gpu { reason: error.to_string() }),
+                    None => raw,
+                }
+            }
+        };
+        let buffer = GpuBuffer { raw, pool: self.free.clone() };
+        if self.checked {
+            self.upload(&buffer, &vec![POISON; class])?;
+        }
+        Ok(buffer)
+    }
+
+    /// Records a copy of `words` into the start of `target`.
+    pub(crate) fn upload(&self, target: &GpuBuffer, words: &[u32]) -> Result<()> {
+        let bytes: &[u8] = bytemuck::cast_slice(words);
+        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("upload"),
+            size: bytes.len() as u64,
+            usage: wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: true,
+        });
+        match staging.get_mapped_range_mut(..) {
+            Ok(mut view) => view.copy_from_slice(bytes),
+            Err(error) => return Err(KernelError::Gpu { reason: error.to_string() }),
+        }
+        staging.unmap();
+        self.with_stream(|stream| {
+            let encoder = stream.copies(&self.device);
+            encoder.copy_buffer_to_buffer(&staging, 0, &target.raw, 0, bytes.len() as u64);
+        });
+        Ok(())
+    }
+
+    /// Records zeros over the whole of `target`.
+    pub(crate) fn clear(&self, target: &GpuBuffer, words: usize) {
+        self.with_stream(|stream| stream.copies(&self.device).clear_buffer(&target.raw, 0, Some(words as u64 * 4)));
+    }
+
+    /// Records a copy of `words` words between two buffers.
+    pub(crate) fn copy(&self, from: &GpuBuffer, to: &GpuBuffer, words: usize) {
+        self.with_stream(|stream| {
+            stream.copies(&self.device).copy_buffer_to_buffer(&from.raw, 0, &to.raw, 0, words as u64 * 4);
+        });
+    }
+
+    /// Records a copy towards the host; [`Gpu::finish_reading`] waits for it.
+    pub(crate) fn start_reading(&self, source: &GpuBuffer, words: u64) -> Reading {
+        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read back"),
+            size: words * 4,
+            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+            mapped_at_creation: false,
+        });
+        self.with_stream(|stream| {
+            stream.copies(&self.device).copy_buffer_to_buffer(&source.raw, 0, &staging, 0, words * 4);
+        });
+        Reading { staging }
+    }
+
+    /// The words of a reading, once the device has delivered them.
+    pub(crate) fn finish_reading(&self, reading: Reading) -> Result<Vec<u32>> {
+        self.submit()?;
+        reading.staging.slice(..).map_async(wgpu::MapMode::Read, |_| {});
+        let waited = self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(PATIENCE) });
+        self.check()?;
+        if let Err(error) = waited {
+            return Err(KernelError::Lost { adapter: self.info.name.clone(), reason: error.to_string() });
+        }
+        let words = match reading.staging.get_mapped_range(..) {
+            Ok(view) => bytemuck::pod_collect_to_vec(&view),
+            Err(error) => return Err(KernelError::Gpu { reason: error.to_string() }),
+        };
+        reading.staging.unmap();
+        Ok(words)
+    }
+
+    /// All words of a buffer, those behind the tensor's last element included.
+    pub(crate) fn read_all(&self, source: &GpuBuffer) -> Result<Vec<u32>> {
+        let reading = self.start_reading(source, source.raw.size() / 4);
+        self.finish_reading(reading)
+    }
+}

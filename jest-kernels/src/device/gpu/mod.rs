@@ -1,0 +1,142 @@
+//! A wgpu adapter: pipelines by name, buffers by size class, and one ordered command stream.
+
+mod buffer;
+mod pipelines;
+mod stream;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+pub(crate) use buffer::{GpuBuffer, Reading};
+
+use super::pool::Pool;
+use super::{DeviceInfo, DeviceKind, DeviceOptions};
+use crate::{KernelError, Result};
+
+/// Longest wait for the device before it is taken for lost.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Bytes of kernel parameters; what Vulkan guarantees.
+const IMMEDIATE_BYTES: u32 = 128;
+
+/// What the driver reported outside of any call: the first error, or the reason for the loss of the device.
+#[derive(Debug, Default)]
+struct Faults {
+    error: Mutex<Option<String>>,
+    lost: Mutex<Option<String>>,
+}
+
+/// One opened adapter.
+#[derive(Debug)]
+pub(crate) struct Gpu {
+    info: DeviceInfo,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    pipelines: pipelines::Pipelines,
+    stream: Mutex<stream::Stream>,
+    free: Arc<Pool<wgpu::Buffer>>,
+    faults: Arc<Faults>,
+    checked: bool,
+}
+
+impl Gpu {
+    pub(crate) fn open(adapter: wgpu::Adapter, options: DeviceOptions) -> Result<Self> {
+        let info = describe(&adapter);
+        let unsupported =
+            |missing: &str| KernelError::Unsupported { adapter: info.name.clone(), missing: missing.to_string() };
+        if !adapter.features().contains(wgpu::Features::IMMEDIATES) {
+            return Err(unsupported("immediates (push constants)"));
+        }
+        let mut limits = adapter.limits();
+        if limits.max_immediate_size < IMMEDIATE_BYTES {
+            return Err(unsupported("128 bytes of immediates"));
+        }
+        limits.max_immediate_size = IMMEDIATE_BYTES;
+        let wanted = wgpu::Features::IMMEDIATES | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("jest"),
+            required_features: adapter.features() & wanted,
+            required_limits: limits,
+            experimental_features: wgpu::ExperimentalFeatures::disabled(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            trace: wgpu::Trace::Off,
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+            .map_err(|source| KernelError::Open { adapter: info.name.clone(), source })?;
+        let faults = Arc::<Faults>::default();
+        let seen = faults.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| remember(&seen.error, error.to_string())));
+        let seen = faults.clone();
+        device.set_device_lost_callback(move |reason, message| remember(&seen.lost, format!("{reason:?}: {message}")));
+        let stream = Mutex::new(stream::Stream::new(info.software));
+        let pipelines = pipelines::Pipelines::new(options.checked);
+        Ok(Self { info, device, queue, pipelines, stream, free: Arc::default(), faults, checked: options.checked })
+    }
+
+    pub(crate) fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    pub(crate) fn kernels_run(&self) -> Vec<String> {
+        self.pipelines.names()
+    }
+
+    /// The first thing that went wrong since the last call, as an error.
+    fn check(&self) -> Result<()> {
+        if let Some(reason) = self.faults.lost.lock().ok().and_then(|lost| lost.clone()) {
+            return Err(KernelError::Lost { adapter: self.info.name.clone(), reason });
+        }
+        match self.faults.error.lock().ok().and_then(|mut error| error.take()) {
+            Some(reason) => Err(KernelError::Gpu { reason }),
+            None => Ok(()),
+        }
+    }
+
+    /// Submits what is recorded, without waiting for it.
+    pub(crate) fn submit(&self) -> Result<()> {
+        self.with_stream(|stream| stream.submit(&self.queue));
+        self.check()
+    }
+
+    /// Submits what is recorded and waits until the device has done it.
+    pub(crate) fn wait(&self) -> Result<()> {
+        self.submit()?;
+        let waited = self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(PATIENCE) });
+        self.check()?;
+        match waited {
+            Ok(_) => Ok(()),
+            Err(error) => Err(KernelError::Lost { adapter: self.info.name.clone(), reason: error.to_string() }),
+        }
+    }
+
+    fn with_stream<R>(&self, work: impl FnOnce(&mut stream::Stream) -> R) -> R {
+        let mut stream = self.stream.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        work(&mut stream)
+    }
+}
+
+fn remember(slot: &Mutex<Option<String>>, text: String) {
+    if let Ok(mut slot) = slot.lock() {
+        slot.get_or_insert(text);
+    }
+}
+
+/// An adapter as `jest devices` lists it.
+pub(crate) fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
+    let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
+    let named = [
+        (wgpu::Features::SHADER_F16, "f16"),
+        (wgpu::Features::SUBGROUP, "subgroups"),
+        (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "cooperative-matrix"),
+        (wgpu::Features::TIMESTAMP_QUERY, "timestamps"),
+        (wgpu::Features::IMMEDIATES, "immediates"),
+    ];
+    DeviceInfo {
+        kind: DeviceKind::Gpu,
+        name: info.name,
+        driver: format!("{} {} {}", info.backend, info.driver, info.driver_info),
+        software: info.device_type == wgpu::DeviceType::Cpu,
+        features: named.iter().filter(|(feature, _)| features.contains(*feature)).map(|(_, name)| *name).collect(),
+        max_tensor_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+        workgroup_bytes: limits.max_compute_workgroup_storage_size,
+    }
+}

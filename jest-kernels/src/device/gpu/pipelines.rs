@@ -1,0 +1,101 @@
+//! Compiled kernels by name and constants, and their dispatch.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use super::{Gpu, GpuBuffer};
+use crate::catalog::Variant;
+use crate::{Grid, KernelError, Result};
+
+#[derive(Debug)]
+struct Compiled {
+    pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+/// Pipelines compiled so far; the key is the kernel's name and all its constants.
+#[derive(Debug)]
+pub(super) struct Pipelines {
+    compiled: Mutex<BTreeMap<String, Arc<Compiled>>>,
+    checked: bool,
+}
+
+impl Pipelines {
+    pub(super) fn new(checked: bool) -> Self {
+        Self { compiled: Mutex::default(), checked }
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.compiled.lock().map(|compiled| compiled.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    fn get(&self, device: &wgpu::Device, variant: &Variant) -> Result<Arc<Compiled>> {
+        let key = variant.key();
+        let mut compiled = self.compiled.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(found) = compiled.get(&key) {
+            return Ok(found.clone());
+        }
+        let made = Arc::new(self.compile(device, variant, &key)?);
+        compiled.insert(key, made.clone());
+        Ok(made)
+    }
+
+    fn compile(&self, device: &wgpu::Device, variant: &Variant, key: &str) -> Result<Compiled> {
+        let source = wgpu::ShaderSource::Wgsl(variant.source().into());
+        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(key), source };
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let module = if self.checked {
+            device.create_shader_module(descriptor)
+        } else {
+            // SAFETY: the checked form of the very same source passes every test with guard words behind each
+            // buffer; sizes come from shapes that the operation has checked.
+            unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+        };
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(key),
+            layout: None,
+            module: &module,
+            entry_point: Some(variant.entry()),
+            compilation_options: wgpu::PipelineCompilationOptions::default(),
+            cache: None,
+        });
+        let layout = pipeline.get_bind_group_layout(0);
+        match pollster::block_on(scope.pop()) {
+            Some(error) => Err(KernelError::Shader { kernel: key.to_string(), reason: error.to_string() }),
+            None => Ok(Compiled { pipeline, layout }),
+        }
+    }
+}
+
+impl Gpu {
+    /// Records one kernel: `buffers[i]` is binding `i`, `immediates` the kernel's parameters.
+    pub(crate) fn dispatch(
+        &self,
+        variant: &Variant,
+        buffers: &[&GpuBuffer],
+        immediates: &[u8],
+        grid: Grid,
+        flops: f64,
+    ) -> Result<()> {
+        let compiled = self.pipelines.get(&self.device, variant)?;
+        let entries: Vec<_> = (0..)
+            .zip(buffers)
+            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.raw().as_entire_binding() })
+            .collect();
+        let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &compiled.layout,
+            entries: &entries,
+        });
+        let due = self.with_stream(|stream| {
+            let pass = stream.compute(&self.device);
+            pass.set_pipeline(&compiled.pipeline);
+            pass.set_bind_group(0, &group, &[]);
+            pass.set_immediates(0, immediates);
+            let [x, y, z] = grid.groups();
+            pass.dispatch_workgroups(x, y, z);
+            stream.count(flops)
+        });
+        if due { self.submit() } else { Ok(()) }
+    }
+}

@@ -1,0 +1,121 @@
+//! Devices: any wgpu adapter, or the native CPU.
+
+pub(crate) mod cpu;
+pub(crate) mod gpu;
+pub(crate) mod pool;
+mod request;
+
+use std::sync::Arc;
+
+pub use request::DeviceRequest;
+
+use crate::{Pass, Result};
+
+/// Which kind of processor a [`Device`] runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// Native code on this machine's cores.
+    Cpu,
+    /// WGSL kernels on a wgpu adapter.
+    Gpu,
+}
+
+/// What `jest devices` prints of one device.
+#[derive(Clone, Debug)]
+pub struct DeviceInfo {
+    /// Native CPU or wgpu adapter.
+    pub kind: DeviceKind,
+    /// Adapter name as the driver gives it, or `native CPU`.
+    pub name: String,
+    /// Graphics API and driver, or the instruction set of the CPU device.
+    pub driver: String,
+    /// True for a GPU that is emulated on the CPU.
+    pub software: bool,
+    /// Features the kernels can make use of.
+    pub features: Vec<&'static str>,
+    /// Largest tensor in bytes.
+    pub max_tensor_bytes: u64,
+    /// Workgroup memory in bytes; 0 for the CPU device.
+    pub workgroup_bytes: u32,
+}
+
+/// How to open a device.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeviceOptions {
+    /// Threads of the CPU device; 0 takes all cores.
+    pub threads: usize,
+    /// Fills every new buffer and the guard words behind it with NaN and keeps the driver's bounds checks: for tests.
+    pub checked: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum Backend {
+    Cpu(cpu::Cpu),
+    Gpu(gpu::Gpu),
+}
+
+/// A processor that runs operations; clones share it.
+///
+/// ```
+/// use jest_kernels::{Device, DeviceOptions, DeviceRequest};
+/// let device = Device::open(&DeviceRequest::Cpu, DeviceOptions::default())?;
+/// assert_eq!(device.info().name, "native CPU");
+/// # Ok::<(), jest_kernels::KernelError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Device(Arc<Backend>);
+
+impl Device {
+    /// Opens what `request` names: the best real GPU or else the CPU for `auto`.
+    ///
+    /// # Errors
+    /// `NoAdapter` when a GPU is asked for and none answers; `Unsupported` when the adapter lacks what every kernel
+    /// needs; `Open` when the driver refuses; `Threads` when the CPU's thread pool cannot start.
+    pub fn open(request: &DeviceRequest, options: DeviceOptions) -> Result<Device> {
+        let backend = match request.adapter()? {
+            Some(adapter) => Backend::Gpu(gpu::Gpu::open(adapter, options)?),
+            None => Backend::Cpu(cpu::Cpu::open(options)?),
+        };
+        Ok(Device(Arc::new(backend)))
+    }
+
+    /// Every device of this machine, in the order that `gpu:N` counts, the CPU last.
+    pub fn list() -> Vec<DeviceInfo> {
+        let mut all: Vec<_> = request::adapters().iter().map(gpu::describe).collect();
+        all.push(cpu::describe());
+        all
+    }
+
+    /// Name, driver, features and limits.
+    pub fn info(&self) -> DeviceInfo {
+        match self.backend() {
+            Backend::Cpu(_) => cpu::describe(),
+            Backend::Gpu(gpu) => gpu.info().clone(),
+        }
+    }
+
+    /// Threads that the CPU device computes with; 1 on a GPU.
+    pub fn threads(&self) -> usize {
+        match self.backend() {
+            Backend::Cpu(cpu) => cpu.threads(),
+            Backend::Gpu(_) => 1,
+        }
+    }
+
+    /// Starts recording operations.
+    pub fn pass(&self) -> Pass {
+        Pass::new(self.clone())
+    }
+
+    /// Names of the kernels that ran on this GPU so far, each with its constants; empty on the CPU device.
+    pub fn kernels_run(&self) -> Vec<String> {
+        match self.backend() {
+            Backend::Cpu(_) => Vec::new(),
+            Backend::Gpu(gpu) => gpu.kernels_run(),
+        }
+    }
+
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.0
+    }
+}

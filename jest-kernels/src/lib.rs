@@ -1,0 +1,31 @@
+//! Devices, tensors, and every operation that training an image-text model needs.
+//!
+//! Each operation is written three times: a WGSL kernel for any GPU that wgpu reaches, a native form for the CPU
+//! device, and a naive f64 oracle that the tests hold both against. Code above this crate is written once, for
+//! [`Device`].
+//!
+//! ```
+//! use jest_kernels::{Device, DeviceOptions, DeviceRequest, ops::matmul};
+//!
+//! let device = Device::open(&DeviceRequest::Cpu, DeviceOptions::default())?;
+//! let mut pass = device.pass();
+//! let x = pass.upload(&[1.0, 2.0, 3.0, 4.0], &[2, 2])?;
+//! let w = pass.upload(&[1.0, 0.0, 1.0, 1.0], &[2, 2])?;
+//! let y = matmul::forward(&mut pass, matmul::Form::ABt, &x, &w)?;
+//! assert_eq!(pass.read(&y)?, [1.0, 3.0, 3.0, 7.0]);
+//! # Ok::<(), jest_kernels::KernelError>(())
+//! ```
+
+pub mod catalog;
+mod device;
+mod error;
+pub mod ops;
+mod pass;
+mod simd;
+mod tensor;
+pub mod testing;
+
+pub use device::{Device, DeviceInfo, DeviceKind, DeviceOptions, DeviceRequest};
+pub use error::{KernelError, Result};
+pub use pass::{Grid, Pass, Pending};
+pub use tensor::{DType, Tensor};

@@ -1,0 +1,72 @@
+//! Layer normalisation on the CPU: rows in parallel, each row in vectors.
+
+use rayon::prelude::*;
+
+use super::ROWS_PER_PART;
+use crate::ops::block_rows;
+use crate::simd::{simd_fn, sum};
+
+/// What the backward pass reads.
+pub(super) struct Inputs<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) stats: &'a [f32],
+    pub(super) gamma: &'a [f32],
+    pub(super) dy: &'a [f32],
+}
+
+pub(super) fn forward(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32], stats: &mut [f32]) {
+    let d = gamma.len();
+    let block = block_rows(d);
+    let outputs = y.par_chunks_mut(block * d).zip(stats.par_chunks_mut(block * 2));
+    outputs.zip(x.par_chunks(block * d)).for_each(|((y, stats), x)| forward_rows(x, gamma, beta, eps, y, stats));
+}
+
+simd_fn! {
+    fn forward_rows(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32], stats: &mut [f32]) {
+        let d = gamma.len();
+        let scale = 1.0 / d as f32;
+        for ((x, y), stats) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)).zip(stats.chunks_exact_mut(2)) {
+            let mean = sum(d, |j| x[j]) * scale;
+            let variance = sum(d, |j| (x[j] - mean) * (x[j] - mean)) * scale;
+            let rstd = 1.0 / (variance + eps).sqrt();
+            (stats[0], stats[1]) = (mean, rstd);
+            for j in 0..d {
+                y[j] = (x[j] - mean) * rstd * gamma[j] + beta[j];
+            }
+        }
+    }
+}
+
+/// Writes `dx`, and into each row of `partial` [parts, 2 * d] the sums of `dgamma` and `dbeta` over one part's rows.
+pub(super) fn backward(inputs: &Inputs<'_>, dx: &mut [f32], partial: &mut [f32]) {
+    let d = inputs.gamma.len();
+    let part = ROWS_PER_PART * d;
+    dx.par_chunks_mut(part).zip(partial.par_chunks_mut(2 * d)).enumerate().for_each(|(index, (dx, partial))| {
+        let range = index * part..index * part + dx.len();
+        let first = index * ROWS_PER_PART * 2;
+        let stats = &inputs.stats[first..first + 2 * (dx.len() / d)];
+        backward_part(&inputs.x[range.clone()], stats, inputs.gamma, &inputs.dy[range], dx, partial);
+    });
+}
+
+simd_fn! {
+    fn backward_part(x: &[f32], stats: &[f32], gamma: &[f32], dy: &[f32], dx: &mut [f32], partial: &mut [f32]) {
+        let d = gamma.len();
+        let scale = 1.0 / d as f32;
+        let (dgamma, dbeta) = partial.split_at_mut(d);
+        dgamma.fill(0.0);
+        dbeta.fill(0.0);
+        let rows = x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(stats.chunks_exact(2));
+        for (((x, dy), stats), dx) in rows.zip(dx.chunks_exact_mut(d)) {
+            let (mean, rstd) = (stats[0], stats[1]);
+            let mean_g = sum(d, |j| dy[j] * gamma[j]) * scale;
+            let mean_gx = sum(d, |j| dy[j] * gamma[j] * ((x[j] - mean) * rstd)) * scale;
+            for j in 0..d {
+                let xhat = (x[j] - mean) * rstd;
+                dx[j] = rstd * (dy[j] * gamma[j] - mean_g - xhat * mean_gx);
+                dgamma[j] += dy[j] * xhat;
+                dbeta[j] += dy[j];
+            }
+        }
+    }
+}

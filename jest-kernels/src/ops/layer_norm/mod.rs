@@ -1,0 +1,189 @@
+//! Layer normalisation: `y = (x - mean) * rstd * gamma + beta` over the last axis.
+
+mod cpu;
+pub mod oracle;
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::catalog::{Kernel, Variant};
+use crate::{Grid, Pass, Result, Tensor};
+
+const OP: &str = "layer_norm";
+/// Rows whose `dgamma` and `dbeta` one workgroup sums before they are added up: fixed, so sums repeat.
+const ROWS_PER_PART: usize = 256;
+
+const SOURCE: &[&str] = &[include_str!("../../wgsl/reduce.wgsl"), include_str!("layer_norm.wgsl")];
+static FORWARD: Kernel =
+    Kernel { name: "layer_norm/forward", entry: "forward", parts: SOURCE, constants: &[("WG", 64)] };
+static BACKWARD: Kernel =
+    Kernel { name: "layer_norm/backward", entry: "backward", parts: SOURCE, constants: &[("WG", 64)] };
+static PARTS: Kernel =
+    Kernel { name: "layer_norm/gradient_parts", entry: "gradient_parts", parts: SOURCE, constants: &[("WG", 64)] };
+
+pub(crate) fn variants() -> Vec<Variant> {
+    [&FORWARD, &BACKWARD, &PARTS].map(Kernel::default_variant).to_vec()
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Parameters {
+    rows: u32,
+    cols: u32,
+    rows_per_part: u32,
+    eps: f32,
+}
+
+/// What the backward pass needs; made by [`forward`], consumed by [`backward`].
+#[derive(Debug)]
+pub struct Saved {
+    x: Tensor,
+    /// Mean and reciprocal standard deviation of each row: [rows, 2].
+    stats: Tensor,
+}
+
+/// `y = (x - mean(x)) * rstd(x) * gamma + beta`, with `rstd = 1 / sqrt(variance + eps)`.
+///
+/// # Shapes
+/// x: [.., d]; gamma, beta: [d]; y as x.
+///
+/// # Errors
+/// `Shape` when gamma or beta is not as long as a row.
+pub fn forward(pass: &mut Pass, x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f32) -> Result<(Tensor, Saved)> {
+    let (rows, cols) = (x.rows(), x.cols());
+    pass.admit(OP, &[("x", x), ("gamma", gamma), ("beta", beta)])?;
+    x.expect_f32(OP, "x", x.shape())?;
+    gamma.expect_f32(OP, "gamma", &[cols])?;
+    beta.expect_f32(OP, "beta", &[cols])?;
+    let mut y = pass.empty_f32(x.shape())?;
+    let mut stats = pass.empty_f32(&[rows, 2])?;
+    if let Some(cpu) = pass.cpu() {
+        cpu.run(|| cpu::forward(x.f32(), gamma.f32(), beta.f32(), eps, y.f32_mut(), stats.f32_mut()));
+    } else {
+        let parameters = Parameters { rows: rows as u32, cols: cols as u32, rows_per_part: 0, eps };
+        let tensors = [x, gamma, beta, &y, &stats];
+        pass.dispatch(&FORWARD.default_variant(), &tensors, parameters, Grid::rows(rows), 8.0 * x.len() as f64)?;
+    }
+    Ok((y, Saved { x: x.clone(), stats }))
+}
+
+/// Gradient by x; adds to `dgamma` and `dbeta`.
+///
+/// # Shapes
+/// dy, dx as x of the forward pass; gamma, dgamma, dbeta: [d].
+///
+/// # Errors
+/// `Shape` when an operand does not fit the forward pass.
+pub fn backward(
+    pass: &mut Pass,
+    saved: Saved,
+    gamma: &Tensor,
+    dy: &Tensor,
+    dgamma: &mut Tensor,
+    dbeta: &mut Tensor,
+) -> Result<Tensor> {
+    let Saved { x, stats } = saved;
+    let (rows, cols) = (x.rows(), x.cols());
+    pass.admit(OP, &[("gamma", gamma), ("dy", dy), ("dgamma", dgamma), ("dbeta", dbeta)])?;
+    dy.expect_f32(OP, "dy", x.shape())?;
+    gamma.expect_f32(OP, "gamma", &[cols])?;
+    dgamma.expect_f32(OP, "dgamma", &[cols])?;
+    dbeta.expect_f32(OP, "dbeta", &[cols])?;
+    let mut dx = pass.empty_f32(x.shape())?;
+    let parts = rows.div_ceil(ROWS_PER_PART);
+    let mut partial = pass.empty_f32(&[parts, 2 * cols])?;
+    if let Some(cpu) = pass.cpu() {
+        let saved = cpu::Inputs { x: x.f32(), stats: stats.f32(), gamma: gamma.f32(), dy: dy.f32() };
+        cpu.run(|| cpu::backward(&saved, dx.f32_mut(), partial.f32_mut()));
+    } else {
+        let parameters =
+            Parameters { rows: rows as u32, cols: cols as u32, rows_per_part: ROWS_PER_PART as u32, eps: 0.0 };
+        let tensors = [&x, gamma, dy, &stats, &dx];
+        pass.dispatch(&BACKWARD.default_variant(), &tensors, parameters, Grid::rows(rows), 12.0 * x.len() as f64)?;
+        let grid = Grid::layers(parts, cols.div_ceil(64));
+        let tensors = [&x, dy, &stats, &partial];
+        pass.dispatch(&PARTS.default_variant(), &tensors, parameters, grid, 4.0 * x.len() as f64)?;
+    }
+    super::column_sum::accumulate_columns(pass, &partial, 0, dgamma)?;
+    super::column_sum::accumulate_columns(pass, &partial, cols, dbeta)?;
+    Ok(dx)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    const EPSILON: f64 = 1e-6;
+
+    fn check(rows: usize, cols: usize) {
+        let (x, gamma, beta) = (random(rows * cols, 1), random(cols, 2), random(cols, 3));
+        let dy = random(rows * cols, 4);
+        let (x64, gamma64, beta64, dy64) = (wide(&x), wide(&gamma), wide(&beta), wide(&dy));
+        let want = oracle::forward(&x64, &gamma64, &beta64, EPSILON);
+        let gradients = oracle::backward(&x64, &gamma64, &dy64, EPSILON);
+        // Errors of mean and variance grow with the row length and are scaled by rstd.
+        let rstd = largest(&oracle::rstd(&x64, cols, EPSILON));
+        let tolerance = sum_tolerance(3 * cols + 8, rstd * (1.0 + rstd));
+        on_each_device(|pass| {
+            let [x, dy] = [&x, &dy].map(|v| pass.upload(v, &[rows, cols]).unwrap());
+            let [gamma, beta] = [&gamma, &beta].map(|v| pass.upload(v, &[cols]).unwrap());
+            let [mut dgamma, mut dbeta] = [0; 2].map(|_| pass.upload(&vec![1.0; cols], &[cols]).unwrap());
+            let (y, saved) = forward(pass, &x, &gamma, &beta, EPSILON as f32).unwrap();
+            assert_within("y", &checked_read(pass, "y", &y), &want, |_| tolerance);
+            let dx = backward(pass, saved, &gamma, &dy, &mut dgamma, &mut dbeta).unwrap();
+            assert_within("dx", &checked_read(pass, "dx", &dx), &gradients.dx, |_| tolerance * rstd.max(1.0) * 4.0);
+            let plus_one = |v: &[f64]| v.iter().map(|v| v + 1.0).collect::<Vec<_>>();
+            let slack = tolerance * rows as f64 + sum_tolerance(rows, rows as f64 * rstd.max(1.0) * 2.0);
+            assert_within("dgamma", &checked_read(pass, "dgamma", &dgamma), &plus_one(&gradients.dgamma), |_| slack);
+            assert_within("dbeta", &checked_read(pass, "dbeta", &dbeta), &plus_one(&gradients.dbeta), |_| slack);
+        });
+    }
+
+    #[test]
+    fn matches_oracle_on_ragged_shapes() {
+        for cols in RAGGED {
+            check(5, cols);
+        }
+        check(515, 33);
+    }
+
+    #[test]
+    fn matches_oracle_beyond_one_dispatch_dimension() {
+        check(65_537, 3);
+    }
+
+    #[test]
+    fn oracle_backward_is_the_derivative() {
+        let (rows, cols) = (3, 5);
+        let [x, dy] = [7, 8].map(|seed| wide(&random(rows * cols, seed)));
+        let [gamma, beta] = [9, 10].map(|seed| wide(&random(cols, seed)));
+        let gradients = oracle::backward(&x, &gamma, &dy, EPSILON);
+        assert_is_gradient("dx", &x, &dy, |x| oracle::forward(x, &gamma, &beta, EPSILON), &gradients.dx);
+        assert_is_gradient("dgamma", &gamma, &dy, |g| oracle::forward(&x, g, &beta, EPSILON), &gradients.dgamma);
+        assert_is_gradient("dbeta", &beta, &dy, |b| oracle::forward(&x, &gamma, b, EPSILON), &gradients.dbeta);
+    }
+
+    #[test]
+    fn nan_in_one_row_stays_in_that_row() {
+        on_each_device(|pass| {
+            let mut values = random(3 * 40, 1);
+            values[45] = f32::NAN;
+            let x = pass.upload(&values, &[3, 40]).unwrap();
+            let gamma = pass.upload(&random(40, 2), &[40]).unwrap();
+            let (y, _) = forward(pass, &x, &gamma, &gamma, 1e-6).unwrap();
+            let y = pass.read(&y).unwrap();
+            assert!(y[..40].iter().chain(&y[80..]).all(|v| v.is_finite()));
+            assert!(y[40..80].iter().any(|v| v.is_nan()), "NaN must not be hidden");
+        });
+    }
+
+    #[test]
+    fn wrong_shapes_are_named() {
+        on_each_device(|pass| {
+            let x = pass.zeros(&[2, 4]).unwrap();
+            let gamma = pass.zeros(&[3]).unwrap();
+            let error = forward(pass, &x, &gamma, &gamma, 1e-6).unwrap_err().to_string();
+            assert_eq!(error, "layer_norm: gamma has shape [3], expected [4]");
+        });
+    }
+}

@@ -1,0 +1,107 @@
+//! Matrix products on the CPU: a SIMD GEMM called on one thread for each block of rows.
+
+use rayon::prelude::*;
+
+use super::kernels::Store;
+use super::{Form, Sizes};
+use crate::ops::gelu;
+use crate::simd::simd_fn;
+
+/// What is multiplied.
+pub(super) struct Operands<'a> {
+    pub(super) form: Form,
+    pub(super) sizes: Sizes,
+    pub(super) a: &'a [f32],
+    pub(super) b: &'a [f32],
+    pub(super) bias: &'a [f32],
+}
+
+/// Rows per block: by shape alone, so that results do not depend on the thread count.
+fn rows_per_block(m: usize) -> usize {
+    (m / 8).next_multiple_of(16).clamp(32, 256)
+}
+
+pub(super) fn product(operands: &Operands<'_>, store: Store, y: &mut [f32], pre: Option<&mut [f32]>) {
+    let Sizes { m, n, .. } = operands.sizes;
+    let block = rows_per_block(m);
+    match (store, pre) {
+        (Store::BiasGelu(kind), Some(pre)) => {
+            y.par_chunks_mut(block * n).zip(pre.par_chunks_mut(block * n)).enumerate().for_each(|(index, (y, pre))| {
+                multiply(operands, 0, index * block, pre, false);
+                add_bias(pre, operands.bias);
+                gelu::cpu::forward_block(kind, pre, y);
+            });
+        }
+        _ => y.par_chunks_mut(m * n).enumerate().for_each(|(z, y)| {
+            y.par_chunks_mut(block * n).enumerate().for_each(|(index, y)| {
+                multiply(operands, z, index * block, y, store == Store::Add);
+                if store == Store::Bias {
+                    add_bias(y, operands.bias);
+                }
+            });
+        }),
+    }
+}
+
+/// Rows `first..` of one product into `y`.
+fn multiply(operands: &Operands<'_>, z: usize, first: usize, y: &mut [f32], add: bool) {
+    let Sizes { m, n, k, .. } = operands.sizes;
+    // Strides of (row, depth) in a and of (depth, col) in b.
+    let (a_row, a_depth) = if operands.form == Form::AtB { (1, m) } else { (k, 1) };
+    let (b_depth, b_col) = if operands.form == Form::ABt { (1, k) } else { (n, 1) };
+    let a = &operands.a[z * m * k + first * a_row..];
+    let b = &operands.b[z * k * n..];
+    gemm(y.len() / n, n, k, (a, a_row, a_depth), (b, b_depth, b_col), (y, n), add);
+}
+
+/// `y [m, n] (+)= a · b` on this thread; operands are (elements, row stride, column stride), y is (elements, row stride).
+pub(crate) fn gemm(
+    m: usize,
+    n: usize,
+    k: usize,
+    (a, a_row, a_col): (&[f32], usize, usize),
+    (b, b_row, b_col): (&[f32], usize, usize),
+    (y, y_row): (&mut [f32], usize),
+    add: bool,
+) {
+    if m == 0 || n == 0 || k == 0 {
+        return;
+    }
+    assert!((m - 1) * a_row + (k - 1) * a_col < a.len(), "a holds every element that is read");
+    assert!((k - 1) * b_row + (n - 1) * b_col < b.len(), "b holds every element that is read");
+    assert!((m - 1) * y_row + n <= y.len(), "y holds every element that is written");
+    // SAFETY: the assertions above bound every access; y is borrowed mutably, so it overlaps neither a nor b.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            y.as_mut_ptr(),
+            1,
+            y_row as isize,
+            add,
+            a.as_ptr(),
+            a_col as isize,
+            a_row as isize,
+            b.as_ptr(),
+            b_col as isize,
+            b_row as isize,
+            if add { 1.0f32 } else { 0.0 },
+            1.0f32,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+simd_fn! {
+    fn add_bias(y: &mut [f32], bias: &[f32]) {
+        for row in y.chunks_exact_mut(bias.len()) {
+            for (y, bias) in row.iter_mut().zip(bias) {
+                *y += bias;
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+// y [z, m, n] = a . b over k, each operand plain or transposed in memory: a [z, m, k] or (TA) [z, k, m];
+// b [z, k, n] or (TB) [z, n, k]. A store part in front decides what becomes of a sum.
+//
+// One workgroup computes a tile of BM x BN, one invocation TM x TN of it, BK of k at a time through workgroup memory.
+
+struct Parameters {
+    m: u32,
+    n: u32,
+    k: u32,
+}
+var<immediate> p: Parameters;
+
+@group(0) @binding(0) var<storage, read> lhs: array<f32>;
+@group(0) @binding(1) var<storage, read> rhs: array<f32>;
+
+const WG = (BM / TM) * (BN / TN);
+
+var<workgroup> tile_a: array<f32, BM * BK>; // [BK][BM]
+var<workgroup> tile_b: array<f32, BK * BN>; // [BK][BN]
+
+fn load_a(base: u32, row: u32, depth: u32) -> f32 {
+    if row >= p.m || depth >= p.k { return 0.0; }
+    return lhs[base + select(row * p.k + depth, depth * p.m + row, TA == 1u)];
+}
+
+fn load_b(base: u32, depth: u32, col: u32) -> f32 {
+    if col >= p.n || depth >= p.k { return 0.0; }
+    return rhs[base + select(depth * p.n + col, col * p.k + depth, TB == 1u)];
+}
+
+@compute @workgroup_size(WG)
+fn product(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let tiles_n = (p.n + BN - 1u) / BN;
+    let tile = group.y * groups.x + group.x;
+    let row0 = tile / tiles_n * BM;
+    let col0 = tile % tiles_n * BN;
+    if row0 >= p.m { return; } // Uniform in the workgroup.
+    let base_a = group.z * p.m * p.k;
+    let base_b = group.z * p.k * p.n;
+    let own_row = lane / (BN / TN) * TM;
+    let own_col = lane % (BN / TN) * TN;
+
+    var sums: array<f32, TM * TN>;
+    for (var k0 = 0u; k0 < p.k; k0 += BK) {
+        // Orders the reads of the last step before the tiles are overwritten.
+        workgroupBarrier();
+        // Neighbouring invocations read neighbouring words: along k, or along m (n) where that axis is contiguous.
+        for (var i = lane; i < BM * BK; i += WG) {
+            let row = select(i / BK, i % BM, TA == 1u);
+            let depth = select(i % BK, i / BM, TA == 1u);
+            tile_a[depth * BM + row] = load_a(base_a, row0 + row, k0 + depth);
+        }
+        for (var i = lane; i < BN * BK; i += WG) {
+            let col = select(i % BN, i / BK, TB == 1u);
+            let depth = select(i / BN, i % BK, TB == 1u);
+            tile_b[depth * BN + col] = load_b(base_b, k0 + depth, col0 + col);
+        }
+        // Orders the writes of the tiles before their use.
+        workgroupBarrier();
+        for (var depth = 0u; depth < BK; depth++) {
+            for (var i = 0u; i < TM; i++) {
+                let left = tile_a[depth * BM + own_row + i];
+                for (var j = 0u; j < TN; j++) {
+                    sums[i * TN + j] += left * tile_b[depth * BN + own_col + j];
+                }
+            }
+        }
+    }
+    for (var i = 0u; i < TM; i++) {
+        let row = row0 + own_row + i;
+        for (var j = 0u; j < TN; j++) {
+            let col = col0 + own_col + j;
+            if row < p.m && col < p.n { store((group.z * p.m + row) * p.n + col, col, sums[i * TN + j]); }
+        }
+    }
+}

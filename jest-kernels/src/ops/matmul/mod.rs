@@ -1,0 +1,208 @@
+//! Matrix products: `a · b`, `a · bᵀ`, `aᵀ · b`, one or a batch, with bias, GELU, or added to the output.
+
+mod cpu;
+mod kernels;
+pub mod oracle;
+#[cfg(test)]
+mod tests;
+
+use bytemuck::{Pod, Zeroable};
+use kernels::{Store, Tile};
+
+use super::gelu::Gelu;
+use crate::catalog::Variant;
+use crate::{Grid, KernelError, Pass, Result, Tensor};
+
+const OP: &str = "matmul";
+
+pub(crate) fn variants() -> Vec<Variant> {
+    kernels::variants()
+}
+
+/// Which operand lies transposed in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `a [m, k] · b [k, n]`.
+    AB,
+    /// `a [m, k] · bᵀ`, b [n, k]: a linear layer, forward.
+    ABt,
+    /// `aᵀ · b`, a [k, m], b [k, n]: the gradient of a weight.
+    AtB,
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Parameters {
+    m: u32,
+    n: u32,
+    k: u32,
+}
+
+/// Sizes of a batch of products.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    z: usize,
+    m: usize,
+    n: usize,
+    k: usize,
+}
+
+impl Sizes {
+    /// Of two matrices given as (rows, cols).
+    fn new(form: Form, z: usize, a: (usize, usize), b: (usize, usize)) -> Result<Self> {
+        let (m, k) = if form == Form::AtB { (a.1, a.0) } else { a };
+        let (n, depth) = if form == Form::ABt { b } else { (b.1, b.0) };
+        if depth != k {
+            let (expected, got) = (vec![k], vec![depth]);
+            return Err(KernelError::Shape { op: OP, what: "inner length of b", expected, got });
+        }
+        Ok(Self { z, m, n, k })
+    }
+
+    fn flops(self) -> f64 {
+        2.0 * (self.z * self.m) as f64 * (self.n * self.k) as f64
+    }
+}
+
+/// The product of two matrices.
+///
+/// # Shapes
+/// By [`Form`]; all axes of an operand but the last count as rows. y: [m, n], or with the leading axes of a unless it
+/// is transposed.
+///
+/// # Errors
+/// `Shape` when the inner lengths differ.
+pub fn forward(pass: &mut Pass, form: Form, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let sizes = Sizes::new(form, 1, (a.rows(), a.cols()), (b.rows(), b.cols()))?;
+    let shape = output_shape(form, a, sizes);
+    let mut y = pass.empty_f32(&shape)?;
+    run(pass, form, Store::Write, sizes, [a, b], None, &mut y, None)?;
+    Ok(y)
+}
+
+/// One product for each index of the first axis.
+///
+/// # Shapes
+/// a: [z, m, k], b: [z, k, n] or as [`Form`] says; y: [z, m, n].
+///
+/// # Errors
+/// `Shape` when the operands are not rank 3, or the batches or inner lengths differ.
+pub fn batched(pass: &mut Pass, form: Form, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (&[z, a_rows, a_cols], &[z_b, b_rows, b_cols]) = (a.shape(), b.shape()) else {
+        let (expected, got) = (vec![3, 3], vec![a.shape().len(), b.shape().len()]);
+        return Err(KernelError::Shape { op: OP, what: "ranks of a and b", expected, got });
+    };
+    if z != z_b {
+        return Err(KernelError::Shape { op: OP, what: "batch of b", expected: vec![z], got: vec![z_b] });
+    }
+    let sizes = Sizes::new(form, z, (a_rows, a_cols), (b_rows, b_cols))?;
+    let mut y = pass.empty_f32(&[z, sizes.m, sizes.n])?;
+    run(pass, form, Store::Write, sizes, [a, b], None, &mut y, None)?;
+    Ok(y)
+}
+
+/// `out += a · b`.
+///
+/// # Shapes
+/// As [`forward`]; out: [m, n] in any shape of as many elements.
+///
+/// # Errors
+/// `Shape` when the sizes do not fit.
+pub fn accumulate(pass: &mut Pass, form: Form, a: &Tensor, b: &Tensor, out: &mut Tensor) -> Result<()> {
+    let sizes = Sizes::new(form, 1, (a.rows(), a.cols()), (b.rows(), b.cols()))?;
+    if out.len() != sizes.m * sizes.n {
+        let (expected, got) = (vec![sizes.m, sizes.n], out.shape().to_vec());
+        return Err(KernelError::Shape { op: OP, what: "out", expected, got });
+    }
+    out.gpu_unique(pass)?;
+    run(pass, form, Store::Add, sizes, [a, b], None, out, None)
+}
+
+/// A linear layer: `y = x · wᵀ + bias`.
+///
+/// # Shapes
+/// x: [.., k]; w: [n, k]; bias: [n]; y: [.., n].
+///
+/// # Errors
+/// `Shape` when the sizes do not fit.
+pub fn linear(pass: &mut Pass, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let sizes = Sizes::new(Form::ABt, 1, (x.rows(), x.cols()), (w.rows(), w.cols()))?;
+    bias.expect_f32(OP, "bias", &[sizes.n])?;
+    let mut y = pass.empty_f32(&output_shape(Form::ABt, x, sizes))?;
+    run(pass, Form::ABt, Store::Bias, sizes, [x, w], Some(bias), &mut y, None)?;
+    Ok(y)
+}
+
+/// A linear layer and its activation: `pre = x · wᵀ + bias`, `y = gelu(pre)`; gives (y, pre).
+///
+/// # Shapes
+/// As [`linear`].
+///
+/// # Errors
+/// `Shape` when the sizes do not fit.
+pub fn linear_gelu(pass: &mut Pass, gelu: Gelu, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)> {
+    let sizes = Sizes::new(Form::ABt, 1, (x.rows(), x.cols()), (w.rows(), w.cols()))?;
+    bias.expect_f32(OP, "bias", &[sizes.n])?;
+    let shape = output_shape(Form::ABt, x, sizes);
+    let (mut y, mut pre) = (pass.empty_f32(&shape)?, pass.empty_f32(&shape)?);
+    run(pass, Form::ABt, Store::BiasGelu(gelu), sizes, [x, w], Some(bias), &mut y, Some(&mut pre))?;
+    Ok((y, pre))
+}
+
+/// Gradients of [`linear`]: gives `dx = dy · w`, adds `dyᵀ · x` to `dw` and the column sums of dy to `dbias`.
+///
+/// # Shapes
+/// x: [.., k]; w, dw: [n, k]; dy: [.., n]; dbias: [n]; dx as x.
+///
+/// # Errors
+/// `Shape` when the sizes do not fit.
+pub fn linear_backward(
+    pass: &mut Pass,
+    x: &Tensor,
+    w: &Tensor,
+    dy: &Tensor,
+    dw: &mut Tensor,
+    dbias: &mut Tensor,
+) -> Result<Tensor> {
+    accumulate(pass, Form::AtB, dy, x, dw)?;
+    super::column_sum::accumulate(pass, dy, dbias)?;
+    forward(pass, Form::AB, dy, w)?.reshape(x.shape())
+}
+
+fn output_shape(form: Form, a: &Tensor, sizes: Sizes) -> Vec<usize> {
+    let mut shape = if form == Form::AtB { vec![sizes.m] } else { a.shape()[..a.shape().len() - 1].to_vec() };
+    shape.push(sizes.n);
+    shape
+}
+
+#[expect(clippy::too_many_arguments, reason = "the one place where all forms of the product meet")]
+fn run(
+    pass: &mut Pass,
+    form: Form,
+    store: Store,
+    sizes: Sizes,
+    [a, b]: [&Tensor; 2],
+    bias: Option<&Tensor>,
+    y: &mut Tensor,
+    pre: Option<&mut Tensor>,
+) -> Result<()> {
+    pass.admit(OP, &[("a", a), ("b", b), ("out", y)])?;
+    a.expect_f32(OP, "a", a.shape())?;
+    b.expect_f32(OP, "b", b.shape())?;
+    if let Some(bias) = bias {
+        pass.admit(OP, &[("bias", bias)])?;
+    }
+    if let Some(cpu) = pass.cpu() {
+        let operands = cpu::Operands { form, sizes, a: a.f32(), b: b.f32(), bias: bias.map_or(&[], |bias| bias.f32()) };
+        cpu.run(|| cpu::product(&operands, store, y.f32_mut(), pre.map(|pre| pre.f32_mut())));
+        return Ok(());
+    }
+    let tile = Tile::choose(pass.device().info().software, sizes.m, sizes.n);
+    let parameters = Parameters { m: sizes.m as u32, n: sizes.n as u32, k: sizes.k as u32 };
+    let tiles = sizes.m.div_ceil(tile.side()) * sizes.n.div_ceil(tile.side());
+    let mut tensors: Vec<&Tensor> = vec![a, b, y];
+    tensors.extend(bias);
+    tensors.extend(pre.as_deref());
+    let grid = Grid::layers(tiles, sizes.z);
+    pass.dispatch(&kernels::variant(form, store, tile), &tensors, parameters, grid, sizes.flops())
+}

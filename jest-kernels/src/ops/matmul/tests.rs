@@ -1,0 +1,161 @@
+use super::*;
+use crate::testing::*;
+
+/// Ragged sizes around the tiles of the kernels and the blocks of the CPU form.
+const SIZES: [(usize, usize, usize); 8] =
+    [(1, 1, 1), (3, 31, 33), (33, 3, 257), (31, 33, 16), (64, 65, 17), (257, 33, 5), (2, 255, 64), (65, 769, 3)];
+
+fn oracle_for(form: Form) -> fn(usize, usize, usize, &[f64], &[f64]) -> Vec<f64> {
+    match form {
+        Form::AB => oracle::ab,
+        Form::ABt => oracle::abt,
+        Form::AtB => oracle::atb,
+    }
+}
+
+fn shapes(form: Form, m: usize, n: usize, k: usize) -> ([usize; 2], [usize; 2]) {
+    match form {
+        Form::AB => ([m, k], [k, n]),
+        Form::ABt => ([m, k], [n, k]),
+        Form::AtB => ([k, m], [k, n]),
+    }
+}
+
+fn check(form: Form, m: usize, n: usize, k: usize) {
+    let (a, b, start) = (random(m * k, 1), random(k * n, 2), random(m * n, 3));
+    let exact = oracle_for(form);
+    let want = exact(m, n, k, &wide(&a), &wide(&b));
+    let magnitude = exact(m, n, k, &magnitudes(&wide(&a)), &magnitudes(&wide(&b)));
+    let added: Vec<f64> = want.iter().zip(&start).map(|(y, start)| y + f64::from(*start)).collect();
+    let (a_shape, b_shape) = shapes(form, m, n, k);
+    on_each_device(|pass| {
+        let (a, b) = (pass.upload(&a, &a_shape).unwrap(), pass.upload(&b, &b_shape).unwrap());
+        let y = forward(pass, form, &a, &b).unwrap();
+        let name = format!("{form:?} {m}x{n}x{k}");
+        assert_within(&name, &checked_read(pass, &name, &y), &want, |i| sum_tolerance(k, magnitude[i]));
+        let mut out = pass.upload(&start, &[m, n]).unwrap();
+        accumulate(pass, form, &a, &b, &mut out).unwrap();
+        assert_within(&name, &checked_read(pass, &name, &out), &added, |i| sum_tolerance(k + 1, magnitude[i] + 1.0));
+    });
+}
+
+#[test]
+fn every_form_matches_oracle_on_ragged_shapes() {
+    for form in [Form::AB, Form::ABt, Form::AtB] {
+        for (m, n, k) in SIZES {
+            check(form, m, n, k);
+        }
+    }
+}
+
+#[test]
+fn many_rows_match_oracle() {
+    check(Form::AB, 65_537, 2, 3);
+    check(Form::AtB, 3, 2, 65_537);
+}
+
+#[test]
+fn the_large_tile_matches_the_oracle_too() {
+    let (m, n, k) = (65, 130, 35);
+    let [_, gpu] = devices();
+    let mut pass = gpu.pass();
+    for form in [Form::AB, Form::ABt, Form::AtB] {
+        let (a, b) = (random(m * k, 1), random(k * n, 2));
+        let want = oracle_for(form)(m, n, k, &wide(&a), &wide(&b));
+        let magnitude = oracle_for(form)(m, n, k, &magnitudes(&wide(&a)), &magnitudes(&wide(&b)));
+        let (a_shape, b_shape) = shapes(form, m, n, k);
+        let (a, b) = (pass.upload(&a, &a_shape).unwrap(), pass.upload(&b, &b_shape).unwrap());
+        let y = pass.empty_f32(&[m, n]).unwrap();
+        let variant = kernels::variant(form, Store::Write, Tile::Large);
+        let tiles = m.div_ceil(64) * n.div_ceil(64);
+        let parameters = Parameters { m: m as u32, n: n as u32, k: k as u32 };
+        pass.dispatch(&variant, &[&a, &b, &y], parameters, Grid::rows(tiles), 0.0).unwrap();
+        assert_within("y", &checked_read(&mut pass, "y", &y), &want, |i| sum_tolerance(k, magnitude[i]));
+    }
+}
+
+#[test]
+fn batches_match_one_product_each() {
+    let (z, m, n, k) = (3, 33, 17, 9);
+    for form in [Form::AB, Form::ABt, Form::AtB] {
+        let (a, b) = (random(z * m * k, 1), random(z * k * n, 2));
+        let exact = oracle_for(form);
+        let mut want = Vec::new();
+        for (a, b) in a.chunks(m * k).zip(b.chunks(k * n)) {
+            want.extend(exact(m, n, k, &wide(a), &wide(b)));
+        }
+        let (a_shape, b_shape) = shapes(form, m, n, k);
+        on_each_device(|pass| {
+            let a = pass.upload(&a, &[z, a_shape[0], a_shape[1]]).unwrap();
+            let b = pass.upload(&b, &[z, b_shape[0], b_shape[1]]).unwrap();
+            let y = batched(pass, form, &a, &b).unwrap();
+            assert_eq!(y.shape(), [z, m, n]);
+            assert_within("y", &checked_read(pass, "y", &y), &want, |_| sum_tolerance(k, k as f64));
+        });
+    }
+}
+
+#[test]
+fn linear_layers_match_oracle() {
+    let (m, n, k) = (37, 70, 19);
+    let (x, w, bias) = (random(m * k, 1), random(n * k, 2), random(n, 3));
+    let mut pre = oracle::abt(m, n, k, &wide(&x), &wide(&w));
+    pre.iter_mut().enumerate().for_each(|(i, value)| *value += f64::from(bias[i % n]));
+    on_each_device(|pass| {
+        let (x, w) = (pass.upload(&x, &[m, k]).unwrap(), pass.upload(&w, &[n, k]).unwrap());
+        let bias = pass.upload(&bias, &[n]).unwrap();
+        let tolerance = sum_tolerance(k + 1, (k + 1) as f64);
+        let y = linear(pass, &x, &w, &bias).unwrap();
+        assert_within("linear", &checked_read(pass, "linear", &y), &pre, |_| tolerance);
+        for kind in Gelu::ALL {
+            let want = crate::ops::gelu::oracle::forward(kind, &pre);
+            let (y, kept) = linear_gelu(pass, kind, &x, &w, &bias).unwrap();
+            assert_within("pre", &checked_read(pass, "pre", &kept), &pre, |_| tolerance);
+            let slack = |i: usize| 1.2 * tolerance + crate::ops::gelu::TOLERANCE * (1.0 + pre[i].abs());
+            assert_within("gelu", &checked_read(pass, "gelu", &y), &want, slack);
+        }
+    });
+}
+
+#[test]
+fn linear_backward_is_the_derivative() {
+    let (m, n, k) = (3, 4, 5);
+    let (x, w, dy) = (random(m * k, 1), random(n * k, 2), random(m * n, 3));
+    let (x64, w64, dy64) = (wide(&x), wide(&w), wide(&dy));
+    let dx = oracle::ab(m, k, n, &dy64, &w64);
+    let dw = oracle::atb(n, k, m, &dy64, &x64);
+    assert_is_gradient("dx", &x64, &dy64, |x| oracle::abt(m, n, k, x, &w64), &dx);
+    assert_is_gradient("dw", &w64, &dy64, |w| oracle::abt(m, n, k, &x64, w), &dw);
+    on_each_device(|pass| {
+        let (x, w) = (pass.upload(&x, &[m, k]).unwrap(), pass.upload(&w, &[n, k]).unwrap());
+        let dy = pass.upload(&dy, &[m, n]).unwrap();
+        let (mut dw_out, mut dbias) = (pass.zeros(&[n, k]).unwrap(), pass.zeros(&[n]).unwrap());
+        let dx_out = linear_backward(pass, &x, &w, &dy, &mut dw_out, &mut dbias).unwrap();
+        assert_within("dx", &checked_read(pass, "dx", &dx_out), &dx, |_| sum_tolerance(n, n as f64));
+        assert_within("dw", &checked_read(pass, "dw", &dw_out), &dw, |_| sum_tolerance(m, m as f64));
+    });
+}
+
+#[test]
+fn results_do_not_depend_on_the_thread_count() {
+    let (m, n, k) = (300, 65, 129);
+    let (a, b) = (random(m * k, 1), random(k * n, 2));
+    let product = |threads: usize| {
+        let options = crate::DeviceOptions { threads, checked: false };
+        let mut pass = crate::Device::open(&crate::DeviceRequest::Cpu, options).unwrap().pass();
+        let (a, b) = (pass.upload(&a, &[m, k]).unwrap(), pass.upload(&b, &[k, n]).unwrap());
+        let y = forward(&mut pass, Form::AB, &a, &b).unwrap();
+        pass.read(&y).unwrap()
+    };
+    assert_eq!(product(1), product(3));
+}
+
+#[test]
+fn inner_lengths_that_differ_are_named() {
+    on_each_device(|pass| {
+        let (a, b) = (pass.zeros(&[2, 3]).unwrap(), pass.zeros(&[4, 5]).unwrap());
+        let error = forward(pass, Form::AB, &a, &b).unwrap_err().to_string();
+        assert_eq!(error, "matmul: inner length of b has shape [4], expected [3]");
+        assert!(batched(pass, Form::AB, &a, &b).is_err());
+    });
+}

@@ -1,0 +1,18 @@
+//! One module an operation: formula and shape checks here, a WGSL kernel, a native CPU form and an f64 oracle beside.
+
+pub mod column_sum;
+pub mod gelu;
+pub mod layer_norm;
+pub mod matmul;
+
+use std::ops::Range;
+
+/// Rows per block of work: fixed by the row length alone, so that results do not depend on the thread count.
+pub(crate) fn block_rows(cols: usize) -> usize {
+    (16_384 / cols).clamp(1, 256)
+}
+
+/// The `index`-th block of at most `block` out of `n`.
+pub(crate) fn block_range(n: usize, block: usize, index: usize) -> Range<usize> {
+    index * block..((index + 1) * block).min(n)
+}

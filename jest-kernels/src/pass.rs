@@ -1,0 +1,258 @@
+//! Recording operations on a device.
+
+use bytemuck::Pod;
+
+use crate::catalog::Variant;
+use crate::device::Backend;
+use crate::device::cpu::Cpu;
+use crate::device::gpu::{GpuBuffer, Reading};
+use crate::tensor::Storage;
+use crate::{DType, Device, KernelError, Result, Tensor};
+
+/// Records work on a device and submits it together; on the CPU device each operation runs at once.
+///
+/// All passes of one device share its one ordered stream of commands.
+#[derive(Debug)]
+pub struct Pass {
+    device: Device,
+}
+
+/// Values on their way to the host.
+#[derive(Debug)]
+pub struct Pending(Arriving);
+
+#[derive(Debug)]
+enum Arriving {
+    Here(Vec<u32>),
+    Coming { device: Device, reading: Reading },
+}
+
+/// How many workgroups a dispatch has; more than 65,535 rows are folded into a second dimension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid([u32; 3]);
+
+impl Grid {
+    /// Largest number of workgroups in one dimension on every adapter.
+    const LIMIT: u32 = 65_535;
+
+    /// At least `n` workgroups; the kernel computes `workgroup_id.y * num_workgroups.x + workgroup_id.x` and guards it.
+    pub fn rows(n: usize) -> Self {
+        Self::layers(n, 1)
+    }
+
+    /// At least `n` workgroups in x and y, times `layers` in z.
+    pub fn layers(n: usize, layers: usize) -> Self {
+        let n = n.max(1) as u32;
+        let x = n.min(Self::LIMIT);
+        Self([x, n.div_ceil(x), layers as u32])
+    }
+
+    /// Workgroups in x, y and z.
+    pub fn groups(self) -> [u32; 3] {
+        self.0
+    }
+}
+
+impl Pass {
+    pub(crate) fn new(device: Device) -> Self {
+        Self { device }
+    }
+
+    /// The device that this pass records for.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// A tensor with the given f32 elements.
+    ///
+    /// # Errors
+    /// `Shape` when the number of elements differs from the shape's; `TooLarge` over the device's limit.
+    pub fn upload(&mut self, values: &[f32], shape: &[usize]) -> Result<Tensor> {
+        self.upload_words(bytemuck::cast_slice(values), shape, DType::F32)
+    }
+
+    /// A tensor with the given u32 elements.
+    ///
+    /// # Errors
+    /// As [`Pass::upload`].
+    pub fn upload_u32(&mut self, values: &[u32], shape: &[usize]) -> Result<Tensor> {
+        self.upload_words(values, shape, DType::U32)
+    }
+
+    fn upload_words(&mut self, words: &[u32], shape: &[usize], dtype: DType) -> Result<Tensor> {
+        if shape.iter().product::<usize>() != words.len() {
+            let (expected, got) = (shape.to_vec(), vec![words.len()]);
+            return Err(KernelError::Shape { op: "upload", what: "values", expected, got });
+        }
+        let mut tensor = self.empty(dtype, shape)?;
+        match self.device.backend() {
+            Backend::Cpu(_) => tensor.u32_mut().copy_from_slice(words),
+            Backend::Gpu(gpu) => gpu.upload(tensor.gpu(), words)?,
+        }
+        Ok(tensor)
+    }
+
+    /// An f32 tensor of zeros.
+    ///
+    /// # Errors
+    /// `TooLarge` over the device's limit.
+    pub fn zeros(&mut self, shape: &[usize]) -> Result<Tensor> {
+        let mut tensor = self.empty(DType::F32, shape)?;
+        match self.device.backend() {
+            Backend::Cpu(_) => tensor.f32_mut().fill(0.0),
+            Backend::Gpu(gpu) => gpu.clear(tensor.gpu(), DType::F32.words(tensor.len())),
+        }
+        Ok(tensor)
+    }
+
+    /// A tensor with unspecified contents, for an operation that writes every element.
+    pub(crate) fn empty(&mut self, dtype: DType, shape: &[usize]) -> Result<Tensor> {
+        let len: usize = shape.iter().product();
+        if len == 0 || shape.is_empty() {
+            let (expected, got) = (vec![1], shape.to_vec());
+            return Err(KernelError::Shape { op: "allocate", what: "tensor without elements", expected, got });
+        }
+        let storage = match self.device.backend() {
+            Backend::Cpu(cpu) => Storage::Cpu(cpu.allocate(dtype.words(len)).into()),
+            Backend::Gpu(gpu) => Storage::Gpu(gpu.allocate(shape, dtype.words(len))?.into()),
+        };
+        Ok(Tensor::new(shape, dtype, storage))
+    }
+
+    /// An f32 tensor with unspecified contents.
+    pub(crate) fn empty_f32(&mut self, shape: &[usize]) -> Result<Tensor> {
+        self.empty(DType::F32, shape)
+    }
+
+    /// Overwrites `to` with the elements of `from`; both have the same shape and live on this pass's GPU.
+    pub(crate) fn copy(&mut self, from: &Tensor, to: &Tensor) {
+        if let Backend::Gpu(gpu) = self.device.backend() {
+            gpu.copy(from.gpu(), to.gpu(), from.dtype().words(from.len()));
+        }
+    }
+
+    /// Refuses tensors of another device.
+    pub(crate) fn admit(&self, op: &'static str, tensors: &[(&'static str, &Tensor)]) -> Result<()> {
+        match tensors.iter().find(|(_, tensor)| !tensor.lives_on(&self.device)) {
+            Some((what, _)) => Err(KernelError::OtherDevice { op, what }),
+            None => Ok(()),
+        }
+    }
+
+    /// The CPU device, or `None` when the operation is to be dispatched as a kernel.
+    pub(crate) fn cpu(&self) -> Option<&Cpu> {
+        match self.device.backend() {
+            Backend::Cpu(cpu) => Some(cpu),
+            Backend::Gpu(_) => None,
+        }
+    }
+
+    /// Records one kernel on the GPU: `tensors[i]` is binding `i`, `parameters` the immediates.
+    pub(crate) fn dispatch<P: Pod>(
+        &mut self,
+        variant: &Variant,
+        tensors: &[&Tensor],
+        parameters: P,
+        grid: Grid,
+        flops: f64,
+    ) -> Result<()> {
+        let Backend::Gpu(gpu) = self.device.backend() else { return Ok(()) };
+        let buffers: Vec<&GpuBuffer> = tensors.iter().map(|tensor| tensor.gpu()).collect();
+        gpu.dispatch(variant, &buffers, bytemuck::bytes_of(&parameters), grid, flops)
+    }
+
+    /// Starts copying an f32 tensor to the host without stalling the device.
+    pub fn read_later(&mut self, tensor: &Tensor) -> Result<Pending> {
+        self.admit("read", &[("tensor", tensor)])?;
+        let words = tensor.dtype().words(tensor.len());
+        Ok(Pending(match (self.device.backend(), tensor.dtype()) {
+            (Backend::Cpu(_), DType::F16) => Arriving::Here(pack(tensor.f16())),
+            (Backend::Cpu(_), _) => Arriving::Here(tensor.u32().to_vec()),
+            (Backend::Gpu(gpu), _) => {
+                let reading = gpu.start_reading(tensor.gpu(), words as u64);
+                Arriving::Coming { device: self.device.clone(), reading }
+            }
+        }))
+    }
+
+    /// The elements of an f32 tensor, once all recorded work is done.
+    ///
+    /// # Errors
+    /// `Gpu` or `Lost` when the recorded work failed.
+    pub fn read(&mut self, tensor: &Tensor) -> Result<Vec<f32>> {
+        tensor.expect_f32("read", "tensor", tensor.shape())?;
+        self.read_later(tensor)?.wait()
+    }
+
+    /// The elements of a u32 tensor, once all recorded work is done.
+    ///
+    /// # Errors
+    /// As [`Pass::read`].
+    pub fn read_u32(&mut self, tensor: &Tensor) -> Result<Vec<u32>> {
+        tensor.expect("read", "tensor", DType::U32, tensor.shape())?;
+        self.read_later(tensor)?.wait_words()
+    }
+
+    /// Hands the recorded work to the device without waiting.
+    ///
+    /// # Errors
+    /// `Gpu` or `Lost` when earlier work failed.
+    pub fn submit(&mut self) -> Result<()> {
+        match self.device.backend() {
+            Backend::Cpu(_) => Ok(()),
+            Backend::Gpu(gpu) => gpu.submit(),
+        }
+    }
+
+    /// Hands the recorded work to the device and waits until it is done.
+    ///
+    /// # Errors
+    /// `Gpu` or `Lost` when the recorded work failed.
+    pub fn wait(&mut self) -> Result<()> {
+        match self.device.backend() {
+            Backend::Cpu(_) => Ok(()),
+            Backend::Gpu(gpu) => gpu.wait(),
+        }
+    }
+}
+
+impl Pending {
+    /// The f32 elements, waiting for the device if they have not arrived.
+    ///
+    /// # Errors
+    /// `Gpu` or `Lost` when the recorded work failed.
+    pub fn wait(self) -> Result<Vec<f32>> {
+        Ok(bytemuck::cast_vec(self.wait_words()?))
+    }
+
+    fn wait_words(self) -> Result<Vec<u32>> {
+        match self.0 {
+            Arriving::Here(words) => Ok(words),
+            Arriving::Coming { device, reading } => match device.backend() {
+                Backend::Gpu(gpu) => gpu.finish_reading(reading),
+                Backend::Cpu(_) => Ok(Vec::new()),
+            },
+        }
+    }
+}
+
+fn pack(values: &[half::f16]) -> Vec<u32> {
+    values
+        .chunks(2)
+        .map(|pair| u32::from(pair[0].to_bits()) | u32::from(pair.get(1).map_or(0, |high| high.to_bits())) << 16)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grid_covers_its_rows_within_the_limit() {
+        for n in [1, 2, 65_535, 65_536, 70_000, 6_400_000] {
+            let [x, y, z] = Grid::rows(n).groups();
+            assert!(x <= 65_535 && y <= 65_535 && z == 1);
+            assert!((x as usize) * (y as usize) >= n);
+        }
+    }
+}

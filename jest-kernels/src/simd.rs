@@ -1,0 +1,214 @@
+//! Vector loops chosen at run time, and the elementary functions they use.
+//!
+//! The functions are straight-line arithmetic, so that the compiler turns a loop over them into vector code for
+//! whatever instruction set [`simd_fn`] picks. No fused multiply-add is used: results are the same on every set.
+
+/// Defines a function whose body is compiled for AVX-512, AVX2 and the baseline, and picks one at each call.
+///
+/// Loops belong inside the body; closures and functions called from it must be `#[inline(always)]` to share its
+/// instruction set.
+macro_rules! simd_fn {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        #[expect(clippy::allow_attributes, reason = "not every body has many arguments")]
+        #[allow(clippy::too_many_arguments)]
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn body($($arg: $ty),*) $(-> $ret)? $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                fn avx512($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                // SAFETY: each form runs only where its instruction set was found.
+                match $crate::simd::level() {
+                    2 => return unsafe { avx512($($arg),*) },
+                    1 => return unsafe { avx2($($arg),*) },
+                    _ => {}
+                }
+            }
+            body($($arg),*)
+        }
+    };
+}
+pub(crate) use simd_fn;
+
+/// 2 with AVX-512, 1 with AVX2, 0 otherwise.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn level() -> u8 {
+    use std::is_x86_feature_detected as has;
+    if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") && has!("fma") {
+        2
+    } else {
+        u8::from(has!("avx2") && has!("fma"))
+    }
+}
+
+/// Instruction sets in use, for `jest devices`.
+pub(crate) fn features() -> Vec<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut found = Vec::new();
+        if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+            found.push("avx2");
+        }
+        if std::is_x86_feature_detected!("avx512f") {
+            found.push("avx512");
+        }
+        if std::is_x86_feature_detected!("avx512bf16") {
+            found.push("avx512-bf16");
+        }
+        found
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    Vec::new()
+}
+
+/// Independent partial sums of a long sum, so that it runs in vectors; the order is fixed.
+pub(crate) const LANES: usize = 16;
+
+/// Sum of `f(i)` over `0..n` in a fixed order of `LANES` partial sums.
+#[inline(always)]
+pub(crate) fn sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let whole = n - n % LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (lane, total) in lanes.iter_mut().enumerate() {
+            *total += f(start + lane);
+        }
+    }
+    for i in whole..n {
+        lanes[i - whole] += f(i);
+    }
+    fold(lanes, |a, b| a + b)
+}
+
+/// Largest `f(i)` over `0..n`; NaN when any is NaN.
+#[inline(always)]
+pub(crate) fn max(n: usize, f: impl Fn(usize) -> f32) -> f32 {
+    let keep = |a: f32, b: f32| if a > b || a.is_nan() { a } else { b };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let whole = n - n % LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (lane, top) in lanes.iter_mut().enumerate() {
+            *top = keep(*top, f(start + lane));
+        }
+    }
+    for i in whole..n {
+        lanes[i - whole] = keep(lanes[i - whole], f(i));
+    }
+    fold(lanes, keep)
+}
+
+#[inline(always)]
+fn fold(mut lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = combine(lanes[i], lanes[i + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// `exp(x)` within 2 ulp between -87 and 88, clamped outside; NaN stays NaN.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer.
+    let x = if x < -87.3 { -87.3 } else { x };
+    let x = if x > 88.3 { 88.3 } else { x };
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    // ln 2 in two parts, the first exact in few bits.
+    let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4;
+    let mut p = 1.987_569_1e-4;
+    p = p * r + 1.398_199_9e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 1.666_666_5e-1;
+    p = p * r + 5.000_000_1e-1;
+    let y = p * (r * r) + r + 1.0;
+    let power = (shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127)) << 23;
+    y * f32::from_bits(power)
+}
+
+/// `1 / (1 + exp(-x))`.
+#[inline(always)]
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// `ln(1 + exp(x))`, with full relative precision for very negative x.
+#[inline(always)]
+pub(crate) fn softplus(x: f32) -> f32 {
+    let u = exp(-x.abs());
+    // ln(1 + u) = 2 atanh(u / (2 + u)), and the argument is at most 1/3.
+    let s = u / (2.0 + u);
+    let q = s * s;
+    let mut p = 1.0 / 15.0;
+    p = p * q + 1.0 / 13.0;
+    p = p * q + 1.0 / 11.0;
+    p = p * q + 1.0 / 9.0;
+    p = p * q + 1.0 / 7.0;
+    p = p * q + 1.0 / 5.0;
+    p = p * q + 1.0 / 3.0;
+    let tail = 2.0 * (s + s * q * p);
+    (if x < 0.0 { 0.0 } else { x }) + tail
+}
+
+/// `erf(x)` within 2e-7 (Abramowitz and Stegun, 7.1.26).
+#[inline(always)]
+pub(crate) fn erf(x: f32) -> f32 {
+    let a = x.abs();
+    let t = 1.0 / (1.0 + 0.327_591_1 * a);
+    let mut p = 1.061_405_4;
+    p = p * t - 1.453_152_1;
+    p = p * t + 1.421_413_8;
+    p = p * t - 0.284_496_72;
+    p = p * t + 0.254_829_6;
+    let y = 1.0 - p * t * exp(-a * a);
+    if x < 0.0 { -y } else { y }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &str, f: impl Fn(f32) -> f32, exact: impl Fn(f64) -> f64, relative: f64, absolute: f64) {
+        for i in -80_000..=80_000 {
+            let x = i as f32 * 1e-3;
+            let (got, want) = (f64::from(f(x)), exact(f64::from(x)));
+            let error = (got - want).abs();
+            assert!(error <= relative * want.abs() + absolute, "{name}({x}) = {got}, expected {want}");
+        }
+        assert!(f(f32::NAN).is_nan(), "{name} loses NaN");
+    }
+
+    #[test]
+    fn functions_match_f64() {
+        check("exp", exp, f64::exp, 2.5e-7, 0.0);
+        check("sigmoid", sigmoid, |x| 1.0 / (1.0 + (-x).exp()), 4e-7, 0.0);
+        check("softplus", softplus, |x| x.max(0.0) + (-x.abs()).exp().ln_1p(), 5e-7, 0.0);
+    }
+
+    #[test]
+    fn erf_matches_known_values() {
+        for (x, want) in [(0.0, 0.0), (0.5, 0.520_499_9), (1.0, 0.842_700_8), (-2.0, -0.995_322_3), (9.0, 1.0)] {
+            assert!((erf(x) - want as f32).abs() <= 2.5e-7, "erf({x}) = {}", erf(x));
+        }
+    }
+
+    #[test]
+    fn reductions_keep_nan_and_order() {
+        for n in [1, 15, 16, 17, 100] {
+            let values: Vec<f32> = (0..n).map(|i| (i as f32 * 0.7).sin()).collect();
+            let want: f64 = values.iter().map(|v| f64::from(*v)).sum();
+            assert!((f64::from(sum(n, |i| values[i])) - want).abs() <= 1e-5);
+            assert_eq!(max(n, |i| values[i]), values.iter().copied().fold(f32::MIN, f32::max));
+            assert!(sum(n, |i| if i == n - 1 { f32::NAN } else { 0.0 }).is_nan());
+            assert!(max(n, |i| if i == 0 { f32::NAN } else { 1.0 }).is_nan());
+        }
+    }
+}

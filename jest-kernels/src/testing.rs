@@ -1,0 +1,150 @@
+//! What the tests of operations share: devices to test on, poisoned inputs, exact tolerances, finite differences.
+//!
+//! Public so that the crates above can hold their own layers to the same rules.
+
+use std::io::Write;
+use std::sync::OnceLock;
+
+use crate::device::Backend;
+use crate::device::cpu::POISON;
+use crate::{Device, DeviceOptions, DeviceRequest, Pass, Tensor};
+
+/// Unit roundoff of f32.
+pub const EPS: f64 = 1.0 / 16_777_216.0;
+
+/// Row lengths around every tile and vector boundary.
+pub const RAGGED: [usize; 7] = [1, 3, 31, 33, 255, 257, 769];
+
+const REMEDY: &str = "the WGSL kernels need an adapter: run `cargo xtask test`, which installs or names the software \
+                      Vulkan driver (Debian: mesa-vulkan-drivers)";
+
+/// The CPU device and a GPU, both checked: new buffers hold NaN and guard words follow each.
+///
+/// # Panics
+/// Without any adapter: a kernel test never passes without its shader.
+pub fn devices() -> [&'static Device; 2] {
+    static DEVICES: OnceLock<[Device; 2]> = OnceLock::new();
+    DEVICES
+        .get_or_init(|| {
+            let options = DeviceOptions { threads: 2, checked: true };
+            let open = |name: &str| Device::open(&name.parse().unwrap_or(DeviceRequest::Gpu), options);
+            let gpu = open("llvmpipe").or_else(|_| open("gpu"));
+            [open("cpu").expect("the CPU device always opens"), gpu.unwrap_or_else(|error| panic!("{error}; {REMEDY}"))]
+        })
+        .each_ref()
+}
+
+/// Runs `case` on every device, then records which kernels ran on which adapter.
+pub fn on_each_device(case: impl Fn(&mut Pass)) {
+    for device in devices() {
+        case(&mut device.pass());
+        tally(device);
+    }
+}
+
+/// Appends the kernels run so far to the file that `JEST_SHADER_TALLY` names, one `adapter<TAB>kernel` a line.
+fn tally(device: &Device) {
+    let Some(path) = std::env::var_os("JEST_SHADER_TALLY") else { return };
+    let name = device.info().name;
+    let lines: String = device.kernels_run().iter().map(|kernel| format!("{name}\t{kernel}\n")).collect();
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    let written = file.and_then(|mut file| file.write_all(lines.as_bytes()));
+    written.expect("JEST_SHADER_TALLY names a file that can be written");
+}
+
+/// Reproducible values in [-1, 1).
+pub fn random(n: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / 8_388_608.0 - 1.0
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+/// The same values in f64.
+pub fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|value| f64::from(*value)).collect()
+}
+
+/// Magnitudes of the same values.
+pub fn magnitudes(values: &[f64]) -> Vec<f64> {
+    values.iter().map(|value| value.abs()).collect()
+}
+
+/// Holds `got` against the oracle's `want`: at every element `!(|got - want| <= tolerance)` fails, so NaN fails.
+///
+/// # Panics
+/// Naming the first element that is out.
+#[track_caller]
+pub fn assert_within(what: &str, got: &[f32], want: &[f64], tolerance: impl Fn(usize) -> f64) {
+    assert_eq!(got.len(), want.len(), "{what}: lengths differ");
+    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+        let (difference, limit) = ((f64::from(*g) - w).abs(), tolerance(i));
+        assert!(difference <= limit, "{what}[{i}] = {g}, oracle {w}: off by {difference:.3e}, allowed {limit:.3e}");
+    }
+}
+
+/// Tolerance of a sum of `terms` products whose magnitudes add up to `magnitude`.
+pub fn sum_tolerance(terms: usize, magnitude: f64) -> f64 {
+    (terms as f64 + 4.0) * EPS * magnitude + 1e-30
+}
+
+/// Largest magnitude.
+pub fn largest(values: &[f64]) -> f64 {
+    values.iter().fold(0.0, |top, value| value.abs().max(top))
+}
+
+/// Fails when a guard word behind the tensor was overwritten, or an element was never written.
+///
+/// # Panics
+/// Naming the tensor.
+#[track_caller]
+pub fn assert_guarded(pass: &mut Pass, what: &str, tensor: &Tensor) {
+    let words = match pass.device().backend() {
+        Backend::Cpu(_) => tensor.cpu_guard().to_vec(),
+        Backend::Gpu(gpu) => {
+            let all = gpu.read_all(tensor.gpu()).expect("recorded work succeeds");
+            all[tensor.dtype().words(tensor.len())..].to_vec()
+        }
+    };
+    assert!(!words.is_empty(), "{what}: no guard words");
+    assert!(words.iter().all(|word| *word == POISON), "{what}: guard words behind the tensor were overwritten");
+}
+
+/// Reads a result after checking its guard words.
+///
+/// # Panics
+/// When the guard is hurt or recorded work failed.
+#[track_caller]
+pub fn checked_read(pass: &mut Pass, what: &str, tensor: &Tensor) -> Vec<f32> {
+    assert_guarded(pass, what, tensor);
+    pass.read(tensor).expect("recorded work succeeds")
+}
+
+/// Holds an oracle's gradient against central differences of `sum(dy * forward(x))` in f64.
+///
+/// # Panics
+/// Naming the first element that is out.
+#[track_caller]
+pub fn assert_is_gradient(what: &str, x: &[f64], dy: &[f64], forward: impl Fn(&[f64]) -> Vec<f64>, gradient: &[f64]) {
+    assert_eq!(x.len(), gradient.len(), "{what}: one gradient element for each input");
+    let value = |x: &[f64]| -> f64 {
+        let y = forward(x);
+        assert_eq!(y.len(), dy.len(), "{what}: one dy for each output");
+        y.iter().zip(dy).map(|(y, dy)| y * dy).sum()
+    };
+    let scale = largest(gradient).max(1e-3);
+    let mut moved = x.to_vec();
+    for i in 0..x.len() {
+        let h = 1e-5 * x[i].abs().max(1.0);
+        moved[i] = x[i] + h;
+        let up = value(&moved);
+        moved[i] = x[i] - h;
+        let down = value(&moved);
+        moved[i] = x[i];
+        let (numeric, error) = ((up - down) / (2.0 * h), 2e-7 * scale);
+        let difference = (numeric - gradient[i]).abs();
+        assert!(difference <= error, "{what}: d[{i}] = {}, differences say {numeric}", gradient[i]);
+    }
+}
