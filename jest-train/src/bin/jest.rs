@@ -1,0 +1,3 @@
+//! The `jest` command.
+
+fn main() {}
