@@ -31,6 +31,7 @@
 //! ```
 
 mod checks;
+mod describe;
 mod error;
 mod keys;
 mod layers;
@@ -44,6 +45,7 @@ mod tables;
 mod tests;
 mod values;
 
+pub use describe::PLAN;
 pub use error::ConfigError;
 pub use layers::{Override, Overrides};
 pub use note::Note;

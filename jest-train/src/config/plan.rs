@@ -173,8 +173,8 @@ impl Plan {
         file.insert("threads".to_owned(), Value::try_from(self.threads)?);
         file.insert("seed".to_owned(), Value::try_from(self.seed)?);
         file.insert("out".to_owned(), Value::try_from(&self.out)?);
-        file.insert("run".to_owned(), Value::Array(runs.into_iter().map(Value::Table).collect()));
-        toml::to_string(&file)
+        let runs = Table::from_iter([("run".to_owned(), Value::Array(runs.into_iter().map(Value::Table).collect()))]);
+        Ok(format!("{}\n{}", toml::to_string(&file)?, toml::to_string(&runs)?)) // Runs last, after what they share.
     }
 }
 

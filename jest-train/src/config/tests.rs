@@ -104,6 +104,7 @@ fn what_all_runs_share_is_written_once() {
     let text = plan(TWO_RUNS, &[]).to_toml().unwrap();
     assert_eq!(text.matches("lr = 0.002").count(), 1, "{text}");
     assert_eq!(text.matches("steps = ").count(), 2, "{text}");
+    assert!(text.find("[[run]]") > text.find("[text]"), "{text}");
 }
 
 #[test]
