@@ -70,4 +70,29 @@ mod tests {
         signal_hook::low_level::raise(signal_hook::consts::SIGUSR1).unwrap();
         assert!(flag.is_set());
     }
+
+    /// Plays the process that is told to stop twice, when the test below starts this binary anew.
+    #[cfg(unix)]
+    #[test]
+    fn told_to_stop_twice() {
+        if std::env::var_os("JEST_TOLD_TO_STOP_TWICE").is_some() {
+            let flag = StopFlag::install().unwrap();
+            signal_hook::low_level::raise(signal_hook::consts::SIGTERM).unwrap();
+            assert!(flag.is_set());
+            signal_hook::low_level::raise(signal_hook::consts::SIGTERM).unwrap();
+            panic!("the second signal ends the process");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_second_signal_ends_the_process_at_once() {
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "signals::tests::told_to_stop_twice"])
+            .env("JEST_TOLD_TO_STOP_TWICE", "1")
+            .output()
+            .unwrap()
+            .status;
+        assert_eq!(status.code(), Some(128 + signal_hook::consts::SIGTERM));
+    }
 }

@@ -81,18 +81,27 @@ impl Layers {
     /// Applies what the command line sets.
     pub fn apply(&mut self, overrides: &[Override]) -> Result<(), ConfigError> {
         for set in overrides {
-            match set.path.as_slice() {
-                [run, name, path @ ..] if run == "run" && !path.is_empty() => {
-                    let known: Vec<&str> = self.runs.iter().map(name_of).collect();
-                    let Some(index) = known.iter().position(|known| known == name) else {
-                        return Err(ConfigError::NoSuchRun { name: name.clone(), known: known.join(", ") });
-                    };
+            match set.path.split_first() {
+                Some((run, rest)) if run == "run" => {
+                    let (index, path) = self.find_run(rest)?;
                     assign(&mut self.runs[index], path, &set.value, "")?;
                 }
-                path => assign(&mut self.shared, path, &set.value, "")?,
+                _ => assign(&mut self.shared, &set.path, &set.value, "")?,
             }
         }
         Ok(())
+    }
+
+    /// The run that `path` begins with the name of, and the rest; a name may itself hold dots.
+    fn find_run<'a>(&self, path: &'a [String]) -> Result<(usize, &'a [String]), ConfigError> {
+        for length in (1..path.len()).rev() {
+            let name = path[..length].join(".");
+            if let Some(index) = self.runs.iter().position(|run| name_of(run) == name) {
+                return Ok((index, &path[length..]));
+            }
+        }
+        let known: Vec<&str> = self.runs.iter().map(name_of).collect();
+        Err(ConfigError::NoSuchRun { name: path.first().cloned().unwrap_or_default(), known: known.join(", ") })
     }
 
     /// Refuses a layer that says one thing twice.

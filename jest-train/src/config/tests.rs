@@ -117,6 +117,8 @@ fn flags_set_shared_keys_and_a_run_of_its_own_mind_is_noted() {
         "run \"learner\" sets steps itself: --set steps=50 does not reach it; --set run.learner.steps=VALUE does";
     assert_eq!(notes, [expected]);
     assert_eq!(plan(TWO_RUNS, &["run.learner.steps=9"]).runs[1].steps, 9);
+    let dotted = TWO_RUNS.replace("\"learner\"", "\"learner.v1.2\"");
+    assert_eq!(plan(&dotted, &["run.learner.v1.2.optimizer.lr=9"]).runs[1].optimizer.lr, 9.0);
     let message = "--set names run \"x\", which the configuration does not have; runs: curator, learner";
     assert_eq!(fault(TWO_RUNS, &["run.x.steps=1"]), message);
 }

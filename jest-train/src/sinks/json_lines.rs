@@ -149,7 +149,8 @@ fn cut_back(path: &Path, at: Position<'_>) -> Result<()> {
         let wrong = |source| TrainError::History { path: path.to_path_buf(), line: index + 1, source };
         let head: Head = serde_json::from_str(line).map_err(wrong)?;
         let earlier = order(&head.run) < order(at.run);
-        if earlier || (head.run == at.run && head.step <= at.step) {
+        // A run that begins anew, at step 0, tells again that it has begun.
+        if earlier || (head.run == at.run && at.step > 0 && head.step <= at.step) {
             kept.push_str(line);
         }
     }
@@ -217,6 +218,16 @@ mod tests {
         drop(JsonLines::resume(out.path(), Position { runs: &RUNS, run: "reference", step: 2 }).unwrap());
         assert_eq!(read(out.path(), METRICS).lines().count(), 3);
         assert!(!read(out.path(), METRICS).contains("\"run\":\"jest\""));
+    }
+
+    #[test]
+    fn a_run_that_begins_anew_leaves_no_line() {
+        let out = tempfile::tempdir().unwrap();
+        uninterrupted(out.path(), 0.5);
+        let mut sink = JsonLines::resume(out.path(), Position { runs: &RUNS, run: "jest", step: 0 }).unwrap();
+        sink.emit(&started("jest", 0)).unwrap();
+        assert_eq!(read(out.path(), METRICS).matches("\"run_started\"").count(), 2);
+        assert_eq!(read(out.path(), METRICS).lines().count(), 11);
     }
 
     #[test]
