@@ -22,11 +22,11 @@ pub struct SuperBatch {
     pub json: Vec<Option<String>>,
     /// Their classes: the `.cls` member, else `label` of the `.json` member.
     pub labels: Vec<Option<u32>>,
-    /// [n, s, s, 3] bytes.
+    /// `[n, s, s, 3]` bytes.
     pub rgb: Vec<u8>,
-    /// [n, l] ids, padded on the right.
+    /// `[n, l]` ids, padded on the right.
     pub tokens: Vec<u32>,
-    /// [n]: how many ids of each row are no padding.
+    /// `[n]`: how many ids of each row are no padding.
     pub lengths: Vec<u32>,
     /// How `rgb` was made and becomes pixels; its `size` is s.
     pub preprocess: Preprocess,
@@ -96,7 +96,7 @@ impl SuperBatch {
     /// Normalised pixels of all examples.
     ///
     /// # Shapes
-    /// [n, 3, s, s].
+    /// `[n, 3, s, s]`.
     pub fn pixels(&self) -> Vec<f32> {
         self.pixels_of(0..self.len())
     }
@@ -104,7 +104,7 @@ impl SuperBatch {
     /// Normalised pixels of some examples.
     ///
     /// # Shapes
-    /// [range, 3, s, s].
+    /// `[range, 3, s, s]`.
     ///
     /// # Panics
     /// If the range ends beyond [`len`](Self::len).
@@ -118,7 +118,7 @@ impl SuperBatch {
     /// Token ids of some examples.
     ///
     /// # Shapes
-    /// [range, l].
+    /// `[range, l]`.
     ///
     /// # Panics
     /// If the range ends beyond [`len`](Self::len).
@@ -129,7 +129,7 @@ impl SuperBatch {
     /// The picture of example `i`, to be shown.
     ///
     /// # Shapes
-    /// [s, s, 3] bytes.
+    /// `[s, s, 3]` bytes.
     ///
     /// # Panics
     /// If `i` is not below [`len`](Self::len).

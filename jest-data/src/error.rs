@@ -30,7 +30,9 @@ pub enum DataError {
         problem: &'static str,
     },
     /// Two sources would give the same ids to different examples.
-    #[error("shard `{shard}` appears twice under the source name `{name}`; write `othername=...` in front of one of them")]
+    #[error(
+        "shard `{shard}` appears twice under the source name `{name}`; write `othername=...` in front of one of them"
+    )]
     SameShard {
         /// The name of the source.
         name: String,
@@ -56,7 +58,9 @@ pub enum DataError {
         skips: String,
     },
     /// More samples were skipped than the limit allows.
-    #[error("{skipped} of {seen} samples skipped, more than the limit of {limit}: {skips}; repair the shards or raise `max_skipped_share`")]
+    #[error(
+        "{skipped} of {seen} samples skipped, more than the limit of {limit}: {skips}; repair the shards or raise `max_skipped_share`"
+    )]
     TooManySkipped {
         /// Samples skipped so far.
         skipped: u64,
@@ -68,7 +72,9 @@ pub enum DataError {
         skips: String,
     },
     /// Fewer distinct examples than a super-batch holds.
-    #[error("super-batch {super_batch} is larger than the data set: {distinct} distinct usable examples; take at most {distinct}")]
+    #[error(
+        "super-batch {super_batch} is larger than the data set: {distinct} distinct usable examples; take at most {distinct}"
+    )]
     TooFewExamples {
         /// Distinct usable examples in one pass.
         distinct: usize,
@@ -76,7 +82,9 @@ pub enum DataError {
         super_batch: usize,
     },
     /// The start of a loader belongs to other data or another order.
-    #[error("cannot resume the data order: {problem}; restore the data, seed and shuffle settings, or start from `LoaderState::default()`")]
+    #[error(
+        "cannot resume the data order: {problem}; restore the data, seed and shuffle settings, or start from `LoaderState::default()`"
+    )]
     Resume {
         /// What does not agree.
         problem: String,
@@ -115,7 +123,9 @@ pub enum DataError {
         problem: String,
     },
     /// A worker thread ended without an answer.
-    #[error("a data worker thread stopped early; this is a defect, please report it with the shard that was being read")]
+    #[error(
+        "a data worker thread stopped early; this is a defect, please report it with the shard that was being read"
+    )]
     WorkerLost,
 }
 

@@ -94,7 +94,7 @@ impl EvalTask {
     /// Every class in every template.
     ///
     /// # Shapes
-    /// [classes][templates]; empty for retrieval.
+    /// `[classes][templates]`; empty for retrieval.
     pub fn prompts(&self) -> Vec<Vec<String>> {
         let EvalKind::ZeroShot { classes, templates } = &self.kind else { return Vec::new() };
         let prompt = |class: &str, template: &String| template.replace("{c}", class).replace("{}", class);

@@ -154,7 +154,7 @@ impl Recipe {
         let caption = self.caption(raw.caption)?;
         let label = label(raw.class.as_deref(), json.as_deref());
         if let Needs::Label(classes) = self.needs
-            && !label.is_some_and(|label| label < classes)
+            && label.is_none_or(|label| label >= classes)
         {
             return Err((SkipReason::BadLabel, format!("{label:?} of {classes} classes")));
         }

@@ -55,8 +55,6 @@ reasons! {
     TokenizeError = "tokenize_error",
     /// The label is absent, or not one of the task's classes.
     BadLabel = "bad_label",
-    /// The same key twice within one super-batch and one pass.
-    DuplicateId = "duplicate_id",
 }
 
 impl fmt::Display for SkipReason {

@@ -34,7 +34,9 @@ impl Source {
         let problem = |problem| DataError::Source { spec: spec.to_string(), problem };
         let (name, pattern) = split_name(spec);
         if pattern.is_empty() {
-            return Err(problem("names no shard; give a folder, a file, or a pattern such as `train/{00000..00099}.tar`"));
+            return Err(problem(
+                "names no shard; give a folder, a file, or a pattern such as `train/{00000..00099}.tar`",
+            ));
         }
         if pattern.starts_with("pipe:") || pattern.contains("://") {
             return Err(problem("only local files are read; copy the shards to a folder first"));

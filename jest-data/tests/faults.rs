@@ -1,4 +1,6 @@
 //! One test a fault: what a hostile or broken shard leads to.
+// Helpers fail as tests do.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -95,15 +97,25 @@ fn a_member_over_the_limit_costs_its_sample_only() {
     let mut config = config(folder.path());
     config.limits.member_bytes = 1000;
     let (batches, skips) = read(&config);
-    assert_eq!((batches[0].keys.as_slice(), skips.count(SkipReason::MemberTooLarge)), (&["b".to_string()][..], 1), "{skips}");
+    assert_eq!(
+        (batches[0].keys.as_slice(), skips.count(SkipReason::MemberTooLarge)),
+        (&["b".to_string()][..], 1),
+        "{skips}"
+    );
 }
 
 #[test]
 fn odd_names_links_and_meta_members() {
-    let mut shard = members(&[("../../etc/a.png", &png(1)), ("../../etc/a.txt", b"kept as text"), ("__meta__/b.png", b"x")]);
+    let mut shard =
+        members(&[("../../etc/a.png", &png(1)), ("../../etc/a.txt", b"kept as text"), ("__meta__/b.png", b"x")]);
     shard.extend(header("link.png", 0, EntryType::Symlink));
     shard.extend(header("device.png", 0, EntryType::Block));
-    shard.extend(members(&[("folder/", b""), ("Upper.PNG", &png(2)), ("Upper.TXT", b"upper case"), ("readme", b"no dot")]));
+    shard.extend(members(&[
+        ("folder/", b""),
+        ("Upper.PNG", &png(2)),
+        ("Upper.TXT", b"upper case"),
+        ("readme", b"no dot"),
+    ]));
     shard.resize(shard.len() + 1024, 0);
     check("1.tar", shard, &["../../etc/a", "Upper"], &[]);
 }
@@ -172,7 +184,9 @@ fn a_decompression_bomb_is_refused_from_its_header() {
     let report = refused(&[("a.png", &bytes), ("a.txt", b"caption")], SkipReason::ImageTooLarge);
     assert!(report.contains("60000 x 60000"), "{report}");
     let peak = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    let peak = peak
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
     assert!(peak.unwrap_or(0) < 1_000_000, "peak memory {peak:?} kB");
 }
 

@@ -1,4 +1,6 @@
 //! Pixels against Pillow's: `fixtures/preprocess`, made by the scripts named in `fixtures/README.md`.
+// Helpers fail as tests do.
+#![allow(clippy::unwrap_used)]
 
 use jest_data::{Limits, Preprocess, SkipReason, decode_rgb};
 use safetensors::SafeTensors;
@@ -16,7 +18,8 @@ fn every_pixel_equals_pillows() {
     for (name, tensor) in expected.tensors() {
         let (file, size) = name.rsplit_once('.').unwrap();
         let pre = Preprocess::siglip(size.parse().unwrap());
-        let image = decode_rgb(&std::fs::read(fixtures().join(format!("{file}.png"))).unwrap(), &Limits::default()).unwrap();
+        let image =
+            decode_rgb(&std::fs::read(fixtures().join(format!("{file}.png"))).unwrap(), &Limits::default()).unwrap();
         let mut pixels = Vec::new();
         pre.normalize(&pre.resize(&image), &mut pixels);
         let want: Vec<f32> = tensor.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();

@@ -75,7 +75,7 @@ impl EmbeddingCache {
     /// Image and text embedding of an example.
     ///
     /// # Shapes
-    /// [d] and [d].
+    /// `[d]` and `[d]`.
     pub fn get(&self, id: &ExampleId) -> Option<(&[f32], &[f32])> {
         let (part, row) = *self.rows.get(id)?;
         let part = self.parts.get(part)?;
@@ -86,7 +86,7 @@ impl EmbeddingCache {
     /// Adds rows; ids that are here already keep theirs. Full parts are written.
     ///
     /// # Shapes
-    /// `image`, `text`: [ids.len(), d].
+    /// `image`, `text`: `[ids.len(), d]`.
     ///
     /// # Errors
     /// `Cache` if a shape does not fit or a value is not finite, and then nothing is added; `Io` if a part cannot be written.
@@ -99,7 +99,9 @@ impl EmbeddingCache {
             }
             if let Some(at) = rows.iter().position(|v| !v.is_finite()) {
                 let (id, value) = (ids[at / d], rows[at]);
-                return Err(problem(format!("{name} embedding of {id} holds {value}; the model is broken or overflows")));
+                return Err(problem(format!(
+                    "{name} embedding of {id} holds {value}; the model is broken or overflows"
+                )));
             }
         }
         for ((id, image), text) in ids.iter().zip(image.chunks_exact(d.max(1))).zip(text.chunks_exact(d.max(1))) {

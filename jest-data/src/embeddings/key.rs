@@ -35,7 +35,10 @@ impl CacheKey {
         let names = ["model", "tokenizer", "preprocess", "image_size", "text_tokens", "dim"];
         let pairs = names.iter().zip(fields(self).into_iter().zip(fields(wanted)));
         let differing = pairs.filter(|(_, (cached, wanted))| cached != wanted);
-        differing.map(|(name, (cached, wanted))| format!("{name}: cached {cached}, wanted {wanted}")).collect::<Vec<_>>().join("; ")
+        differing
+            .map(|(name, (cached, wanted))| format!("{name}: cached {cached}, wanted {wanted}"))
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 
     /// Checks the key of the cache in `folder`, or writes it there.

@@ -10,9 +10,9 @@ use std::path::Path;
 #[derive(Default)]
 pub(super) struct Part {
     pub ids: Vec<ExampleId>,
-    /// [n, d]
+    /// `[n, d]`
     pub image: Vec<f32>,
-    /// [n, d]
+    /// `[n, d]`
     pub text: Vec<f32>,
 }
 
@@ -31,7 +31,8 @@ fn to_bytes(values: &[f32]) -> Vec<u8> {
 
 impl Part {
     pub fn write(&self, path: &Path, dim: usize) -> Result<()> {
-        let problem = |e: safetensors::SafeTensorError| DataError::Cache { path: path.to_path_buf(), problem: e.to_string() };
+        let problem =
+            |e: safetensors::SafeTensorError| DataError::Cache { path: path.to_path_buf(), problem: e.to_string() };
         let ids: Vec<u8> = self.ids.iter().flat_map(|id| *id.as_bytes()).collect();
         let (image, text) = (to_bytes(&self.image), to_bytes(&self.text));
         let sum = checksum(&ids, &image, &text);
@@ -70,7 +71,9 @@ impl Part {
         if stated != Some(&checksum(ids.data(), image.data(), text.data())) {
             return Err(problem("the checksum does not agree"));
         }
-        let floats = |view: &TensorView| -> Vec<f32> { view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect() };
+        let floats = |view: &TensorView| -> Vec<f32> {
+            view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+        };
         let ids = ids.data().as_chunks().0.iter().map(|bytes| ExampleId::from_bytes(*bytes)).collect();
         Ok(Part { ids, image: floats(&image), text: floats(&text) })
     }

@@ -50,7 +50,12 @@ pub struct LoaderConfig {
 
 impl LoaderConfig {
     /// The defaults: seed 0, two workers, 4,096 samples in flight, shards and 5,000 samples shuffled, 1 GiB of cache.
-    pub fn new(sources: Vec<Source>, preprocess: Preprocess, tokenizer: Arc<Tokenizer>, text_tokens: usize) -> LoaderConfig {
+    pub fn new(
+        sources: Vec<Source>,
+        preprocess: Preprocess,
+        tokenizer: Arc<Tokenizer>,
+        text_tokens: usize,
+    ) -> LoaderConfig {
         LoaderConfig {
             sources,
             preprocess,
@@ -77,7 +82,11 @@ impl LoaderConfig {
         within("preprocess.size", self.preprocess.size, 1, 1 << 13, "must be 1 to 8192")?;
         if !self.preprocess.std.iter().all(|std| std.is_normal()) {
             let value = format!("{:?}", self.preprocess.std);
-            return Err(DataError::Setting { setting: "preprocess.std", value, problem: "must be finite and not zero" });
+            return Err(DataError::Setting {
+                setting: "preprocess.std",
+                value,
+                problem: "must be finite and not zero",
+            });
         }
         check_distinct(&self.sources)
     }

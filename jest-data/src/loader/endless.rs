@@ -3,10 +3,10 @@
 use super::config::{LoaderConfig, check_share};
 use super::reader::Pass;
 use super::stream::{Event, Stream};
-use crate::example::{Needs, Outcome, Place};
-use crate::{DataError, ExampleId, Limits, Preprocess, Result, SkipReason, SkipReport, SuperBatch};
+use crate::example::{Needs, Outcome};
+use crate::{DataError, ExampleId, Limits, Preprocess, Result, SkipReport, SuperBatch};
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 /// Where a loader stands: all that a checkpoint needs. The default is the beginning.
@@ -80,12 +80,16 @@ impl Loader {
     /// `TooFewExamples` if the data set has fewer than `n` distinct usable ones; `TooManySkipped`, `NoExamples` by the limits.
     pub fn next_super_batch(&mut self, n: usize) -> Result<SuperBatch> {
         if n == 0 {
-            return Err(DataError::Setting { setting: "super_batch", value: n.to_string(), problem: "must be 1 or more" });
+            return Err(DataError::Setting {
+                setting: "super_batch",
+                value: n.to_string(),
+                problem: "must be 1 or more",
+            });
         }
         self.collect_owed()?;
         let mut batch = SuperBatch::empty(self.preprocess, self.text_tokens);
-        // The epoch in which each id of this super-batch was drawn.
-        let mut drawn = HashMap::new();
+        let mut drawn = HashSet::new();
+        // Those put off are of one epoch, so no id repeats among them.
         while batch.len() < n
             && let Some((_, outcome)) = self.deferred.pop_front()
         {
@@ -143,8 +147,8 @@ impl Loader {
         Ok(())
     }
 
-    /// Adds a usable example, counts the others; true if it is to be put off.
-    fn add(&mut self, outcome: &Outcome, batch: &mut SuperBatch, drawn: &mut HashMap<ExampleId, u64>) -> bool {
+    /// Adds a usable example, counts the others; true if the super-batch holds it already, from the epoch before.
+    fn add(&mut self, outcome: &Outcome, batch: &mut SuperBatch, drawn: &mut HashSet<ExampleId>) -> bool {
         let example = match outcome {
             Ok(example) => example,
             Err(skip) => {
@@ -153,24 +157,12 @@ impl Loader {
             }
         };
         self.epoch_has_examples = true;
-        match drawn.get(&example.id) {
-            None => {
-                drawn.insert(example.id, self.state.epoch);
-                batch.push(example);
-                self.skips.keep();
-                false
-            }
-            Some(epoch) if *epoch < self.state.epoch => {
-                // From here on a repetition within this epoch counts as one.
-                drawn.insert(example.id, self.state.epoch);
-                true
-            }
-            Some(_) => {
-                let place = Place { source: example.source.clone(), shard: "".into() };
-                self.skips.add(&place.skip(SkipReason::DuplicateId, Some(example.key.clone()), example.id.to_string()));
-                false
-            }
+        if !drawn.insert(example.id) {
+            return true;
         }
+        batch.push(example);
+        self.skips.keep();
+        false
     }
 
     fn end_epoch(&mut self, length: u64) -> Result<()> {

@@ -10,5 +10,5 @@ mod stream;
 
 pub use config::{LoaderConfig, Shuffle};
 pub use endless::{Loader, LoaderState};
-pub use once::{ReadAll, read_all};
 pub(crate) use once::read_labelled;
+pub use once::{ReadAll, read_all};

@@ -101,9 +101,7 @@ impl Stream {
         let Some(ticket) = self.tickets.as_ref().and_then(|tickets| tickets.recv().ok()) else { return Ok(None) };
         Ok(Some(match ticket {
             Ticket::Ready(position, outcome) => Event::Sample(position, outcome),
-            Ticket::Later(position, later) => {
-                Event::Sample(position, later.recv().map_err(|_| DataError::WorkerLost)?)
-            }
+            Ticket::Later(position, later) => Event::Sample(position, later.recv().map_err(|_| DataError::WorkerLost)?),
             Ticket::EpochEnd(length) => Event::EpochEnd(length),
         }))
     }

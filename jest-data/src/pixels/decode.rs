@@ -8,7 +8,7 @@ use std::io::Cursor;
 /// Bytes a decoder may take beside the pixels.
 const WORKSPACE: u64 = 64 << 20;
 
-/// An image of 8-bit RGB pixels, rows from top to bottom, [height, width, 3].
+/// An image of 8-bit RGB pixels, rows from top to bottom, `[height, width, 3]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RgbImage {
     /// Pixels in a row.
@@ -68,7 +68,9 @@ fn to_rgb(image: DynamicImage) -> Vec<u8> {
         DynamicImage::ImageLuma8(image) => image.as_raw().iter().flat_map(|l| [*l; 3]).collect(),
         DynamicImage::ImageLumaA8(image) => image.as_raw().chunks_exact(2).flat_map(|p| [p[0]; 3]).collect(),
         DynamicImage::ImageRgb16(image) => image.as_raw().iter().map(high).collect(),
-        DynamicImage::ImageRgba16(image) => image.as_raw().chunks_exact(4).flat_map(|p| [0, 1, 2].map(|c| high(&p[c]))).collect(),
+        DynamicImage::ImageRgba16(image) => {
+            image.as_raw().chunks_exact(4).flat_map(|p| [0, 1, 2].map(|c| high(&p[c]))).collect()
+        }
         DynamicImage::ImageLuma16(image) => image.as_raw().iter().flat_map(|l| [high(l); 3]).collect(),
         DynamicImage::ImageLumaA16(image) => image.as_raw().chunks_exact(2).flat_map(|p| [high(&p[0]); 3]).collect(),
         other => other.into_rgb8().into_raw(),

@@ -31,7 +31,7 @@ impl Preprocess {
         hash.finalize().to_hex()[..32].to_string()
     }
 
-    /// [h, w, 3] to [size, size, 3] bytes.
+    /// `[h, w, 3]` to `[size, size, 3]` bytes.
     pub fn resize(&self, image: &RgbImage) -> Vec<u8> {
         resize_bicubic(image, self.size, self.size).data
     }
@@ -39,9 +39,10 @@ impl Preprocess {
     /// Appends normalised pixels, channels first.
     ///
     /// # Shapes
-    /// `rgb`: [n, size, size, 3] bytes. Appends [n, 3, size, size].
+    /// `rgb`: `[n, size, size, 3]` bytes. Appends `[n, 3, size, size]`.
     pub fn normalize(&self, rgb: &[u8], out: &mut Vec<f32>) {
-        let table = |c: usize| -> [f32; 256] { std::array::from_fn(|x| (x as f32 / 255.0 - self.mean[c]) / self.std[c]) };
+        let table =
+            |c: usize| -> [f32; 256] { std::array::from_fn(|x| (x as f32 / 255.0 - self.mean[c]) / self.std[c]) };
         let tables = [table(0), table(1), table(2)];
         out.reserve(rgb.len());
         for image in rgb.chunks_exact((self.size * self.size * 3).max(1)) {

@@ -55,8 +55,7 @@ fn taps(from: usize, to: usize) -> Vec<Tap> {
         let center = (i as f64 + 0.5) * scale;
         let first = ((center - support + 0.5) as i64).max(0) as usize;
         let last = ((center + support + 0.5) as usize).min(from);
-        let exact: Vec<f64> =
-            (first..last).map(|x| bicubic((x as f64 - center + 0.5) * (1.0 / widen))).collect();
+        let exact: Vec<f64> = (first..last).map(|x| bicubic((x as f64 - center + 0.5) * (1.0 / widen))).collect();
         let sum: f64 = exact.iter().sum();
         let fixed = |w: &f64| {
             let w = w / sum * f64::from(1u32 << BITS);
@@ -73,7 +72,7 @@ fn to_byte(sum: i32) -> u8 {
 
 const HALF: i32 = 1 << (BITS - 1);
 
-/// [h, from, 3] to [h, width, 3].
+/// `[h, from, 3]` to `[h, width, 3]`.
 fn resize_rows(data: &[u8], from: usize, width: usize) -> Vec<u8> {
     if from == width {
         return data.to_vec();
@@ -94,7 +93,7 @@ fn resize_rows(data: &[u8], from: usize, width: usize) -> Vec<u8> {
     out
 }
 
-/// [from, width, 3] to [height, width, 3].
+/// `[from, width, 3]` to `[height, width, 3]`.
 fn resize_columns(data: &[u8], width: usize, from: usize, height: usize) -> Vec<u8> {
     if from == height {
         return data.to_vec();
@@ -123,7 +122,11 @@ mod tests {
         for (w, h) in [(1, 1), (1, 9), (7, 3), (64, 64), (257, 2)] {
             let image = RgbImage { width: w, height: h, data: [10, 128, 250].repeat(w * h) };
             for size in [1, 2, 31, 64] {
-                assert_eq!(resize_bicubic(&image, size, size).data, [10, 128, 250].repeat(size * size), "{w}x{h} to {size}");
+                assert_eq!(
+                    resize_bicubic(&image, size, size).data,
+                    [10, 128, 250].repeat(size * size),
+                    "{w}x{h} to {size}"
+                );
             }
         }
     }

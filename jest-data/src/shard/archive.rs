@@ -104,7 +104,10 @@ impl<R: Read> Archive<R> {
 
     fn record(&mut self, size: u64, offset: u64) -> Result<Vec<u8>, Broken> {
         if size > MAX_RECORD {
-            return Err(Broken::new(SkipReason::MemberTooLarge, format!("name record of {size} bytes at byte {offset}")));
+            return Err(Broken::new(
+                SkipReason::MemberTooLarge,
+                format!("name record of {size} bytes at byte {offset}"),
+            ));
         }
         self.begin(size, offset)?;
         self.content(size)
@@ -112,7 +115,8 @@ impl<R: Read> Archive<R> {
 
     fn begin(&mut self, size: u64, offset: u64) -> Result<(), Broken> {
         if size > self.member_bytes.saturating_mul(SKIP_FACTOR) {
-            let detail = format!("member of {size} bytes at byte {offset}, limit {}; shard abandoned", self.member_bytes);
+            let detail =
+                format!("member of {size} bytes at byte {offset}, limit {}; shard abandoned", self.member_bytes);
             return Err(Broken::new(SkipReason::MemberTooLarge, detail));
         }
         self.pending = size.div_ceil(BLOCK as u64) * BLOCK as u64;

@@ -1,7 +1,7 @@
 //! Consecutive members with one key become one raw sample.
 
-use super::archive::{Archive, Member};
 use super::Broken;
+use super::archive::{Archive, Member};
 use crate::{Limits, SkipReason};
 use std::collections::{HashMap, VecDeque};
 use std::io::Read;

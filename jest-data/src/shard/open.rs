@@ -17,7 +17,8 @@ pub(crate) fn open_shard(path: &Path) -> Result<Box<dyn Read + Send>, Broken> {
     if head.starts_with(&[0x1f, 0x8b]) {
         return Ok(Box::new(MultiGzDecoder::new(file)));
     }
-    let other = [("zstd", &[0x28, 0xb5, 0x2f, 0xfd][..]), ("bzip2", b"BZh"), ("xz", b"\xfd7zXZ"), ("zip", b"PK\x03\x04")];
+    let other =
+        [("zstd", &[0x28, 0xb5, 0x2f, 0xfd][..]), ("bzip2", b"BZh"), ("xz", b"\xfd7zXZ"), ("zip", b"PK\x03\x04")];
     match other.iter().find(|(_, magic)| head.starts_with(magic)) {
         Some((name, _)) => {
             Err(Broken::new(SkipReason::ShardFormat, format!("{name}; repack as .tar or .tar.gz: {}", path.display())))

@@ -4,9 +4,9 @@ use crate::{DataError, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
+use tokenizers::normalizers::replace::ReplacePattern;
 use tokenizers::normalizers::{Lowercase, Replace, Sequence, Strip};
 use tokenizers::{NormalizedString, Normalizer, NormalizerWrapper, PaddingParams, PaddingStrategy};
-use tokenizers::normalizers::replace::ReplacePattern;
 
 /// How text is cleaned before it is cut into tokens; becomes part of the tokenizer and of its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +99,11 @@ impl Tokenizer {
     /// `Setting` if the vocabulary has no such id.
     pub fn with_pad(&self, id: u32) -> Result<Tokenizer> {
         let Some(pad_token) = self.inner.id_to_token(id) else {
-            return Err(DataError::Setting { setting: "pad", value: id.to_string(), problem: "is not in the vocabulary" });
+            return Err(DataError::Setting {
+                setting: "pad",
+                value: id.to_string(),
+                problem: "is not in the vocabulary",
+            });
         };
         let mut inner = self.reread()?;
         inner.with_padding(Some(padding(id, pad_token)));
@@ -131,11 +135,15 @@ impl Tokenizer {
     /// The ids of several texts in one table, and their lengths.
     ///
     /// # Shapes
-    /// Returns [n, l] and [n].
+    /// Returns `[n, l]` and `[n]`.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
-    pub fn encode_all<S: AsRef<str>>(&self, texts: impl IntoIterator<Item = S>, l: usize) -> Result<(Vec<u32>, Vec<u32>)> {
+    pub fn encode_all<S: AsRef<str>>(
+        &self,
+        texts: impl IntoIterator<Item = S>,
+        l: usize,
+    ) -> Result<(Vec<u32>, Vec<u32>)> {
         let (mut ids, mut lengths) = (Vec::new(), Vec::new());
         for text in texts {
             let tokens = self.encode(text.as_ref(), l)?;

@@ -21,7 +21,11 @@ pub fn train_tokenizer<S: AsRef<str>>(captions: impl IntoIterator<Item = S>, voc
     let smallest = SPECIAL.len() + 256;
     if vocab_size < smallest {
         let value = vocab_size.to_string();
-        return Err(DataError::Setting { setting: "vocab_size", value, problem: "must be 259 or more: 3 marks and 256 bytes" });
+        return Err(DataError::Setting {
+            setting: "vocab_size",
+            value,
+            problem: "must be 259 or more: 3 marks and 256 bytes",
+        });
     }
     let captions: Vec<String> = captions.into_iter().map(|caption| caption.as_ref().to_string()).collect();
     let mut trainer = BpeTrainer::builder()

@@ -1,5 +1,6 @@
 //! Shards and images made on the spot.
-#![allow(dead_code)]
+// Each test file uses some of it, and helpers fail as tests do.
+#![allow(dead_code, clippy::unwrap_used)]
 
 use image::{ExtendedColorType, ImageEncoder};
 use jest_data::{LoaderConfig, Preprocess, ReadAll, SkipReport, Source, SuperBatch, Tokenizer, read_all};
@@ -18,7 +19,9 @@ pub fn tokenizer() -> Arc<Tokenizer> {
 
 /// A small picture that differs with its seed.
 pub fn pixels(width: u32, height: u32, seed: u32) -> Vec<u8> {
-    (0..width * height * 3).map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(seed.wrapping_mul(97)) >> 13) as u8).collect()
+    (0..width * height * 3)
+        .map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(seed.wrapping_mul(97)) >> 13) as u8)
+        .collect()
 }
 
 pub fn png(seed: u32) -> Vec<u8> {
@@ -69,7 +72,10 @@ pub fn good(prefix: &str, n: u32) -> Vec<u8> {
     let mut tar = Vec::new();
     for i in 0..n {
         let caption = format!("picture {i} of {prefix}");
-        tar.extend(members(&[(&format!("{prefix}{i}.png"), &png(i)), (&format!("{prefix}{i}.txt"), caption.as_bytes())]));
+        tar.extend(members(&[
+            (&format!("{prefix}{i}.png"), &png(i)),
+            (&format!("{prefix}{i}.txt"), caption.as_bytes()),
+        ]));
     }
     tar.resize(tar.len() + 1024, 0);
     tar
