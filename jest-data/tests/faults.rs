@@ -105,6 +105,19 @@ fn a_member_over_the_limit_costs_its_sample_only() {
 }
 
 #[test]
+fn a_gzip_bomb_costs_no_more_than_its_limit() {
+    let bomb = |size: usize| gzip(&[members(&[("a.png", &vec![0; size]), ("a.txt", b"bomb")]), good("k", 1)].concat());
+    for (size, kept) in [(1_000_000, 1), (20_000_000, 0)] {
+        let folder = folder(&[("0.tar.gz", bomb(size)), ("1.tar", good("l", 1))]);
+        let mut config = config(folder.path());
+        config.limits.member_bytes = 100_000;
+        let (_, skips) = read(&config);
+        // Skipped up to 16 times the limit; beyond, the shard is not worth the time.
+        assert_eq!((skips.kept(), skips.count(SkipReason::MemberTooLarge)), (kept + 1, 1), "{skips}");
+    }
+}
+
+#[test]
 fn odd_names_links_and_meta_members() {
     let mut shard =
         members(&[("../../etc/a.png", &png(1)), ("../../etc/a.txt", b"kept as text"), ("__meta__/b.png", b"x")]);

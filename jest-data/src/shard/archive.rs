@@ -91,7 +91,7 @@ impl<R: Read> Archive<R> {
         }
     }
 
-    /// The content of the current member, which the caller has found small enough.
+    /// The first `size` bytes of the current member, which the caller has found few enough.
     pub fn content(&mut self, size: u64) -> Result<Vec<u8>, Broken> {
         let mut bytes = vec![0; size as usize];
         if self.fill(&mut bytes)? < bytes.len() {

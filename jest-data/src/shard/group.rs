@@ -98,7 +98,9 @@ impl<R: Read> SampleReader<R> {
             self.refuse(SkipReason::MemberTooLarge, detail);
             return Ok(());
         }
-        let bytes = self.archive.content(member.size)?;
+        // One byte over the limit shows that a caption is to be cut; the rest of it is never held.
+        let most = if slot == Slot::Caption { self.limits.caption_bytes as u64 + 1 } else { u64::MAX };
+        let bytes = self.archive.content(member.size.min(most))?;
         let Some(open) = self.open.as_mut() else { return Ok(()) };
         match slot {
             Slot::Image => open.image = open.image.take().or(Some(bytes)),
@@ -146,6 +148,7 @@ impl<R: Read> Iterator for SampleReader<R> {
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Slot {
     Image,
     Caption,
