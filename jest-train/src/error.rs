@@ -77,6 +77,126 @@ pub enum TrainError {
     /// The report's template failed.
     #[error("cannot render the report")]
     Template(#[from] minijinja::Error),
+    /// Shards, pictures, captions, tokenizers or caches.
+    #[error(transparent)]
+    Data(#[from] jest_data::DataError),
+    /// The device or an operation on it.
+    #[error(transparent)]
+    Kernel(#[from] jest_kernels::KernelError),
+    /// Model sizes or weight files.
+    #[error(transparent)]
+    Model(#[from] jest_model::ModelError),
+    /// Scores on a device, or the draw from them.
+    #[error(transparent)]
+    DeviceSelection(#[from] jest_select::SelectError<jest_kernels::KernelError>),
+    /// Scores on the host, or the draw from them.
+    #[error(transparent)]
+    HostSelection(#[from] jest_select::SelectError<jest_select::InputError>),
+    /// What selection was given.
+    #[error(transparent)]
+    Selection(#[from] jest_select::InputError),
+    /// A value of our own could not be written as JSON, or was not what was expected.
+    #[error("{what} is not the JSON that this program writes")]
+    Json {
+        /// The file.
+        what: &'static str,
+        /// The parser's answer.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The plan could not be written as TOML.
+    #[error("the plan cannot be written as TOML")]
+    PlanText {
+        /// The writer's answer.
+        #[source]
+        source: toml::ser::Error,
+    },
+    /// Scores could not be written as Parquet.
+    #[error("cannot write {} as Parquet; --format csv is the plain form", .path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// The writer's answer.
+        #[source]
+        source: parquet::errors::ParquetError,
+    },
+    /// A file of a checkpoint is missing, cut short or changed.
+    #[error("{} is missing or damaged; take an older checkpoint of the same folder", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A run has no checkpoint to start from.
+    #[error("{} holds no whole checkpoint; train that run first", .path.display())]
+    NoCheckpoint {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A checkpoint holds another model than the plan.
+    #[error("{} holds another model than the plan: {difference}", .path.display())]
+    OtherModel {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The first difference.
+        difference: String,
+    },
+    /// `--resume` under another plan than the one that was saved.
+    #[error("the plan is not the one in {}: {difference}; resume with the same configuration, or start anew without --resume", .path.display())]
+    OtherPlan {
+        /// The saved plan.
+        path: PathBuf,
+        /// The first difference.
+        difference: String,
+    },
+    /// `--resume` names another folder than the plan's.
+    #[error("--resume {} is not the run folder {}; add --out to name the folder", .named.display(), .out.display())]
+    ResumeElsewhere {
+        /// What was named.
+        named: PathBuf,
+        /// The plan's run folder.
+        out: PathBuf,
+    },
+    /// `--resume` where nothing was ever started.
+    #[error("nothing to resume: {} does not exist; start without --resume", .path.display())]
+    NothingToResume {
+        /// The plan that would be there.
+        path: PathBuf,
+    },
+    /// Reference and learner cannot read the same examples.
+    #[error("reference {} has {what} {reference}, the learner {learner}; train a reference with the learner's, or change the learner's", .path.display())]
+    Unfit {
+        /// What differs.
+        what: &'static str,
+        /// The reference's.
+        reference: String,
+        /// The learner's.
+        learner: String,
+        /// The reference's folder.
+        path: PathBuf,
+    },
+    /// The tokenizer has more ids than the model has embeddings.
+    #[error("model.vocab_size is {model}, the tokenizer has {tokenizer} ids; leave vocab_size out, or raise it")]
+    Vocabulary {
+        /// The model's.
+        model: usize,
+        /// The tokenizer's.
+        tokenizer: usize,
+    },
+    /// The plan names no tokenizer.
+    #[error("text.tokenizer is not set; name a tokenizer.json, or make one with `jest tokenizer train --data SHARDS`")]
+    NoTokenizer,
+    /// A checkpoint has no tokenizer beside its weights.
+    #[error("{} has no tokenizer.json beside its weights; copy the one that it was trained with there", .path.display())]
+    NoTokenizerBeside {
+        /// The checkpoint.
+        path: PathBuf,
+    },
+    /// A candidate's reference embeddings are neither cached nor computable.
+    #[error("example {id} is not in the reference cache; remove the cache folder, it is made again")]
+    NotCached {
+        /// The example.
+        id: String,
+    },
     /// A signal ended the run after a checkpoint.
     #[error("stopped by a signal at step {step} of run {run}; saved {}, run again with --resume latest to go on", .checkpoint.display())]
     Stopped {
@@ -102,13 +222,43 @@ impl TrainError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Signals { .. } | Self::Picture { .. } | Self::Template(_) => 1,
-            Self::Config(_) => 3,
+            Self::Json { .. } | Self::PlanText { .. } | Self::Parquet { .. } => 1,
+            Self::Config(_) | Self::NoTokenizer | Self::Vocabulary { .. } | Self::Unfit { .. } => 3,
+            Self::OtherPlan { .. } | Self::ResumeElsewhere { .. } | Self::Selection(_) => 3,
+            Self::Kernel(jest_kernels::KernelError::UnknownDevice(_)) => 3,
+            Self::Data(_) | Self::NotCached { .. } => 4,
+            Self::DeviceSelection(jest_select::SelectError::NonFinite { .. }) => 5,
+            Self::HostSelection(_) => 5,
+            Self::Kernel(_) | Self::DeviceSelection(_) => 6,
+            Self::Damaged { .. } | Self::NoCheckpoint { .. } | Self::OtherModel { .. } => 8,
+            Self::NothingToResume { .. } | Self::NoTokenizerBeside { .. } => 8,
+            Self::Model(error) => model_code(error),
             Self::NonFinite { .. } => 5,
             Self::Storage { .. } | Self::Locked { .. } => 7,
             Self::History { .. } => 8,
             Self::Stopped { .. } => 75,
         }
     }
+}
+
+/// A model that cannot be is a matter of configuration; a weight file that cannot be read, of the checkpoint.
+fn model_code(error: &jest_model::ModelError) -> u8 {
+    match error {
+        jest_model::ModelError::Kernel(_) => 6,
+        error if error.is_config() => 3,
+        _ => 8,
+    }
+}
+
+/// An error and its causes on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text += &format!(": {inner}");
+        cause = inner.source();
+    }
+    text
 }
 
 #[cfg(test)]

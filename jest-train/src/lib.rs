@@ -24,18 +24,40 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod assemble;
+pub mod checkpoint;
 pub mod cli;
 pub mod clock;
 pub mod config;
-mod error;
+pub mod embed;
+pub mod error;
+pub mod evaluation;
 pub mod events;
 pub mod history;
+pub mod learnability;
+pub mod learner;
 pub mod lock;
+pub mod meter;
+pub mod optimizer;
+pub mod reference;
 pub mod report;
+pub mod resources;
+pub mod run_loop;
+pub mod run_state;
 pub mod schedule;
+pub mod selector;
 pub mod signals;
 pub mod sinks;
 pub mod storage;
 pub mod table;
+mod verbs;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
 
 pub use error::{Result, TrainError};
+
+/// The `jest` command: parses `args`, does what they ask, and gives the exit code.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    cli::run(args, verbs::execute)
+}

@@ -4,24 +4,18 @@ use crate::workspace;
 
 /// What a run without arguments trains.
 pub const QUICKSTART: &str = "configs/quickstart.toml";
-/// A run of one minute that goes through everything a long one does.
-pub const SMOKE: &str = "configs/smoke.toml";
-
 /// Becomes `cargo run --release -p jest-train --bin jest -- train ARGS`.
 pub fn run(args: &[String]) -> u8 {
     workspace::replace(&mut workspace::cargo(&command_line(args)))
 }
 
-/// Cargo's arguments. `--smoke` in first place stands for its config; no arguments stand for the quickstart.
+/// Cargo's arguments; the quickstart unless they say what to train on.
 pub fn command_line(args: &[String]) -> Vec<String> {
-    let (config, rest) = match args.split_first() {
-        None => (Some(QUICKSTART), args),
-        Some((first, rest)) if first == "--smoke" => (Some(SMOKE), rest),
-        Some(_) => (None, args),
-    };
+    let says = |flag: &str| args.iter().any(|arg| arg == flag || arg.starts_with(&format!("{flag}=")));
+    let own = says("--config") || says("--train-data") || says("--help");
+    let config = if own { Vec::new() } else { vec!["--config".to_string(), QUICKSTART.to_string()] };
     let fixed = "run --release -p jest-train --bin jest -- train".split(' ').map(String::from);
-    let config = config.into_iter().flat_map(|path| ["--config".to_string(), path.to_string()]);
-    fixed.chain(config).chain(rest.iter().cloned()).collect()
+    fixed.chain(config).chain(args.iter().cloned()).collect()
 }
 
 #[cfg(test)]
@@ -37,8 +31,8 @@ mod tests {
     #[test]
     fn arguments_become_a_jest_command_line() {
         check("", "--config configs/quickstart.toml");
-        check("--smoke", "--config configs/smoke.toml");
-        check("--smoke --device gpu", "--config configs/smoke.toml --device gpu");
+        check("--smoke --device gpu", "--config configs/quickstart.toml --smoke --device gpu");
+        check("--train-data=a.tar", "--train-data=a.tar");
         check("--config my.toml --seed 3", "--config my.toml --seed 3");
     }
 }

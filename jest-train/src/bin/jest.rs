@@ -1,3 +1,7 @@
 //! The `jest` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    jest_train::main(std::env::args_os())
+}

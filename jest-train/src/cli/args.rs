@@ -145,3 +145,27 @@ pub struct InspectArgs {
     #[arg(long, default_value_t = 20)]
     pub limit: usize,
 }
+
+/// What `jest bench` measures.
+#[derive(Debug, Clone, Subcommand)]
+pub enum BenchCommand {
+    /// Whole training steps and scoring passes on synthetic examples
+    Step(BenchStepArgs),
+}
+
+/// Arguments of `jest bench step`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchStepArgs {
+    /// Preset of the model
+    #[arg(long, default_value = "xs64")]
+    pub preset: String,
+    /// Examples of a step
+    #[arg(long, default_value_t = 128)]
+    pub batch: usize,
+    /// Timed repeats, after two that are not
+    #[arg(long, default_value_t = 5)]
+    pub repeats: usize,
+    /// Where it computes
+    #[command(flatten)]
+    pub on: OnDevice,
+}

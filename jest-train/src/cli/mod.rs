@@ -12,7 +12,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use args::{
-    DevicesArgs, EmbedArgs, EvalArgs, InspectArgs, OnDevice, Pairs, ScoreArgs, ScoreFormat, TokenizerCommand,
+    BenchCommand, BenchStepArgs, DevicesArgs, EmbedArgs, EvalArgs, InspectArgs, OnDevice, Pairs, ScoreArgs, ScoreFormat, TokenizerCommand,
     TokenizerTrainArgs,
 };
 pub use train::{KeyFlags, TrainArgs};
@@ -40,6 +40,9 @@ pub enum Command {
     Score(ScoreArgs),
     /// List the devices of this machine
     Devices(DevicesArgs),
+    /// Time whole pieces of training
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Make a tokenizer
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),

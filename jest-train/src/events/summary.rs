@@ -92,6 +92,19 @@ impl Seconds {
     }
 }
 
+impl Seconds {
+    /// What was added since `before`.
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            learn: self.learn - before.learn,
+            score: self.score - before.score,
+            reference: self.reference - before.reference,
+            data: self.data - before.data,
+            eval: self.eval - before.eval,
+        }
+    }
+}
+
 impl AddAssign for Flops {
     fn add_assign(&mut self, more: Self) {
         self.learn += more.learn;
