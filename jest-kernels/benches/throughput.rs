@@ -81,9 +81,7 @@ fn attentions(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
     let work = 4.0 * (s.n * s.l * s.l * s.width) as f64;
     let (shape2, qkv2) = (shape, qkv.clone());
     Ok(vec![
-        flops("attention/forward", work, move |pass| {
-            attention::forward_packed(pass, &shape, &qkv, None).map(drop)
-        }),
+        flops("attention/forward", work, move |pass| attention::forward_packed(pass, &shape, &qkv, None).map(drop)),
         flops("attention/forward+backward", 3.5 * work, move |pass| {
             let (_, saved) = attention::forward_packed(pass, &shape2, &qkv2, None)?;
             attention::backward_packed(pass, saved, &dy).map(drop)
@@ -101,12 +99,16 @@ fn rows(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
     let (x1, x2, x3, x4, x5, x6) = (x.clone(), x.clone(), x.clone(), x.clone(), x.clone(), x.clone());
     let (wide2, gamma2) = (wide.clone(), gamma.clone());
     Ok(vec![
-        bytes("layer_norm/forward", 2 * count, move |pass| layer_norm::forward(pass, &x1, &gamma, &gamma, 1e-6).map(drop)),
+        bytes("layer_norm/forward", 2 * count, move |pass| {
+            layer_norm::forward(pass, &x1, &gamma, &gamma, 1e-6).map(drop)
+        }),
         bytes("layer_norm/forward+backward", 5 * count, move |pass| {
             let (y, saved) = layer_norm::forward(pass, &x2, &gamma2, &gamma2, 1e-6)?;
             layer_norm::backward(pass, saved, &gamma2, &y, &mut dgamma, &mut dbeta).map(drop)
         }),
-        bytes("gelu/forward", 2 * s.n * s.l * s.mlp, move |pass| gelu::forward(pass, gelu::Gelu::Tanh, &wide).map(drop)),
+        bytes("gelu/forward", 2 * s.n * s.l * s.mlp, move |pass| {
+            gelu::forward(pass, gelu::Gelu::Tanh, &wide).map(drop)
+        }),
         bytes("gelu/backward", 3 * s.n * s.l * s.mlp, move |pass| {
             gelu::backward(pass, gelu::Gelu::Tanh, &wide2, &wide2).map(drop)
         }),

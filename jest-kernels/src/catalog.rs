@@ -71,6 +71,7 @@ impl Variant {
 pub fn all() -> Vec<Variant> {
     [
         ops::adamw::variants(),
+        ops::attention::variants(),
         ops::column_sum::variants(),
         ops::gelu::variants(),
         ops::global_norm::variants(),
