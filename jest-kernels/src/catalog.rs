@@ -75,6 +75,7 @@ pub fn all() -> Vec<Variant> {
         ops::gelu::variants(),
         ops::layer_norm::variants(),
         ops::matmul::variants(),
+        ops::patch_embed::variants(),
     ]
     .concat()
 }

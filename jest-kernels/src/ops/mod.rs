@@ -5,6 +5,7 @@ pub mod column_sum;
 pub mod gelu;
 pub mod layer_norm;
 pub mod matmul;
+pub mod patch_embed;
 
 use std::ops::Range;
 
