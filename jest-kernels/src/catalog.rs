@@ -76,6 +76,7 @@ pub fn all() -> Vec<Variant> {
         ops::layer_norm::variants(),
         ops::matmul::variants(),
         ops::patch_embed::variants(),
+        ops::token_embedding::variants(),
     ]
     .concat()
 }

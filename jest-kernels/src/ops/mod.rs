@@ -6,6 +6,7 @@ pub mod gelu;
 pub mod layer_norm;
 pub mod matmul;
 pub mod patch_embed;
+pub mod token_embedding;
 
 use std::ops::Range;
 
