@@ -72,6 +72,7 @@ pub fn all() -> Vec<Variant> {
     [
         ops::add::variants(),
         ops::column_sum::variants(),
+        ops::gather_tokens::variants(),
         ops::gelu::variants(),
         ops::layer_norm::variants(),
         ops::matmul::variants(),

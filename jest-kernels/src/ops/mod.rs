@@ -2,6 +2,7 @@
 
 pub mod add;
 pub mod column_sum;
+pub mod gather_tokens;
 pub mod gelu;
 pub mod layer_norm;
 pub mod matmul;
