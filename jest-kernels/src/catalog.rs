@@ -74,6 +74,7 @@ pub fn all() -> Vec<Variant> {
         ops::column_sum::variants(),
         ops::gather_tokens::variants(),
         ops::gelu::variants(),
+        ops::l2_normalize::variants(),
         ops::layer_norm::variants(),
         ops::matmul::variants(),
         ops::patch_embed::variants(),

@@ -4,6 +4,7 @@ pub mod add;
 pub mod column_sum;
 pub mod gather_tokens;
 pub mod gelu;
+pub mod l2_normalize;
 pub mod layer_norm;
 pub mod matmul;
 pub mod patch_embed;
