@@ -71,12 +71,17 @@ impl Variant {
 pub fn all() -> Vec<Variant> {
     [
         ops::adamw::variants(),
+        ops::add::variants(),
         ops::attention::variants(),
         ops::column_sum::variants(),
+        ops::gather_tokens::variants(),
         ops::gelu::variants(),
         ops::global_norm::variants(),
+        ops::l2_normalize::variants(),
         ops::layer_norm::variants(),
         ops::matmul::variants(),
+        ops::patch_embed::variants(),
+        ops::token_embedding::variants(),
     ]
     .concat()
 }

@@ -1,12 +1,17 @@
 //! One module an operation: formula and shape checks here, a WGSL kernel, a native CPU form and an f64 oracle beside.
 
 pub mod adamw;
+pub mod add;
 pub mod attention;
 pub mod column_sum;
+pub mod gather_tokens;
 pub mod gelu;
 pub mod global_norm;
+pub mod l2_normalize;
 pub mod layer_norm;
 pub mod matmul;
+pub mod patch_embed;
+pub mod token_embedding;
 
 use std::ops::Range;
 
