@@ -4,6 +4,7 @@ pub mod column_sum;
 pub mod gelu;
 pub mod layer_norm;
 pub mod matmul;
+pub mod sigmoid_loss;
 
 use std::ops::Range;
 
