@@ -71,6 +71,7 @@ impl Variant {
 pub fn all() -> Vec<Variant> {
     [
         ops::column_sum::variants(),
+        ops::contrastive_softmax::variants(),
         ops::gelu::variants(),
         ops::layer_norm::variants(),
         ops::matmul::variants(),

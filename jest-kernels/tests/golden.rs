@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use jest_kernels::testing::{checked_read, on_each_device};
-use jest_kernels::{DeviceKind, Pass, Tensor, ops::sigmoid_loss};
+use jest_kernels::{DeviceKind, Pass, Tensor, ops::contrastive_softmax, ops::sigmoid_loss};
 use safetensors::SafeTensors;
 
 /// Named values of one file.
@@ -79,5 +79,25 @@ fn sigmoid_loss_matches_open_clip() {
             ("grad_bias", &dbias, 1.0),
         ];
         assert_losses(pass, &golden, "sigmoid", &results);
+    });
+}
+
+#[test]
+fn contrastive_softmax_matches_open_clip() {
+    let golden = Golden::open("losses.safetensors");
+    on_each_device(|pass| {
+        let ([image, text, log_scale, _], scale) = loss_inputs(pass, &golden);
+        let mut dlog_scale = pass.zeros(&[1]).unwrap();
+        let (loss, dimage, dtext) =
+            contrastive_softmax::forward_backward(pass, &image, &text, &log_scale, &mut dlog_scale).unwrap();
+        let only = contrastive_softmax::forward(pass, &image, &text, &log_scale).unwrap();
+        let results = [
+            ("loss", &loss, 1.0),
+            ("loss", &only, 1.0),
+            ("grad_image", &dimage, 1.0),
+            ("grad_text", &dtext, 1.0),
+            ("grad_scale", &dlog_scale, scale),
+        ];
+        assert_losses(pass, &golden, "softmax", &results);
     });
 }

@@ -1,6 +1,7 @@
 //! One module an operation: formula and shape checks here, a WGSL kernel, a native CPU form and an f64 oracle beside.
 
 pub mod column_sum;
+pub mod contrastive_softmax;
 pub mod gelu;
 pub mod layer_norm;
 pub mod matmul;

@@ -2,19 +2,6 @@ use super::*;
 use crate::testing::*;
 use crate::{Device, DeviceOptions, DeviceRequest};
 
-/// Unit rows, the texts leaning towards their images.
-fn embeddings(n: usize, d: usize) -> [Vec<f32>; 2] {
-    let (image, other) = (random(n * d, 1), random(n * d, 2));
-    let text: Vec<f32> = image.iter().zip(&other).map(|(image, other)| 0.5 * image + other).collect();
-    [image, text].map(|mut rows| {
-        for row in rows.chunks_mut(d) {
-            let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
-            row.iter_mut().for_each(|x| *x /= norm);
-        }
-        rows
-    })
-}
-
 /// The oracle's results and how far f32 may be from them.
 struct Expected {
     loss: f64,
@@ -88,7 +75,7 @@ fn in_small_stripes(
 }
 
 fn check(n: usize, d: usize, log_scale: f32, bias: f32, run: Run) {
-    let [image, text] = embeddings(n, d);
+    let [image, text] = paired_embeddings(n, d);
     let want = expected(d, &image, &text, log_scale, bias);
     let name = |part: &str| format!("{part} of {n}x{d} at {log_scale}, {bias}");
     on_each_device(|pass| {
@@ -142,7 +129,7 @@ fn extreme_logits_keep_their_precision() {
 #[test]
 fn oracle_backward_is_the_derivative() {
     let (n, d, log_scale, bias) = (4, 3, 1.2, -0.7);
-    let [image, text] = embeddings(n, d).map(|rows| wide(&rows));
+    let [image, text] = paired_embeddings(n, d).map(|rows| wide(&rows));
     let want = oracle::backward(d, &image, &text, log_scale, bias);
     let loss = |image: &[f64], text: &[f64], scale, bias| vec![oracle::forward(d, image, text, scale, bias)];
     assert_is_gradient("dimage", &image, &[1.0], |image| loss(image, &text, log_scale, bias), &want.dimage);
@@ -155,7 +142,7 @@ fn oracle_backward_is_the_derivative() {
 #[test]
 fn results_do_not_depend_on_the_thread_count() {
     let (n, d) = (700, 19);
-    let [image, text] = embeddings(n, d);
+    let [image, text] = paired_embeddings(n, d);
     let run = |threads: usize| {
         let options = DeviceOptions { threads, checked: false };
         let mut pass = Device::open(&DeviceRequest::Cpu, options).unwrap().pass();
@@ -174,7 +161,7 @@ fn results_do_not_depend_on_the_thread_count() {
 #[test]
 fn nan_reaches_the_loss() {
     on_each_device(|pass| {
-        let [mut image, text] = embeddings(40, 3);
+        let [mut image, text] = paired_embeddings(40, 3);
         image[50] = f32::NAN;
         let [image, text] = [&image, &text].map(|rows| pass.upload(rows, &[40, 3]).unwrap());
         let [log_scale, bias] = [2.0, -5.0].map(|value| pass.upload(&[value], &[1]).unwrap());
