@@ -74,6 +74,7 @@ pub fn all() -> Vec<Variant> {
         ops::add::variants(),
         ops::attention::variants(),
         ops::column_sum::variants(),
+        ops::contrastive_softmax::variants(),
         ops::gather_tokens::variants(),
         ops::gelu::variants(),
         ops::global_norm::variants(),
@@ -81,6 +82,7 @@ pub fn all() -> Vec<Variant> {
         ops::layer_norm::variants(),
         ops::matmul::variants(),
         ops::patch_embed::variants(),
+        ops::sigmoid_loss::variants(),
         ops::token_embedding::variants(),
     ]
     .concat()
