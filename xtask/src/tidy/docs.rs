@@ -104,7 +104,10 @@ fn spans(line: &str) -> impl Iterator<Item = &str> {
 
 /// Paths of the repository in a piece of code that lead nowhere.
 fn paths(tree: &Tree, file: &File, text: &str) -> Vec<String> {
-    let words = text.split(|c: char| c.is_whitespace() || matches!(c, '=' | '"' | '\'' | '(' | ')' | '│' | '|'));
+    // `a::b` joins two data sources.
+    let words = text.split("::").flat_map(|text| {
+        text.split(|c: char| c.is_whitespace() || matches!(c, '=' | '"' | '\'' | '(' | ')' | '│' | '|'))
+    });
     let words =
         words.map(|word| word.trim_matches([',', ';', ':', '`']).trim_end_matches('.').trim_start_matches("./"));
     let mut found = Vec::new();

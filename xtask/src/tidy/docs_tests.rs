@@ -29,6 +29,7 @@ fn paths_and_links_that_exist_pass() {
     for text in [
         "see `docs/guide.md`, `configs/a.toml:3`, `configs/*.toml` and `jest-kernels/src/ops/<op>/`",
         "`jest-kernels/src/{ops,ops/gelu}/` and `runs/quickstart/report.html`, `google/siglip`, `mod.rs`",
+        "```sh\njest train --train-data docs/guide.md::configs/a.toml\n```",
         "[guide](docs/guide.md#top) [top](#top) [out](https://a.org/docs/none.md)",
         "```sh\njest train --config configs/a.toml --out runs/x\n```",
         "```rust\nlet a = \"docs/none.md\";\n```",

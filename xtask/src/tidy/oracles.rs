@@ -37,9 +37,15 @@ fn starts(line: &str) -> Vec<usize> {
     all
 }
 
-/// Paths at the head of the text, groups in braces spread out, that have no component `oracle`.
+/// Paths at the head of the text, groups in braces spread out, that have no component `oracle` and name no type.
+///
+/// A type carries settings, such as which GELU; a function would carry the arithmetic that the oracle is to check.
 fn foreign(text: &str) -> Vec<String> {
-    spread(text).0.into_iter().filter(|path| !path.split("::").any(|part| part == "oracle")).collect()
+    let oracle = |path: &String| path.split("::").any(|part| part == "oracle");
+    let is_type = |path: &String| {
+        path.starts_with("super::") && path.split("::").nth(1).is_some_and(|name| name.starts_with(char::is_uppercase))
+    };
+    spread(text).0.into_iter().filter(|path| !oracle(path) && !is_type(path)).collect()
 }
 
 /// Reads one path, which may end in a group; returns its leaves and how many bytes it took.
@@ -77,6 +83,7 @@ mod tests {
     #[test]
     fn oracles_use_oracles() {
         check_text("use crate::ops::matmul::oracle::matmul;\nuse super::super::softmax::oracle;", &[]);
+        check_text("use super::Gelu;\nuse super::{Mask, Attention};", &[]);
         check_text("use std::f64::consts::PI;\npub(super) fn f() {}\npub(crate) fn g() {}", &[]);
         check_text("// crate::tensor\nfn f() { \"crate::tensor\"; }", &[]);
         check_text("fn f() { g() }\n#[cfg(test)]\nmod tests { use super::*; }", &[]);
