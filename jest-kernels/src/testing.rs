@@ -43,7 +43,10 @@ pub fn on_each_device(case: impl Fn(&mut Pass)) {
 }
 
 /// Appends the kernels run so far to the file that `JEST_SHADER_TALLY` names, one `adapter<TAB>kernel` a line.
-fn tally(device: &Device) {
+///
+/// # Panics
+/// When the file cannot be written.
+pub fn tally(device: &Device) {
     let Some(path) = std::env::var_os("JEST_SHADER_TALLY") else { return };
     let name = device.info().name;
     let lines: String = device.kernels_run().iter().map(|kernel| format!("{name}\t{kernel}\n")).collect();
