@@ -8,6 +8,7 @@ pub mod l2_normalize;
 pub mod layer_norm;
 pub mod matmul;
 pub mod patch_embed;
+pub mod resize_kernel;
 pub mod token_embedding;
 
 use std::ops::Range;
