@@ -71,6 +71,7 @@ impl Variant {
 pub fn all() -> Vec<Variant> {
     [
         ops::add::variants(),
+        ops::cast::variants(),
         ops::column_sum::variants(),
         ops::gather_tokens::variants(),
         ops::gelu::variants(),

@@ -1,6 +1,7 @@
 //! One module an operation: formula and shape checks here, a WGSL kernel, a native CPU form and an f64 oracle beside.
 
 pub mod add;
+pub mod cast;
 pub mod column_sum;
 pub mod gather_tokens;
 pub mod gelu;
