@@ -20,8 +20,7 @@ pub enum DeviceRequest {
 }
 
 /// The native APIs that the kernels are written for; not GL, which lacks most of what they use.
-const BACKENDS: wgpu::Backends =
-    wgpu::Backends::VULKAN.union(wgpu::Backends::METAL).union(wgpu::Backends::DX12);
+const BACKENDS: wgpu::Backends = wgpu::Backends::VULKAN.union(wgpu::Backends::METAL).union(wgpu::Backends::DX12);
 const INSTALL: &str = "install a Vulkan driver (Debian: mesa-vulkan-drivers) or use --device cpu";
 const LISTED: &str = "`jest devices` lists what is here";
 

@@ -3,6 +3,7 @@
 pub mod adamw;
 pub mod add;
 pub mod attention;
+pub mod cast;
 pub mod column_sum;
 pub mod contrastive_softmax;
 pub mod gather_tokens;
@@ -12,6 +13,7 @@ pub mod l2_normalize;
 pub mod layer_norm;
 pub mod matmul;
 pub mod patch_embed;
+pub mod resize_kernel;
 pub mod sigmoid_loss;
 pub mod token_embedding;
 
