@@ -76,6 +76,7 @@ pub fn all() -> Vec<Variant> {
         ops::layer_norm::variants(),
         ops::matmul::variants(),
         ops::sigmoid_loss::variants(),
+        ops::softmax_cross_entropy::variants(),
     ]
     .concat()
 }

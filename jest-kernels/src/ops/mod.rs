@@ -6,6 +6,7 @@ pub mod gelu;
 pub mod layer_norm;
 pub mod matmul;
 pub mod sigmoid_loss;
+pub mod softmax_cross_entropy;
 
 use std::ops::Range;
 
