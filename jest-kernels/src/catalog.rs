@@ -75,6 +75,7 @@ pub fn all() -> Vec<Variant> {
         ops::gelu::variants(),
         ops::layer_norm::variants(),
         ops::matmul::variants(),
+        ops::selection_scores::variants(),
         ops::sigmoid_loss::variants(),
         ops::softmax_cross_entropy::variants(),
     ]

@@ -5,6 +5,7 @@ pub mod contrastive_softmax;
 pub mod gelu;
 pub mod layer_norm;
 pub mod matmul;
+pub mod selection_scores;
 pub mod sigmoid_loss;
 pub mod softmax_cross_entropy;
 
