@@ -76,8 +76,15 @@ fn attentions(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
     let qkv = tensor(pass, &[s.n * s.l, 3 * s.width])?;
     let dy = tensor(pass, &[s.n * s.l, s.width])?;
     let head_dim = s.width / s.heads;
-    let shape =
-        attention::Attention { n: s.n, heads: s.heads, head_dim, q_len: s.l, k_len: s.l, mask: attention::Mask::None };
+    let shape = attention::Attention {
+        n: s.n,
+        heads: s.heads,
+        head_dim,
+        q_len: s.l,
+        k_len: s.l,
+        mask: attention::Mask::None,
+        shared_query: false,
+    };
     let work = 4.0 * (s.n * s.l * s.l * s.width) as f64;
     let (shape2, qkv2) = (shape, qkv.clone());
     Ok(vec![
