@@ -69,5 +69,12 @@ impl Variant {
 
 /// Every variant that any operation dispatches.
 pub fn all() -> Vec<Variant> {
-    [ops::column_sum::variants(), ops::gelu::variants(), ops::layer_norm::variants(), ops::matmul::variants()].concat()
+    [
+        ops::attention::variants(),
+        ops::column_sum::variants(),
+        ops::gelu::variants(),
+        ops::layer_norm::variants(),
+        ops::matmul::variants(),
+    ]
+    .concat()
 }

@@ -1,5 +1,6 @@
 //! One module an operation: formula and shape checks here, a WGSL kernel, a native CPU form and an f64 oracle beside.
 
+pub mod attention;
 pub mod column_sum;
 pub mod gelu;
 pub mod layer_norm;

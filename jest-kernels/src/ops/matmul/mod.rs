@@ -1,6 +1,6 @@
 //! Matrix products: `a · b`, `a · bᵀ`, `aᵀ · b`, one or a batch, with bias, GELU, or added to the output.
 
-mod cpu;
+pub(crate) mod cpu;
 mod kernels;
 pub mod oracle;
 #[cfg(test)]
