@@ -70,11 +70,16 @@ impl Variant {
 /// Every variant that any operation dispatches.
 pub fn all() -> Vec<Variant> {
     [
+        ops::add::variants(),
         ops::attention::variants(),
         ops::column_sum::variants(),
+        ops::gather_tokens::variants(),
         ops::gelu::variants(),
+        ops::l2_normalize::variants(),
         ops::layer_norm::variants(),
         ops::matmul::variants(),
+        ops::patch_embed::variants(),
+        ops::token_embedding::variants(),
     ]
     .concat()
 }

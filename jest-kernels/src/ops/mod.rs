@@ -1,10 +1,15 @@
 //! One module an operation: formula and shape checks here, a WGSL kernel, a native CPU form and an f64 oracle beside.
 
+pub mod add;
 pub mod attention;
 pub mod column_sum;
+pub mod gather_tokens;
 pub mod gelu;
+pub mod l2_normalize;
 pub mod layer_norm;
 pub mod matmul;
+pub mod patch_embed;
+pub mod token_embedding;
 
 use std::ops::Range;
 
