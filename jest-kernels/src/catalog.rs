@@ -73,12 +73,14 @@ pub fn all() -> Vec<Variant> {
         ops::add::variants(),
         ops::attention::variants(),
         ops::column_sum::variants(),
+        ops::contrastive_softmax::variants(),
         ops::gather_tokens::variants(),
         ops::gelu::variants(),
         ops::l2_normalize::variants(),
         ops::layer_norm::variants(),
         ops::matmul::variants(),
         ops::patch_embed::variants(),
+        ops::sigmoid_loss::variants(),
         ops::token_embedding::variants(),
     ]
     .concat()

@@ -62,6 +62,19 @@ pub fn random(n: usize, seed: u64) -> Vec<f32> {
     (0..n).map(|_| next()).collect()
 }
 
+/// Image and text embeddings [n, d]: unit rows, the texts leaning towards their images.
+pub fn paired_embeddings(n: usize, d: usize) -> [Vec<f32>; 2] {
+    let (image, other) = (random(n * d, 1), random(n * d, 2));
+    let text: Vec<f32> = image.iter().zip(&other).map(|(image, other)| 0.5 * image + other).collect();
+    [image, text].map(|mut rows| {
+        for row in rows.chunks_mut(d) {
+            let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+            row.iter_mut().for_each(|x| *x /= norm);
+        }
+        rows
+    })
+}
+
 /// The same values in f64.
 pub fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|value| f64::from(*value)).collect()

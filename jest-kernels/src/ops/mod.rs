@@ -3,12 +3,14 @@
 pub mod add;
 pub mod attention;
 pub mod column_sum;
+pub mod contrastive_softmax;
 pub mod gather_tokens;
 pub mod gelu;
 pub mod l2_normalize;
 pub mod layer_norm;
 pub mod matmul;
 pub mod patch_embed;
+pub mod sigmoid_loss;
 pub mod token_embedding;
 
 use std::ops::Range;
