@@ -72,6 +72,7 @@ pub fn all() -> Vec<Variant> {
     [
         ops::add::variants(),
         ops::attention::variants(),
+        ops::cast::variants(),
         ops::column_sum::variants(),
         ops::contrastive_softmax::variants(),
         ops::gather_tokens::variants(),

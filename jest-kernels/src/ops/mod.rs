@@ -2,6 +2,7 @@
 
 pub mod add;
 pub mod attention;
+pub mod cast;
 pub mod column_sum;
 pub mod contrastive_softmax;
 pub mod gather_tokens;
@@ -10,6 +11,7 @@ pub mod l2_normalize;
 pub mod layer_norm;
 pub mod matmul;
 pub mod patch_embed;
+pub mod resize_kernel;
 pub mod sigmoid_loss;
 pub mod token_embedding;
 

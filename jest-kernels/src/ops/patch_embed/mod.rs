@@ -81,7 +81,7 @@ pub fn patchify(pass: &mut Pass, images: &Tensor, patch: usize) -> Result<Tensor
 /// `y = patchify(images) · weightᵀ + bias`.
 ///
 /// # Shapes
-/// images: [n, channels, side, side]; weight: [width, channels, patch, patch]; bias: [width];
+/// images: [n, channels, side, side]; weight: [width, channels, patch, patch]; bias: `[width]`;
 /// y: [n * grid * grid, width].
 ///
 /// # Errors
@@ -106,7 +106,7 @@ pub fn forward(
 /// There is no gradient by the images: they are data, and nothing before them learns.
 ///
 /// # Shapes
-/// dy: [n * grid * grid, width]; dweight: [width, channels, patch, patch]; dbias: [width].
+/// dy: [n * grid * grid, width]; dweight: [width, channels, patch, patch]; dbias: `[width]`.
 ///
 /// # Errors
 /// `Shape` when an operand does not fit the forward pass.
@@ -222,7 +222,9 @@ mod tests {
             let oblong = pass.zeros(&[1, 3, 10, 5]).unwrap();
             let error = patchify(pass, &oblong, 5).unwrap_err().to_string();
             assert_eq!(error, "patch_embed: images has shape [1, 3, 10, 5], expected [1, 3, 10, 10]");
-            assert!(patchify(pass, &pass.device().clone().pass().zeros(&[4, 4]).unwrap(), 2).is_err());
+            let flat = pass.zeros(&[4, 4]).unwrap();
+            let error = patchify(pass, &flat, 2).unwrap_err().to_string();
+            assert_eq!(error, "patch_embed: rank of images is 2, but must be 4");
             let (weight, bias) = (pass.zeros(&[2, 1, 5, 5]).unwrap(), pass.zeros(&[2]).unwrap());
             let error = forward(pass, &images, 5, &weight, &bias).unwrap_err().to_string();
             assert_eq!(error, "patch_embed: weight has shape [2, 1, 5, 5], expected [2, 3, 5, 5]");
