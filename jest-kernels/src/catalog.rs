@@ -81,7 +81,9 @@ pub fn all() -> Vec<Variant> {
         ops::layer_norm::variants(),
         ops::matmul::variants(),
         ops::patch_embed::variants(),
+        ops::selection_scores::variants(),
         ops::sigmoid_loss::variants(),
+        ops::softmax_cross_entropy::variants(),
         ops::token_embedding::variants(),
     ]
     .concat()

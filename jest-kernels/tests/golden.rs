@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use jest_kernels::testing::{checked_read, on_each_device};
-use jest_kernels::{DeviceKind, Pass, Tensor, ops::contrastive_softmax, ops::sigmoid_loss};
+use jest_kernels::{DeviceKind, Pass, Tensor, ops::contrastive_softmax, ops::selection_scores, ops::sigmoid_loss};
 use safetensors::SafeTensors;
 
 /// Named values of one file.
@@ -23,6 +23,16 @@ impl Golden {
         let tensors = SafeTensors::deserialize(&self.bytes).unwrap();
         let data = tensors.tensor(name).unwrap().data().to_vec();
         data.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+    }
+
+    /// The picks that the scores were computed for, a chunk each.
+    fn chunks(&self) -> Vec<Vec<u32>> {
+        let tensors = SafeTensors::deserialize(&self.bytes).unwrap();
+        let picks = tensors.tensor("picks").unwrap();
+        let draws = picks.shape()[1];
+        let picks: Vec<_> =
+            picks.data().as_chunks::<8>().0.iter().map(|&bytes| i64::from_le_bytes(bytes) as u32).collect();
+        picks.chunks(draws).map(<[u32]>::to_vec).collect()
     }
 
     fn upload(&self, pass: &mut Pass, name: &str) -> Tensor {
@@ -99,5 +109,48 @@ fn contrastive_softmax_matches_open_clip() {
             ("grad_scale", &dlog_scale, scale),
         ];
         assert_losses(pass, &golden, "softmax", &results);
+    });
+}
+
+/// Embeddings and logit parameters of one model.
+fn scored_model(pass: &mut Pass, golden: &Golden, model: &str) -> [Tensor; 4] {
+    let [image, text] = ["image", "text"].map(|name| golden.upload(pass, &format!("{model}.{name}")));
+    let scale_bias = golden.floats(&format!("{model}.scale_bias"));
+    let [log_scale, bias] = [scale_bias[0].ln(), scale_bias[1]].map(|value| pass.upload(&[value], &[1]).unwrap());
+    [image, text, log_scale, bias]
+}
+
+fn candidates([image, text, log_scale, bias]: &[Tensor; 4]) -> selection_scores::Candidates<'_> {
+    selection_scores::Candidates { image, text, log_scale, bias }
+}
+
+#[test]
+fn selection_scores_match_numpy() {
+    let golden = Golden::open("jest_scores.safetensors");
+    on_each_device(|pass| {
+        for (kind, weights) in
+            [("learnability", [1.0, -1.0]), ("easy_reference", [0.0, -1.0]), ("hard_learner", [1.0, 0.0])]
+        {
+            let models = ["learner", "reference"].map(|model| scored_model(pass, &golden, model));
+            let weighted = || models.iter().zip(weights).filter(|(_, weight)| *weight != 0.0);
+            let mut open = [true; 96];
+            let mut conditional = pass.zeros(&[96]).unwrap();
+            for (model, weight) in weighted() {
+                selection_scores::diagonal(pass, weight, candidates(model), &mut conditional).unwrap();
+            }
+            for (k, chunk) in golden.chunks().iter().enumerate() {
+                let name = format!("sigmoid.{kind}.{k}");
+                let only_open = |scores: Vec<f32>| -> Vec<f32> {
+                    scores.into_iter().zip(open).filter_map(|(score, open)| open.then_some(score)).collect()
+                };
+                let got = checked_read(pass, &name, &conditional);
+                assert!(got.iter().all(|score| score.is_finite()));
+                assert_close(pass, &name, &only_open(got), &only_open(golden.floats(&name)));
+                for (model, weight) in weighted() {
+                    selection_scores::condition_on(pass, weight, candidates(model), chunk, &mut conditional).unwrap();
+                }
+                chunk.iter().for_each(|member| open[*member as usize] = false);
+            }
+        }
     });
 }

@@ -12,7 +12,9 @@ pub mod layer_norm;
 pub mod matmul;
 pub mod patch_embed;
 pub mod resize_kernel;
+pub mod selection_scores;
 pub mod sigmoid_loss;
+pub mod softmax_cross_entropy;
 pub mod token_embedding;
 
 use std::ops::Range;

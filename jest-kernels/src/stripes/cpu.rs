@@ -151,3 +151,19 @@ simd_fn! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::devices;
+
+    #[test]
+    fn no_square_matrix_is_stored() {
+        let mut pass = devices()[0].pass();
+        for n in [1, 100, 4096, 20_000] {
+            let scratch = Scratch::new(&mut pass, n, 8).unwrap();
+            assert!(scratch.products.len() <= STRIPE.min(n) * (n + 512), "{n}: {:?}", scratch.products.shape());
+            assert!(scratch.partial.len() <= 2 * STRIPE.min(n).max(n) * 8, "{n}: {:?}", scratch.partial.shape());
+        }
+    }
+}
