@@ -192,8 +192,7 @@ impl ModelConfig {
         let [w, m, p] = [v.width, v.mlp_dim, v.patch_size].map(|size| size as u64);
         let grid = (v.image_size / v.patch_size.max(1)) as u64;
         let head = w + 4 * (w * w + w) + 2 * w + mlp_parameters(w, m);
-        let vision =
-            3 * p * p * w + w + grid * grid * w + v.depth as u64 * block_parameters(w, m) + 2 * w + head;
+        let vision = 3 * p * p * w + w + grid * grid * w + v.depth as u64 * block_parameters(w, m) + 2 * w + head;
         let [tw, tm] = [t.width, t.mlp_dim].map(|size| size as u64);
         let embedding = (t.vocab_size + t.tokens) as u64 * tw;
         let text = embedding + t.depth as u64 * block_parameters(tw, tm) + 2 * tw + tw * w + w;

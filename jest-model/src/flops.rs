@@ -10,7 +10,7 @@ use crate::config::ModelConfig;
 /// Work of the backward pass relative to the forward pass: every product has two gradients.
 pub const BACKWARD: u64 = 2;
 
-/// `2 m n k`: a product of an [m, k] and a [k, n] matrix.
+/// `2 m n k`: a product of an `[m, k]` and a `[k, n]` matrix.
 fn product(m: usize, n: usize, k: usize) -> u64 {
     2 * m as u64 * n as u64 * k as u64
 }

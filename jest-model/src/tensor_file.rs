@@ -1,5 +1,6 @@
 //! safetensors files: written in one fixed byte order, read without trusting them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::fs::File;
@@ -213,8 +214,15 @@ pub fn write(
             let (expected, got) = (shape.clone(), vec![values.len()]);
             return Err(ModelError::Input { what: "tensor to be written", expected, got });
         }
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        out.write_all(&bytes).map_err(io)?;
+        out.write_all(&little_endian(&values)).map_err(io)?;
     }
     out.flush().map_err(io)
+}
+
+/// The bytes of a file that holds these elements.
+pub(crate) fn little_endian(values: &[f32]) -> Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        return Cow::Borrowed(bytemuck::cast_slice(values));
+    }
+    Cow::Owned(values.iter().flat_map(|value| value.to_le_bytes()).collect())
 }
