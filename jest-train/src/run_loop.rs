@@ -53,8 +53,7 @@ pub fn train(run: &mut Run<'_>, events: &mut dyn Events) -> Result<()> {
     while run.progress.step < run.plan.steps {
         let started = Started::at(&run.meter);
         let candidates = run.next_super_batch()?;
-        let pick =
-            run.selector.pick(&mut run.pass, &run.learner, &candidates, run.progress.step, &mut run.meter)?;
+        let pick = run.selector.pick(&mut run.pass, &run.learner, &candidates, run.progress.step, &mut run.meter)?;
         let sub_batch = candidates.subset(&pick.indices);
         let numbers = run.learn(&sub_batch, &schedule)?;
         run.progress.advance(sub_batch.len(), candidates.len());

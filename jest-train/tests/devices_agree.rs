@@ -81,10 +81,7 @@ impl Embedded {
             weight,
             candidates: Candidates { image, text, log_scale: &model.logit_scale.value, bias: &model.logit_bias.value },
         };
-        let terms = vec![
-            term(1.0, &learner.model, &self.learner),
-            term(-1.0, &reference.model, &self.reference),
-        ];
+        let terms = vec![term(1.0, &learner.model, &self.learner), term(-1.0, &reference.model, &self.reference)];
         DeviceScores::new(pass, terms, super_batch).unwrap()
     }
 }
@@ -114,9 +111,8 @@ fn joint_selection_agrees_on_the_same_picks() {
     }
     for (step, batch) in (0..).zip(&batches) {
         let embedded = Embedded::new(&mut cpu, &ours, &references[0], batch);
-        let picks = selection
-            .pick(&mut embedded.scores(&mut cpu, &ours, &references[0]), &Gumbel::new(0, step))
-            .unwrap();
+        let picks =
+            selection.pick(&mut embedded.scores(&mut cpu, &ours, &references[0]), &Gumbel::new(0, step)).unwrap();
         let want = replay(&mut embedded.scores(&mut cpu, &ours, &references[0]), &picks);
         let embedded = Embedded::new(&mut gpu, &theirs, &references[1], batch);
         let got = replay(&mut embedded.scores(&mut gpu, &theirs, &references[1]), &picks);

@@ -12,8 +12,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use args::{
-    BenchCommand, BenchStepArgs, DevicesArgs, EmbedArgs, EvalArgs, InspectArgs, OnDevice, Pairs, ScoreArgs, ScoreFormat, TokenizerCommand,
-    TokenizerTrainArgs,
+    BenchCommand, BenchStepArgs, DevicesArgs, EmbedArgs, EvalArgs, InspectArgs, OnDevice, Pairs, ScoreArgs,
+    ScoreFormat, TokenizerCommand, TokenizerTrainArgs,
 };
 pub use train::{KeyFlags, TrainArgs};
 

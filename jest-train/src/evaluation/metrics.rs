@@ -7,7 +7,8 @@ use crate::events::Metrics;
 /// # Shapes
 /// similarity: [n, classes], row-major; labels: [n].
 pub fn zero_shot(similarity: &[f32], classes: usize, labels: &[u32]) -> Metrics {
-    let ranks = similarity.chunks(classes).zip(labels).map(|(row, label)| rank(row, *label as usize)).collect::<Vec<_>>();
+    let ranks =
+        similarity.chunks(classes).zip(labels).map(|(row, label)| rank(row, *label as usize)).collect::<Vec<_>>();
     [("top1", share_below(&ranks, 1)), ("top5", share_below(&ranks, 5))].into_iter().collect()
 }
 

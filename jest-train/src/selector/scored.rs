@@ -7,8 +7,8 @@ use jest_kernels::ops::selection_scores::Candidates;
 use jest_kernels::{Pass, Tensor};
 use jest_model::TwoTowers;
 use jest_select::{
-    ConditionalScores, Embeddings, Gumbel, LearnerLoss, ReferenceLoss, ScoreKind, ScoreTerms, Selection,
-    SoftmaxScores, SubBatch,
+    ConditionalScores, Embeddings, Gumbel, LearnerLoss, ReferenceLoss, ScoreKind, ScoreTerms, Selection, SoftmaxScores,
+    SubBatch,
 };
 
 use super::{DeviceScores, Pick, Selector, Term};
@@ -87,7 +87,9 @@ impl Scored {
         reference: Option<&[Tensor; 2]>,
         noise: &Gumbel,
     ) -> Result<Drawn> {
-        let term = |weight, model: &'_ TwoTowers, [image, text]: &'_ [Tensor; 2]| (weight, image.clone(), text.clone(), model.logit_scale.value.clone(), model.logit_bias.value.clone());
+        let term = |weight, model: &'_ TwoTowers, [image, text]: &'_ [Tensor; 2]| {
+            (weight, image.clone(), text.clone(), model.logit_scale.value.clone(), model.logit_bias.value.clone())
+        };
         let mut parts = Vec::new();
         parts.extend(own.map(|own| term(self.kind.learner_weight(), &learner.model, own)));
         if let (Some(reference), Some(embeddings)) = (&self.reference, reference) {

@@ -42,7 +42,10 @@ fn devices(args: &DevicesArgs) {
         let software = if info.software { ", software" } else { "" };
         println!("{name:<6} {} ({}{software})", info.name, info.driver);
         if args.verbose {
-            println!("       features: {}", if info.features.is_empty() { "none".into() } else { info.features.join(", ") });
+            println!(
+                "       features: {}",
+                if info.features.is_empty() { "none".into() } else { info.features.join(", ") }
+            );
             if index < gpus {
                 println!("       largest tensor: {} MiB", info.max_tensor_bytes >> 20);
                 println!("       workgroup memory: {} KiB", info.workgroup_bytes >> 10);

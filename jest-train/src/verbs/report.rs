@@ -20,7 +20,13 @@ use crate::{Result, storage};
 const GALLERY: usize = 48;
 
 /// Writes `report.html` into the run folder.
-pub(super) fn write(plan: &Plan, text: &str, summary: &Summary, device: &Device, clock: &SystemClock) -> Result<PathBuf> {
+pub(super) fn write(
+    plan: &Plan,
+    text: &str,
+    summary: &Summary,
+    device: &Device,
+    clock: &SystemClock,
+) -> Result<PathBuf> {
     let scored = plan.runs.iter().rev().find(|run| run.selection.needs_reference());
     let (most, least) = match scored {
         Some(run) => gallery(plan, run, device, clock)?,

@@ -96,7 +96,8 @@ impl<'a> Session<'a> {
             state.as_ref().is_some_and(|saved| saved.state.progress.step >= run.steps)
         };
         let done = self.plan.runs.iter().zip(&states).take_while(finished).count();
-        let earlier: Vec<RunSummary> = states[..done].iter().flatten().map(|saved| saved.state.summary.clone()).collect();
+        let earlier: Vec<RunSummary> =
+            states[..done].iter().flatten().map(|saved| saved.state.summary.clone()).collect();
         let (lines, summary) = self.sinks(&states, done, earlier)?;
         let mut sinks = Fanout::new(vec![
             Box::new(lines),

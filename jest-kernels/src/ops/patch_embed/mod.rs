@@ -81,7 +81,7 @@ pub fn patchify(pass: &mut Pass, images: &Tensor, patch: usize) -> Result<Tensor
 /// `y = patchify(images) · weightᵀ + bias`.
 ///
 /// # Shapes
-/// images: [n, channels, side, side]; weight: [width, channels, patch, patch]; bias: [width];
+/// images: [n, channels, side, side]; weight: [width, channels, patch, patch]; bias: `[width]`;
 /// y: [n * grid * grid, width].
 ///
 /// # Errors
@@ -106,7 +106,7 @@ pub fn forward(
 /// There is no gradient by the images: they are data, and nothing before them learns.
 ///
 /// # Shapes
-/// dy: [n * grid * grid, width]; dweight: [width, channels, patch, patch]; dbias: [width].
+/// dy: [n * grid * grid, width]; dweight: [width, channels, patch, patch]; dbias: `[width]`.
 ///
 /// # Errors
 /// `Shape` when an operand does not fit the forward pass.
