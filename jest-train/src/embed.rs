@@ -20,7 +20,7 @@ pub fn both(pass: &mut Pass, model: &TwoTowers, batch: &SuperBatch, view: &View)
 /// Unit-norm embeddings of the images: [n, d].
 pub fn images(pass: &mut Pass, model: &TwoTowers, batch: &SuperBatch, view: &View) -> Result<Tensor> {
     let (n, side) = (batch.len(), batch.preprocess.size);
-    in_blocks(pass, n, model.config.embedding_dim(), |pass, first, last| {
+    in_blocks(pass, n, model.config().embedding_dim(), |pass, first, last| {
         let images = pass.upload(&batch.pixels_of(first..last), &[last - first, 3, side, side])?;
         Ok(model.embed_images(pass, &images, view)?)
     })
@@ -30,7 +30,7 @@ pub fn images(pass: &mut Pass, model: &TwoTowers, batch: &SuperBatch, view: &Vie
 pub fn texts(pass: &mut Pass, model: &TwoTowers, tokens: &[u32], lengths: &[u32], view: &View) -> Result<Tensor> {
     let n = lengths.len();
     let l = tokens.len() / n.max(1);
-    in_blocks(pass, n, model.config.embedding_dim(), |pass, first, last| {
+    in_blocks(pass, n, model.config().embedding_dim(), |pass, first, last| {
         Ok(model.embed_texts(pass, &tokens[first * l..last * l], &lengths[first..last], view)?)
     })
 }

@@ -243,9 +243,11 @@ impl TrainError {
 
 /// A model that cannot be is a matter of configuration; a weight file that cannot be read, of the checkpoint.
 fn model_code(error: &jest_model::ModelError) -> u8 {
+    use jest_model::ModelError::{Io, Kernel, NotDivisor, Size, UnknownPreset, Value};
     match error {
-        jest_model::ModelError::Kernel(_) => 6,
-        error if error.is_config() => 3,
+        UnknownPreset { .. } | NotDivisor { .. } | Size { .. } | Value { .. } => 3,
+        Kernel(_) => 6,
+        Io { source, .. } if source.kind() != io::ErrorKind::NotFound => 7,
         _ => 8,
     }
 }

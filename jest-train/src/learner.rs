@@ -66,8 +66,8 @@ impl Learner {
         let (image, image_saved) = self.model.encode_images(pass, &images, &view)?;
         let (text, text_saved) = self.model.encode_texts(pass, &batch.tokens, &batch.lengths, &view)?;
         let (loss, dimage, dtext) = self.loss(pass, &image, &text)?;
-        self.model.backward_images(pass, image_saved, dimage)?;
-        self.model.backward_texts(pass, text_saved, dtext)?;
+        self.model.backward_images(pass, image_saved, &dimage)?;
+        self.model.backward_texts(pass, text_saved, &dtext)?;
         let loss = pass.read_later(&loss)?;
         let norm = self.optimizer.update(pass, &mut self.model, lr, decay)?;
         let log_scale = pass.read_later(&self.model.logit_scale.value)?;
@@ -100,13 +100,13 @@ impl Learner {
 
     /// FLOPs of scoring `n` examples: one forward pass of both towers.
     pub fn forward_flops(&self, n: usize) -> f64 {
-        self.model.config.forward_flops(&View::default()) as f64 * n as f64
+        self.model.config().forward_flops(&View::default()) as f64 * n as f64
     }
 
     /// FLOPs of one update on `n` examples: forward, backward, and the loss from embeddings.
     pub fn training_flops(&self, n: usize) -> f64 {
-        let towers = self.model.config.training_flops(&View::default()) as f64 * n as f64;
-        towers + 6.0 * (n * n) as f64 * self.model.config.embedding_dim() as f64
+        let towers = self.model.config().training_flops(&View::default()) as f64 * n as f64;
+        towers + 6.0 * (n * n) as f64 * self.model.config().embedding_dim() as f64
     }
 
     /// Writes weights, config and running means into a checkpoint folder.

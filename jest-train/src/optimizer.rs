@@ -94,7 +94,7 @@ impl Optimizer {
     /// `Model` when the file is damaged or of another model.
     pub fn load(&mut self, pass: &mut Pass, model: &TwoTowers, folder: &Path) -> Result<()> {
         let path = folder.join(FILE);
-        let file = TensorFile::open(&path)?;
+        let mut file = TensorFile::open(&path)?;
         let updates = file.metadata().get("updates").and_then(|text| text.parse().ok());
         self.updates = updates.ok_or(TrainError::Damaged { path })?;
         for (index, name) in names(model).iter().enumerate() {

@@ -49,11 +49,11 @@ impl Reference {
             learner,
             path: folder.to_path_buf(),
         };
-        let (own, wanted) = (model.config.vision.image_size, data.preprocess.size);
+        let (own, wanted) = (model.config().vision.image_size, data.preprocess.size);
         if own != wanted {
             return Err(unfit("image size", own.to_string(), wanted.to_string()));
         }
-        let (own, wanted) = (model.config.text.tokens, data.text_tokens);
+        let (own, wanted) = (model.config().text.tokens, data.text_tokens);
         if own != wanted {
             return Err(unfit("text tokens", own.to_string(), wanted.to_string()));
         }
@@ -63,8 +63,8 @@ impl Reference {
             if own.hash() != data.tokenizer.hash() {
                 return Err(unfit("tokenizer", own.hash().to_string(), data.tokenizer.hash().to_string()));
             }
-        } else if model.config.text.vocab_size != data.tokenizer.vocab_size() {
-            let (own, wanted) = (model.config.text.vocab_size, data.tokenizer.vocab_size());
+        } else if model.config().text.vocab_size != data.tokenizer.vocab_size() {
+            let (own, wanted) = (model.config().text.vocab_size, data.tokenizer.vocab_size());
             return Err(unfit("vocabulary size", own.to_string(), wanted.to_string()));
         }
         Ok(Self { model, cache: None })
@@ -94,7 +94,7 @@ impl Reference {
             preprocess: data.preprocess.key(),
             image_size: data.preprocess.size,
             text_tokens: data.text_tokens,
-            dim: self.model.config.embedding_dim(),
+            dim: self.model.config().embedding_dim(),
         };
         let mut cache = EmbeddingCache::open(&cache_folder(folder, &key), &key)?;
         for batch in jest_data::read_all(data, BLOCK)? {
@@ -121,14 +121,14 @@ impl Reference {
         };
         let found = meter.spend(Kind::Reference, || {
             self.embed_missing(pass, batch, &mut cache)?;
-            lookup(pass, batch, &cache, self.model.config.embedding_dim())
+            lookup(pass, batch, &cache, self.model.config().embedding_dim())
         });
         self.cache = Some(cache);
         found
     }
 
     fn charge(&self, examples: usize, meter: &mut Meter<'_>) {
-        meter.flops.reference += self.model.config.forward_flops(&View::default()) as f64 * examples as f64;
+        meter.flops.reference += self.model.config().forward_flops(&View::default()) as f64 * examples as f64;
     }
 
     fn embed_missing(&self, pass: &mut Pass, batch: &SuperBatch, cache: &mut EmbeddingCache) -> Result<()> {

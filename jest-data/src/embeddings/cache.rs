@@ -24,6 +24,14 @@ pub struct EmbeddingCache {
     written: usize,
 }
 
+impl std::fmt::Debug for EmbeddingCache {
+    /// Where it is and how much it holds; the rows themselves are too many.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { folder, dim, rows, .. } = self;
+        f.debug_struct("EmbeddingCache").field("folder", folder).field("dim", dim).field("len", &rows.len()).finish()
+    }
+}
+
 impl EmbeddingCache {
     /// Opens the cache in `folder`, or begins one there.
     ///

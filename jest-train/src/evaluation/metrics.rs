@@ -9,7 +9,7 @@ use crate::events::Metrics;
 pub fn zero_shot(similarity: &[f32], classes: usize, labels: &[u32]) -> Metrics {
     let ranks =
         similarity.chunks(classes).zip(labels).map(|(row, label)| rank(row, *label as usize)).collect::<Vec<_>>();
-    [("top1", share_below(&ranks, 1)), ("top5", share_below(&ranks, 5))].into_iter().collect()
+    [1, 5].into_iter().map(|k| (format!("top{k}"), share_below(&ranks, k))).collect()
 }
 
 /// Recall at 1, 5 and 10 from image to text and from text to image; pair i is row i and column i.
@@ -20,7 +20,7 @@ pub fn retrieval(similarity: &[f32], n: usize) -> Metrics {
     let image_to_text: Vec<usize> = (0..n).map(|i| rank(&similarity[i * n..(i + 1) * n], i)).collect();
     let column = |j: usize| (0..n).map(|i| similarity[i * n + j]).collect::<Vec<f32>>();
     let text_to_image: Vec<usize> = (0..n).map(|j| rank(&column(j), j)).collect();
-    let mut metrics = Metrics::new();
+    let mut metrics = Metrics::default();
     for (direction, ranks) in [("image_to_text", image_to_text), ("text_to_image", text_to_image)] {
         for k in [1, 5, 10] {
             metrics.set(format!("{direction}_R@{k}"), share_below(&ranks, k));

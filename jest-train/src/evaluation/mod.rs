@@ -28,7 +28,7 @@ impl Evaluation {
     /// # Errors
     /// `Data` naming the folder that is no evaluation task.
     pub fn open(folders: &[PathBuf], data: &LoaderConfig) -> Result<Self> {
-        let tasks = folders.iter().map(|folder| EvalTask::open(folder)).collect::<Result<_, _>>()?;
+        let tasks = folders.iter().map(|folder| Ok(EvalTask::open(folder)?)).collect::<Result<_>>()?;
         Ok(Self { tasks, data: data.clone() })
     }
 

@@ -61,7 +61,7 @@ impl Selector for Scored {
             None => None,
         };
         let models = usize::from(own.is_some()) + usize::from(reference.is_some());
-        meter.flops.score += self.selection_flops(models, learner.model.config.embedding_dim());
+        meter.flops.score += self.selection_flops(models, learner.model.config().embedding_dim());
         let noise = Gumbel::new(self.seed, step);
         let drawn = meter.spend(Kind::Score, || match learner.objective {
             Objective::Sigmoid => self.draw_sigmoid(pass, learner, own.as_ref(), reference.as_ref(), &noise),

@@ -1,7 +1,6 @@
 //! `jest bench step`: whole training steps and scoring passes on synthetic examples, timed.
 
 use jest_data::{ExampleId, Preprocess, SuperBatch};
-use jest_kernels::Pass;
 use jest_model::{ModelConfig, Preset, TwoTowers};
 
 use super::open;
@@ -80,7 +79,6 @@ fn synthetic(config: &ModelConfig, n: usize) -> SuperBatch {
     }
 }
 
-/// For the tests of the pass alone.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,7 +86,7 @@ mod tests {
     #[test]
     fn a_synthetic_batch_trains_and_the_loss_falls() {
         let device = jest_kernels::Device::open(&jest_kernels::DeviceRequest::Cpu, Default::default()).unwrap();
-        let mut pass: Pass = device.pass();
+        let mut pass = device.pass();
         let config = Preset::Mu.config();
         let batch = synthetic(&config, 16);
         let model = TwoTowers::new(&mut pass, &config, 0).unwrap();

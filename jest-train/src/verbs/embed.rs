@@ -18,7 +18,7 @@ pub(super) fn embed(args: &EmbedArgs) -> Result<()> {
         preprocess: data.preprocess.key(),
         image_size: data.preprocess.size,
         text_tokens: data.text_tokens,
-        dim: model.config.embedding_dim(),
+        dim: model.config().embedding_dim(),
     };
     let mut cache = EmbeddingCache::open(&args.out, &key)?;
     for batch in jest_data::read_all(&data, args.pairs.batch_size)? {

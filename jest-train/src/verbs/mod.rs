@@ -61,7 +61,7 @@ fn train_tokenizer(args: &TokenizerTrainArgs) -> Result<()> {
     let sources = jest_data::Source::parse_list(&args.data)?;
     let captions = open::captions(sources)?;
     let tokenizer = jest_data::train_tokenizer(&captions, args.vocab_size)?;
-    crate::storage::write_atomic(&args.out, tokenizer.to_json()?.as_bytes())?;
+    crate::storage::write_atomic(&args.out, tokenizer.to_json().as_bytes())?;
     println!("{}: {} ids from {} captions", args.out.display(), tokenizer.vocab_size(), captions.len());
     Ok(())
 }

@@ -45,8 +45,8 @@ pub fn pairs(pairs: &Pairs, model: &TwoTowers, tokenizer: Tokenizer) -> Result<L
 
 /// How a model's examples are read once, in order.
 pub fn reading(sources: Vec<Source>, model: &TwoTowers, tokenizer: Tokenizer, workers: usize) -> LoaderConfig {
-    let preprocess = Preprocess::siglip(model.config.vision.image_size);
-    let mut config = LoaderConfig::new(sources, preprocess, Arc::new(tokenizer), model.config.text.tokens);
+    let preprocess = Preprocess::siglip(model.config().vision.image_size);
+    let mut config = LoaderConfig::new(sources, preprocess, Arc::new(tokenizer), model.config().text.tokens);
     config.workers = workers;
     config
 }

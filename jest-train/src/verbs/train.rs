@@ -143,7 +143,7 @@ impl<'a> Session<'a> {
     fn one(&self, plan: &RunPlan, saved: Option<Saved>, events: &mut dyn Events) -> Result<()> {
         let mut pass = self.device.pass();
         let tokenizer = assemble::tokenizer(&plan.text)?;
-        let tokenizer_json = tokenizer.to_json()?;
+        let tokenizer_json = tokenizer.to_json().to_string();
         let model_config = assemble::model_config(plan, &tokenizer)?;
         let data = assemble::loader_config(self.plan, plan, &model_config, tokenizer)?;
         let mut meter = Meter::new(&self.clock);
@@ -198,8 +198,8 @@ impl<'a> Session<'a> {
             (None, None) => return Ok(TwoTowers::new(pass, config, self.plan.seed)?),
         };
         let model = TwoTowers::load(pass, &folder)?;
-        if model.config.vision != config.vision || model.config.text != config.text {
-            let (found, expected) = (model.config.to_hf_json(), config.to_hf_json());
+        if model.config().vision != config.vision || model.config().text != config.text {
+            let (found, expected) = (model.config().to_hf_json(), config.to_hf_json());
             return Err(TrainError::OtherModel { path: folder, difference: first_difference(&expected, &found) });
         }
         Ok(model)
