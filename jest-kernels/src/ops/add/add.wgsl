@@ -3,11 +3,12 @@
 // forward:       y = a + b.
 // accumulate:    out += x.
 // forward_rows:  y = x + table, where the table [period] repeats under x [n].
-// backward_rows: dtable[j] += sum over i of dy[i * period + j], in the order of i.
+// backward_rows: dtable[j] += sum over i of dy[i * period + j], in the order of i, for elements first to n of dy.
 
 struct Parameters {
     n: u32,
     period: u32,
+    first: u32,
 }
 var<immediate> p: Parameters;
 
@@ -56,6 +57,6 @@ fn backward_rows(
     let j = (group.y * groups.x + group.x) * WG + lane;
     if j >= p.period { return; }
     var total = out[j];
-    for (var i = j; i < p.n; i += p.period) { total += a[i]; }
+    for (var i = p.first + j; i < p.n; i += p.period) { total += a[i]; }
     out[j] = total;
 }

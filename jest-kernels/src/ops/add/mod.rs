@@ -10,6 +10,8 @@ use crate::{Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "add";
 const WG: usize = 64;
+/// Examples that one dispatch of the gradient adds: emulated adapters end a loop after 65,535 rounds.
+const EXAMPLES_PER_DISPATCH: usize = 32_768;
 
 const SOURCE: &[&str] = &[include_str!("add.wgsl")];
 const CONSTANTS: &[(&str, u32)] = &[("WG", WG as u32)];
@@ -29,6 +31,7 @@ pub(crate) fn variants() -> Vec<Variant> {
 struct Parameters {
     n: u32,
     period: u32,
+    first: u32,
 }
 
 /// `y = a + b`. The gradient by both is dy, so there is no backward.
@@ -47,7 +50,7 @@ pub fn forward(pass: &mut Pass, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         cpu.run(|| cpu::forward(a.f32(), b.f32(), y.f32_mut()));
         return Ok(y);
     }
-    let parameters = Parameters { n: a.len() as u32, period: 0 };
+    let parameters = Parameters { n: a.len() as u32, period: 0, first: 0 };
     let grid = Grid::rows(a.len().div_ceil(WG));
     pass.dispatch(&FORWARD.default_variant(), &[a, b, &y], parameters, grid, a.len() as f64)?;
     Ok(y)
@@ -69,7 +72,7 @@ pub fn accumulate(pass: &mut Pass, x: &Tensor, out: &mut Tensor) -> Result<()> {
         return Ok(());
     }
     out.gpu_unique(pass)?;
-    let parameters = Parameters { n: x.len() as u32, period: 0 };
+    let parameters = Parameters { n: x.len() as u32, period: 0, first: 0 };
     let grid = Grid::rows(x.len().div_ceil(WG));
     pass.dispatch(&ACCUMULATE.default_variant(), &[x, out], parameters, grid, x.len() as f64)
 }
@@ -91,7 +94,7 @@ pub fn forward_rows(pass: &mut Pass, x: &Tensor, table: &Tensor) -> Result<Tenso
         cpu.run(|| cpu::forward_rows(x.f32(), table.f32(), y.f32_mut()));
         return Ok(y);
     }
-    let parameters = Parameters { n: x.len() as u32, period: table.len() as u32 };
+    let parameters = Parameters { n: x.len() as u32, period: table.len() as u32, first: 0 };
     let grid = Grid::rows(x.len().div_ceil(WG));
     pass.dispatch(&FORWARD_ROWS.default_variant(), &[x, table, &y], parameters, grid, x.len() as f64)?;
     Ok(y)
@@ -120,9 +123,13 @@ pub(crate) fn backward_first_rows(pass: &mut Pass, dy: &Tensor, l: usize, dtable
         return Ok(());
     }
     dtable.gpu_unique(pass)?;
-    let parameters = Parameters { n: dy.len() as u32, period: period as u32 };
-    let grid = Grid::rows(period.div_ceil(WG));
-    pass.dispatch(&BACKWARD_ROWS.default_variant(), &[dy, dtable], parameters, grid, dy.len() as f64)
+    let (grid, step) = (Grid::rows(period.div_ceil(WG)), EXAMPLES_PER_DISPATCH * period);
+    for first in (0..dy.len()).step_by(step) {
+        let last = (first + step).min(dy.len());
+        let parameters = Parameters { n: last as u32, period: period as u32, first: first as u32 };
+        pass.dispatch(&BACKWARD_ROWS.default_variant(), &[dy, dtable], parameters, grid, (last - first) as f64)?;
+    }
+    Ok(())
 }
 
 fn whole_examples(what: &'static str, x: &Tensor, l: usize) -> Result<()> {
@@ -182,6 +189,19 @@ mod tests {
     fn matches_oracle_beyond_one_dispatch_dimension() {
         check(65_537 * WG + 1);
         check_rows(65_537, 13, 5);
+    }
+
+    #[test]
+    fn gradients_of_more_examples_than_one_dispatch_adds_are_whole() {
+        // All sums are whole numbers, so they are exact.
+        let n = 2 * EXAMPLES_PER_DISPATCH + 3;
+        on_each_device(|pass| {
+            let dy = pass.upload(&vec![1.0; n * 3], &[n * 3, 1]).unwrap();
+            let mut dtable = pass.upload(&[0.0, 1.0, 2.0], &[3, 1]).unwrap();
+            backward_rows(pass, &dy, &mut dtable).unwrap();
+            let n = n as f32;
+            assert_eq!(checked_read(pass, "dtable", &dtable), [n, n + 1.0, n + 2.0]);
+        });
     }
 
     #[test]

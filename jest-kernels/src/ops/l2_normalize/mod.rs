@@ -120,8 +120,9 @@ mod tests {
         }
         check(259, 33, 1e3);
         check(3, 70, 1e-6);
-        // Below the epsilon.
+        // Shorter than the epsilon, by far and by little.
         check(3, 70, 1e-15);
+        check(3, 70, 5e-14);
     }
 
     #[test]
