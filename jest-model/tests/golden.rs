@@ -1,5 +1,7 @@
 //! Outputs, loss and every gradient of Hugging Face's `SiglipModel` (transformers 5.23, torch 2.15).
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 
 use jest_kernels::ops::matmul::{self, Form};

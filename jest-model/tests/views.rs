@@ -1,5 +1,7 @@
 //! Gradients of both towers under every view, held against central differences.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use jest_kernels::{Pass, testing};
 use jest_model::{
     Activation, ModelConfig, Parameters, TextConfig, TextPadding, TextPool, TwoTowers, View, VisionConfig,
