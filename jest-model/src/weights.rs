@@ -19,6 +19,17 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// Longest `config.json` that is read.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
+/// A tensor on the host under the name that a weight file gives it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedTensor {
+    /// Name in the file.
+    pub name: String,
+    /// Sizes, slowest axis first.
+    pub shape: Vec<usize>,
+    /// Elements, row by row.
+    pub values: Vec<f32>,
+}
+
 impl TwoTowers {
     /// Writes all parameters as a safetensors file; `metadata` goes into its header.
     ///
@@ -105,15 +116,15 @@ impl TwoTowers {
         Ok(hasher.finalize().to_hex().to_string())
     }
 
-    /// The gradients as a weight file would hold them: names, shapes, values.
+    /// The gradients on the host, as a weight file would hold them.
     ///
     /// # Errors
     /// `Kernel` when the device fails.
-    pub fn gradients(&self, pass: &mut Pass) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
+    pub fn gradients(&self, pass: &mut Pass) -> Result<Vec<NamedTensor>> {
         let params = self.parameters();
         let read = |stored: Stored| {
             let values = gather(pass, &params, &stored, |param| &param.grad)?;
-            Ok((stored.name, stored.shape, values))
+            Ok(NamedTensor { name: stored.name, shape: stored.shape, values })
         };
         stored(&params).into_iter().map(read).collect()
     }
