@@ -1,5 +1,7 @@
 //! Twenty steps of the smallest preset on the shipped sample, on the CPU device and through the WGSL kernels.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -126,8 +126,9 @@ mod tests {
 
     #[test]
     fn parquet_reads_back() {
-        let bytes = rows().parquet().unwrap();
-        let reader = SerializedFileReader::new(bytes::Bytes::from(bytes)).unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&rows().parquet().unwrap()).unwrap();
+        let reader = SerializedFileReader::new(file).unwrap();
         let read: Vec<_> = reader.get_row_iter(None).unwrap().map(Result::unwrap).collect();
         assert_eq!(read.len(), 2);
         assert_eq!(read[0].get_string(1).unwrap(), "a,b");
