@@ -129,7 +129,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&rows().parquet().unwrap()).unwrap();
         let reader = SerializedFileReader::new(file).unwrap();
-        let read: Vec<_> = reader.get_row_iter(None).unwrap().map(Result::unwrap).collect();
+        let read: Vec<_> = reader.get_row_iter(None).unwrap().map(|row| row.unwrap()).collect();
         assert_eq!(read.len(), 2);
         assert_eq!(read[0].get_string(1).unwrap(), "a,b");
         assert_eq!(read[1].get_float(5).unwrap(), -3.0);
