@@ -24,14 +24,24 @@ const REMEDY: &str = "the WGSL kernels need an adapter: run `cargo xtask test`, 
 /// Without any adapter: a kernel test never passes without its shader.
 pub fn devices() -> [&'static Device; 2] {
     static DEVICES: OnceLock<[Device; 2]> = OnceLock::new();
-    DEVICES
-        .get_or_init(|| {
-            let options = DeviceOptions { threads: 2, checked: true };
-            let open = |name: &str| Device::open(&name.parse().unwrap_or(DeviceRequest::Gpu), options);
-            let gpu = open("llvmpipe").or_else(|_| open("gpu"));
-            [open("cpu").expect("the CPU device always opens"), gpu.unwrap_or_else(|error| panic!("{error}; {REMEDY}"))]
-        })
-        .each_ref()
+    DEVICES.get_or_init(|| open(true)).each_ref()
+}
+
+/// The CPU device and a GPU as training opens them: trusted shaders, pooled buffers as they come.
+///
+/// # Panics
+/// Without any adapter.
+pub fn training_devices() -> [&'static Device; 2] {
+    static DEVICES: OnceLock<[Device; 2]> = OnceLock::new();
+    DEVICES.get_or_init(|| open(false)).each_ref()
+}
+
+fn open(checked: bool) -> [Device; 2] {
+    let options = DeviceOptions { threads: 2, checked };
+    let cpu = Device::open(&DeviceRequest::Cpu, options).expect("the CPU device always opens");
+    let software = DeviceRequest::Name("llvmpipe".to_string());
+    let gpu = Device::open(&software, options).or_else(|_| Device::open(&DeviceRequest::Gpu, options));
+    [cpu, gpu.unwrap_or_else(|error| panic!("{error}; {REMEDY}"))]
 }
 
 /// Runs `case` on every device, then records which kernels ran on which adapter.

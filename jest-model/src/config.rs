@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ModelError, Result};
 
+/// Widest head that attention takes.
+const MAX_HEAD_DIM: usize = 128;
+
 /// Everything that determines a model's parameters and what it computes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -165,6 +168,7 @@ impl ModelConfig {
         within("vision.depth", vision.depth, 512)?;
         within("vision.num_heads", vision.num_heads, vision.width)?;
         divides("vision.num_heads", vision.num_heads, "vision.width", vision.width)?;
+        within("vision.width / vision.num_heads", vision.width / vision.num_heads, MAX_HEAD_DIM)?;
         within("vision.mlp_dim", vision.mlp_dim, 131_072)?;
         within("text.tokens", text.tokens, 8192)?;
         within("text.vocab_size", text.vocab_size, 4_194_304)?;
@@ -172,6 +176,7 @@ impl ModelConfig {
         within("text.depth", text.depth, 512)?;
         within("text.num_heads", text.num_heads, text.width)?;
         divides("text.num_heads", text.num_heads, "text.width", text.width)?;
+        within("text.width / text.num_heads", text.width / text.num_heads, MAX_HEAD_DIM)?;
         within("text.mlp_dim", text.mlp_dim, 131_072)?;
         if text.eos_id as usize >= text.vocab_size {
             let rule = format!("below text.vocab_size {}", text.vocab_size);
@@ -256,6 +261,8 @@ mod tests {
         assert_eq!(said, "vision.patch_size 12 does not divide vision.image_size 32; nearest: 8 or 16");
         let said = complaint(|config| config.text.num_heads = 3);
         assert_eq!(said, "text.num_heads 3 does not divide text.width 64; nearest: 2 or 4");
+        let said = complaint(|config| (config.text.width, config.text.num_heads) = (258, 2));
+        assert_eq!(said, "text.width / text.num_heads is 129, but must be within 1..=128");
         let said = complaint(|config| config.vision.depth = 0);
         assert_eq!(said, "vision.depth is 0, but must be within 1..=512");
         let said = complaint(|config| config.text.eos_id = 512);

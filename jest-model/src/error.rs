@@ -85,7 +85,7 @@ pub enum ModelError {
         source: std::io::Error,
     },
     /// A tensor file is shorter or longer than its header says.
-    #[error("{} holds {found} bytes where its header asks for {expected}: the file is damaged, copy it again", path.display())]
+    #[error("{} has {found} bytes, its header asks for {expected}: damaged, copy it again", path.display())]
     FileLength {
         /// The file.
         path: PathBuf,

@@ -59,4 +59,4 @@ pub use text::{TextSaved, TextTower};
 pub use two_towers::TwoTowers;
 pub use view::View;
 pub use vision::{VisionSaved, VisionTower};
-pub use weights::{CONFIG_FILE, WEIGHTS_FILE};
+pub use weights::{CONFIG_FILE, NamedTensor, WEIGHTS_FILE};

@@ -35,6 +35,17 @@ impl ModelConfig {
     }
 }
 
+/// A tensor on the host under the name that a weight file gives it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedTensor {
+    /// Name in the file.
+    pub name: String,
+    /// Sizes, slowest axis first.
+    pub shape: Vec<usize>,
+    /// Elements, row by row.
+    pub values: Vec<f32>,
+}
+
 impl TwoTowers {
     /// Writes all parameters as a safetensors file; `metadata` goes into its header.
     ///
@@ -115,15 +126,15 @@ impl TwoTowers {
         Ok(hasher.finalize().to_hex().to_string())
     }
 
-    /// The gradients as a weight file would hold them: names, shapes, values.
+    /// The gradients on the host, as a weight file would hold them.
     ///
     /// # Errors
     /// `Kernel` when the device fails.
-    pub fn gradients(&self, pass: &mut Pass) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
+    pub fn gradients(&self, pass: &mut Pass) -> Result<Vec<NamedTensor>> {
         let params = self.parameters();
         let read = |stored: Stored| {
             let values = gather(pass, &params, &stored, |param| &param.grad)?;
-            Ok((stored.name, stored.shape, values))
+            Ok(NamedTensor { name: stored.name, shape: stored.shape, values })
         };
         stored(&params).into_iter().map(read).collect()
     }

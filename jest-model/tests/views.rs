@@ -1,5 +1,7 @@
 //! Gradients of both towers under every view, held against central differences.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use jest_kernels::{Pass, testing};
 use jest_model::{
     Activation, ModelConfig, Parameters, TextConfig, TextPadding, TextPool, TwoTowers, View, VisionConfig,
@@ -182,7 +184,7 @@ fn devices_agree_under_every_view() {
         let pass = &mut device.pass();
         let mut model = model(pass, &config(TextPadding::Masked, TextPool::Eos));
         let embeddings = VIEWS.map(|view| backward(pass, &mut model, &batch, &view));
-        let gradients: Vec<_> = model.gradients(pass).unwrap().into_iter().map(|(_, _, values)| values).collect();
+        let gradients: Vec<_> = model.gradients(pass).unwrap().into_iter().map(|tensor| tensor.values).collect();
         (embeddings, gradients)
     });
     let [(cpu, cpu_gradients), (gpu, gpu_gradients)] = results;
@@ -210,6 +212,21 @@ fn masked_padding_has_no_say() {
     assert_eq!(embed(&batch.ids), embed(&padded));
     padded[12] = (padded[12] + 1) % 11;
     assert_ne!(embed(&batch.ids)[16..], embed(&padded)[16..]);
+}
+
+#[test]
+fn the_end_token_of_a_masked_text_is_the_last_token_of_a_cut_one() {
+    let (pass, batch) = (&mut testing::devices()[0].pass(), batch());
+    let masked = model(pass, &config(TextPadding::Masked, TextPool::Eos));
+    let plain = model(pass, &siglip());
+    let z = masked.embed_texts(pass, &batch.ids, &batch.lengths, &View::default()).unwrap();
+    let z = pass.read(&z).unwrap();
+    for (text, length) in batch.lengths.iter().enumerate() {
+        let view = View { text_tokens: Some(*length as usize), ..View::default() };
+        let cut = plain.embed_texts(pass, &batch.ids, &batch.lengths, &view).unwrap();
+        let (cut, rows) = (pass.read(&cut).unwrap(), text * 8..text * 8 + 8);
+        assert!(z[rows.clone()].iter().zip(&cut[rows]).all(|(z, cut)| (z - cut).abs() <= 1e-6), "text {text}");
+    }
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn seal(folder: &Path) -> Result<()> {
         hashes.insert(name, hash(&path)?);
     }
     let text = serde_json::to_vec_pretty(&hashes).map_err(|source| TrainError::Json { what: CHECKSUMS, source })?;
-    write_atomic(&folder.join(CHECKSUMS), &text)?;
+    write_atomic(folder.join(CHECKSUMS), &text)?;
     sync_folder(folder)
 }
 

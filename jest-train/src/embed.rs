@@ -12,12 +12,12 @@ const BLOCK: usize = 128;
 /// Unit-norm embeddings of images and captions, on the device.
 ///
 /// # Shapes
-/// Two tensors [n, d].
+/// Two tensors `[n, d]`.
 pub fn both(pass: &mut Pass, model: &TwoTowers, batch: &SuperBatch, view: &View) -> Result<[Tensor; 2]> {
     Ok([images(pass, model, batch, view)?, texts(pass, model, &batch.tokens, &batch.lengths, view)?])
 }
 
-/// Unit-norm embeddings of the images: [n, d].
+/// Unit-norm embeddings of the images: `[n, d]`.
 pub fn images(pass: &mut Pass, model: &TwoTowers, batch: &SuperBatch, view: &View) -> Result<Tensor> {
     let (n, side) = (batch.len(), batch.preprocess.size);
     in_blocks(pass, n, model.config().embedding_dim(), |pass, first, last| {
@@ -26,7 +26,7 @@ pub fn images(pass: &mut Pass, model: &TwoTowers, batch: &SuperBatch, view: &Vie
     })
 }
 
-/// Unit-norm embeddings of captions given as token ids [n * l] and their lengths [n]: [n, d].
+/// Unit-norm embeddings of captions given as token ids `[n * l]` and their lengths `[n]`: `[n, d]`.
 pub fn texts(pass: &mut Pass, model: &TwoTowers, tokens: &[u32], lengths: &[u32], view: &View) -> Result<Tensor> {
     let n = lengths.len();
     let l = tokens.len() / n.max(1);

@@ -16,9 +16,9 @@ const BLOCK: usize = 512;
 /// Losses of single pairs: `softplus(-(t cos + bias))`, the diagonal of the pair losses.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PairLosses {
-    /// By the learner: [n].
+    /// By the learner: `[n]`.
     pub learner: Vec<f32>,
-    /// By the reference: [n].
+    /// By the reference: `[n]`.
     pub reference: Vec<f32>,
 }
 

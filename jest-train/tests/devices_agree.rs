@@ -1,11 +1,13 @@
 //! Twenty steps of the smallest preset on the shipped sample, on the CPU device and through the WGSL kernels.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
+
 use std::path::Path;
 use std::sync::Arc;
 
 use jest_data::{Loader, LoaderConfig, LoaderState, Preprocess, Source, SuperBatch, Tokenizer};
 use jest_kernels::ops::selection_scores::Candidates;
-use jest_kernels::testing::{devices, tally};
+use jest_kernels::testing::{tally, training_devices};
 use jest_kernels::{Pass, Tensor};
 use jest_model::{ModelConfig, Preset, TwoTowers};
 use jest_select::{BatchPlan, Candidate, ConditionalScores, Gumbel, Method, Selection, SubBatch};
@@ -53,7 +55,7 @@ fn assert_close(what: &str, a: &[f32], b: &[f32], scale: impl Fn(usize) -> f32) 
 #[test]
 fn uniform_losses_agree() {
     let (config, batches) = batches(SUB_BATCH);
-    let [cpu, gpu] = devices().map(|device| {
+    let [cpu, gpu] = training_devices().map(|device| {
         let mut pass = device.pass();
         let mut learner = learner(&mut pass, &config);
         let losses: Vec<f32> = batches.iter().map(|batch| loss(&mut pass, &mut learner, batch)).collect();
@@ -101,7 +103,7 @@ fn replay(scores: &mut DeviceScores<'_>, picks: &SubBatch) -> Vec<Vec<f32>> {
 fn joint_selection_agrees_on_the_same_picks() {
     let (config, batches) = batches(4 * SUB_BATCH);
     let selection = Selection::new(Method::Joint, BatchPlan::new(4 * SUB_BATCH, SUB_BATCH, 4).unwrap());
-    let [mut cpu, mut gpu] = devices().map(|device| device.pass());
+    let [mut cpu, mut gpu] = training_devices().map(|device| device.pass());
     let [mut ours, mut theirs] = [learner(&mut cpu, &config), learner(&mut gpu, &config)];
     let mut references = [learner(&mut cpu, &config), learner(&mut gpu, &config)];
     for batch in &batches[..3] {
@@ -124,5 +126,5 @@ fn joint_selection_agrees_on_the_same_picks() {
         let (a, b) = (loss(&mut cpu, &mut ours, &sub_batch), loss(&mut gpu, &mut theirs, &sub_batch));
         assert_close("loss", &[a], &[b], |_| a);
     }
-    tally(devices()[1]);
+    tally(training_devices()[1]);
 }

@@ -18,10 +18,6 @@ fn softplus(x: f32) -> f32 {
     return max(x, 0.0) + log1p_unit(exp(-abs(x)));
 }
 
-fn log_sigmoid(x: f32) -> f32 {
-    return -softplus(-x);
-}
-
 // exp stays in range for every x; the sign chooses the form without cancellation.
 fn sigmoid(x: f32) -> f32 {
     let u = exp(-abs(x));

@@ -5,7 +5,7 @@ use crate::events::Metrics;
 /// Share of images whose own class is among the `k` most similar, for k = 1 and 5.
 ///
 /// # Shapes
-/// similarity: [n, classes], row-major; labels: [n].
+/// similarity: `[n, classes]`, row-major; labels: `[n]`.
 pub fn zero_shot(similarity: &[f32], classes: usize, labels: &[u32]) -> Metrics {
     let ranks =
         similarity.chunks(classes).zip(labels).map(|(row, label)| rank(row, *label as usize)).collect::<Vec<_>>();
@@ -15,7 +15,7 @@ pub fn zero_shot(similarity: &[f32], classes: usize, labels: &[u32]) -> Metrics 
 /// Recall at 1, 5 and 10 from image to text and from text to image; pair i is row i and column i.
 ///
 /// # Shapes
-/// similarity: [n, n], image by text.
+/// similarity: `[n, n]`, image by text.
 pub fn retrieval(similarity: &[f32], n: usize) -> Metrics {
     let image_to_text: Vec<usize> = (0..n).map(|i| rank(&similarity[i * n..(i + 1) * n], i)).collect();
     let column = |j: usize| (0..n).map(|i| similarity[i * n + j]).collect::<Vec<f32>>();
@@ -49,21 +49,21 @@ mod tests {
         let similarity = [0.9, 0.1, 0.0, 0.2, 0.1, 0.7, 0.3, 0.3, 0.1];
         let metrics = zero_shot(&similarity, 3, &[0, 1, 1]);
         // Row 1 ranks its class last of three; in row 2 the tie goes to the lower index.
-        assert_eq!((metrics.get("top1"), metrics.get("top5")), (Some(1.0 / 3.0), Some(1.0)));
+        assert_eq!((metrics.get("top1"), metrics.get("top5")), (Some(&(1.0 / 3.0)), Some(&1.0)));
     }
 
     #[test]
     fn retrieval_ranks_rows_and_columns() {
         let similarity = [0.9, 0.8, 0.7, 0.6];
         let metrics = retrieval(&similarity, 2);
-        assert_eq!(metrics.get("image_to_text_R@1"), Some(0.5));
-        assert_eq!(metrics.get("text_to_image_R@1"), Some(0.5));
-        assert_eq!(metrics.get("text_to_image_R@5"), Some(1.0));
+        assert_eq!(metrics.get("image_to_text_R@1"), Some(&0.5));
+        assert_eq!(metrics.get("text_to_image_R@1"), Some(&0.5));
+        assert_eq!(metrics.get("text_to_image_R@5"), Some(&1.0));
     }
 
     #[test]
     fn nan_never_counts_as_found() {
         let metrics = retrieval(&[f32::NAN; 4], 2);
-        assert_eq!(metrics.get("image_to_text_R@1"), Some(0.0));
+        assert_eq!(metrics.get("image_to_text_R@1"), Some(&0.0));
     }
 }

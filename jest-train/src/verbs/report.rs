@@ -51,7 +51,7 @@ fn gallery(
     let mut pass = device.pass();
     let (folder, _) = assemble::origin(&plan.out, &Origin::Run(run.name.clone()))?;
     let (learner, tokenizer) = open::checkpoint(&mut pass, &folder)?;
-    let data = assemble::loader_config(plan, run, &learner.config(), tokenizer)?;
+    let data = assemble::loader_config(plan, run, learner.config(), tokenizer)?;
     let (folder, _) = assemble::origin(&plan.out, origin)?;
     let mut reference = Reference::load(&mut pass, &folder, &data)?;
     let mut meter = Meter::new(clock);

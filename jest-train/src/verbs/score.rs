@@ -126,9 +126,10 @@ mod tests {
 
     #[test]
     fn parquet_reads_back() {
-        let bytes = rows().parquet().unwrap();
-        let reader = SerializedFileReader::new(bytes::Bytes::from(bytes)).unwrap();
-        let read: Vec<_> = reader.get_row_iter(None).unwrap().map(Result::unwrap).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&rows().parquet().unwrap()).unwrap();
+        let reader = SerializedFileReader::new(file).unwrap();
+        let read: Vec<_> = reader.get_row_iter(None).unwrap().map(|row| row.unwrap()).collect();
         assert_eq!(read.len(), 2);
         assert_eq!(read[0].get_string(1).unwrap(), "a,b");
         assert_eq!(read[1].get_float(5).unwrap(), -3.0);

@@ -13,7 +13,12 @@ pub struct Exception {
 }
 
 /// Every exception of the workspace. An entry needs a reason that a reviewer can check.
-pub const EXCEPTIONS: [Exception; 0] = [];
+pub const EXCEPTIONS: [Exception; 1] = [Exception {
+    rule: "rooms",
+    path: "jest-kernels/src/ops/resize_kernel/",
+    message: "",
+    reason: "a resize of patch kernels is one matrix product with a matrix made on the host: it has no kernel of its own",
+}];
 
 /// Where the table stands, for findings about it.
 const TABLE: &str = "xtask/src/tidy/exceptions.rs";

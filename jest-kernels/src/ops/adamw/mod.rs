@@ -79,7 +79,7 @@ impl AdamW {
 /// Does nothing at all when `norm` is not finite; the caller learns of that from the norm.
 ///
 /// # Shapes
-/// parameter, gradient, mean, square alike; norm: [1], from [`super::global_norm`].
+/// parameter, gradient, mean, square alike; norm: `[1]`, from [`super::global_norm`].
 ///
 /// # Errors
 /// `Shape` when they differ; `Size` when `step` is 0.

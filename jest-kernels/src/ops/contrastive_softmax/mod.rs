@@ -45,7 +45,7 @@ struct Parameters {
 /// `loss = -(1/2n) sum_i (log softmax of row i + log softmax of column i) at i`, of `L = exp(log_scale) image · textᵀ`.
 ///
 /// # Shapes
-/// image, text: [n, d]; log_scale, loss: [1].
+/// image, text: [n, d]; log_scale, loss: `[1]`.
 ///
 /// # Errors
 /// `Shape` when image and text differ, or log_scale is not a single number.
@@ -76,7 +76,7 @@ pub fn forward(pass: &mut Pass, image: &Tensor, text: &Tensor, log_scale: &Tenso
 /// The product is computed twice, by stripes of rows: memory is O(n), never n².
 ///
 /// # Shapes
-/// image, text, dimage, dtext: [n, d]; loss, log_scale, dlog_scale: [1].
+/// image, text, dimage, dtext: [n, d]; loss, log_scale, dlog_scale: `[1]`.
 ///
 /// # Errors
 /// As [`forward`].

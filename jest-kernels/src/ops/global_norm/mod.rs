@@ -31,7 +31,7 @@ struct Parameters {
 /// `sqrt(sum of g²)` over all elements of all tensors; not finite when any element is not.
 ///
 /// # Shapes
-/// Any; gives one value [1], on the device.
+/// Any; gives one value `[1]`, on the device.
 ///
 /// # Errors
 /// `Size` without any tensor.

@@ -126,7 +126,7 @@ pub fn accumulate(pass: &mut Pass, form: Form, a: &Tensor, b: &Tensor, out: &mut
 /// A linear layer: `y = x · wᵀ + bias`.
 ///
 /// # Shapes
-/// x: [.., k]; w: [n, k]; bias: [n]; y: [.., n].
+/// x: [.., k]; w: [n, k]; bias: `[n]`; y: [.., n].
 ///
 /// # Errors
 /// `Shape` when the sizes do not fit.
@@ -161,7 +161,7 @@ pub fn linear_gelu(pass: &mut Pass, gelu: Gelu, x: &Tensor, w: &Tensor, bias: &T
 /// Gradients of [`linear`]: gives `dx = dy · w`, adds `dyᵀ · x` to `dw` and the column sums of dy to `dbias`.
 ///
 /// # Shapes
-/// x: [.., k]; w, dw: [n, k]; dy: [.., n]; dbias: [n]; dx as x.
+/// x: [.., k]; w, dw: [n, k]; dy: [.., n]; dbias: `[n]`; dx as x.
 ///
 /// # Errors
 /// `Shape` when the sizes do not fit.

@@ -5,7 +5,9 @@ use crate::testing::*;
 const SIZES: [(usize, usize, usize); 8] =
     [(1, 1, 1), (3, 31, 33), (33, 3, 257), (31, 33, 16), (64, 65, 17), (257, 33, 5), (2, 255, 64), (65, 769, 3)];
 
-fn oracle_for(form: Form) -> fn(usize, usize, usize, &[f64], &[f64]) -> Vec<f64> {
+type Oracle = fn(usize, usize, usize, &[f64], &[f64]) -> Vec<f64>;
+
+fn oracle_for(form: Form) -> Oracle {
     match form {
         Form::AB => oracle::ab,
         Form::ABt => oracle::abt,

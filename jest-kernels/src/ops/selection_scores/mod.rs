@@ -57,9 +57,9 @@ pub struct Candidates<'a> {
     pub image: &'a Tensor,
     /// Text embeddings, unit rows: [B, d].
     pub text: &'a Tensor,
-    /// Logarithm of the logit scale: [1].
+    /// Logarithm of the logit scale: `[1]`.
     pub log_scale: &'a Tensor,
-    /// Logit bias: [1].
+    /// Logit bias: `[1]`.
     pub bias: &'a Tensor,
 }
 
@@ -84,7 +84,7 @@ impl Candidates<'_> {
 /// `conditional_x += weight * softplus(-(t image_x · text_x + bias))`.
 ///
 /// # Shapes
-/// image, text: [B, d]; conditional: [B].
+/// image, text: [B, d]; conditional: `[B]`.
 ///
 /// # Errors
 /// `Shape` when the operands do not fit.
@@ -108,7 +108,7 @@ pub fn diagonal(pass: &mut Pass, weight: f32, candidates: Candidates<'_>, condit
 /// stored.
 ///
 /// # Shapes
-/// image, text: [B, d]; chunk: any number of candidates; conditional: [B].
+/// image, text: [B, d]; chunk: any number of candidates; conditional: `[B]`.
 ///
 /// # Errors
 /// `Shape` when the operands do not fit; `Size` naming a member of the chunk that is not below B.

@@ -79,6 +79,13 @@ fn matches_oracle_beyond_one_dispatch_dimension() {
     check(65_537, 2, 2, 2.0, -3.0, false);
 }
 
+/// An emulated adapter leaves a kernel after 65,535 rounds of its loops, with what it has by then.
+#[test]
+fn wide_rows_and_long_chunks_are_gone_through() {
+    check(3, 300, 1100, 2.3, -10.0, false);
+    check(3, 70, 4100, 2.3, -10.0, false);
+}
+
 #[test]
 fn extreme_logits_keep_their_precision() {
     check(65, 20, 24, 118.0f32.ln(), -12.7, false);

@@ -44,9 +44,9 @@ struct Parameters {
 /// What turns a cosine into a logit: `exp(log_scale) * cosine + bias`.
 #[derive(Clone, Copy, Debug)]
 pub struct LogitParameters<'a> {
-    /// Logarithm of the logit scale, the parameter as stored: [1].
+    /// Logarithm of the logit scale, the parameter as stored: `[1]`.
     pub log_scale: &'a Tensor,
-    /// Logit bias: [1].
+    /// Logit bias: `[1]`.
     pub bias: &'a Tensor,
 }
 
@@ -66,7 +66,7 @@ impl LogitParameters<'_> {
 /// `loss = (1/n) sum_ij softplus(-z_ij (t image_i · text_j + bias))`.
 ///
 /// # Shapes
-/// image, text: [n, d]; loss: [1].
+/// image, text: [n, d]; loss: `[1]`.
 ///
 /// # Errors
 /// `Shape` when image and text differ, or a parameter is not a single number.
@@ -94,7 +94,7 @@ pub fn forward(pass: &mut Pass, image: &Tensor, text: &Tensor, parameters: Logit
 /// The product is computed by stripes of rows: memory is O(n), never n².
 ///
 /// # Shapes
-/// image, text, dimage, dtext: [n, d]; loss, dlog_scale, dbias: [1].
+/// image, text, dimage, dtext: [n, d]; loss, dlog_scale, dbias: `[1]`.
 ///
 /// # Errors
 /// As [`forward`].

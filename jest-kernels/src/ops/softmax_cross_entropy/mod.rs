@@ -64,7 +64,7 @@ impl Labels {
 /// `loss = -(1/n) sum_i log softmax(logits_i) at label i`.
 ///
 /// # Shapes
-/// logits: [n, classes]; labels: n; loss: [1].
+/// logits: [n, classes]; labels: n; loss: `[1]`.
 ///
 /// # Errors
 /// `Shape` when labels and logits do not fit.
