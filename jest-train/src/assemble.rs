@@ -28,9 +28,12 @@ pub fn checkpointed(run: &str, step: u64) -> Checkpointed {
 /// The tokenizer of a run, with its canonicaliser.
 ///
 /// # Errors
-/// `NoTokenizer` when none is named; `Data` when the file is none.
+/// `NoTokenizer` when none is named; `MissingTokenizer` when it is not there; `Data` when the file is none.
 pub fn tokenizer(text: &config::TextPlan) -> Result<Tokenizer> {
     let path = text.tokenizer.as_ref().ok_or(TrainError::NoTokenizer)?;
+    if !path.exists() {
+        return Err(TrainError::MissingTokenizer { path: path.clone() });
+    }
     let tokenizer = Tokenizer::open(path)?;
     Ok(match text.canonicalize {
         config::Canonicalize::None => tokenizer,

@@ -185,6 +185,12 @@ pub enum TrainError {
     /// The plan names no tokenizer.
     #[error("text.tokenizer is not set; name a tokenizer.json, or make one with `jest tokenizer train --data SHARDS`")]
     NoTokenizer,
+    /// The plan names a tokenizer that is not there.
+    #[error("text.tokenizer {} does not exist; name another, or make it with `jest tokenizer train --data SHARDS`", .path.display())]
+    MissingTokenizer {
+        /// The file or folder.
+        path: PathBuf,
+    },
     /// A checkpoint has no tokenizer beside its weights.
     #[error("{} has no tokenizer.json beside its weights; copy the one that it was trained with there", .path.display())]
     NoTokenizerBeside {
@@ -239,7 +245,11 @@ impl TrainError {
         match self {
             Self::Signals { .. } | Self::Picture { .. } | Self::Template(_) => 1,
             Self::Json { .. } | Self::PlanText { .. } | Self::Parquet { .. } => 1,
-            Self::Config(_) | Self::NoTokenizer | Self::Vocabulary { .. } | Self::Unfit { .. } => 3,
+            Self::Config(_)
+            | Self::NoTokenizer
+            | Self::MissingTokenizer { .. }
+            | Self::Vocabulary { .. }
+            | Self::Unfit { .. } => 3,
             Self::OtherPlan { .. } | Self::ResumeElsewhere { .. } | Self::Selection(_) => 3,
             Self::Kernel(jest_kernels::KernelError::UnknownDevice(_)) => 3,
             Self::Data(jest_data::DataError::Io { action: "write" | "create", .. }) => 7,
