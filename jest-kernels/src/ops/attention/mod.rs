@@ -139,7 +139,7 @@ pub struct PooledGradients {
 /// Of example i only the first `lengths[i]` keys count (taken as 1 when 0, and as `k_len` beyond).
 ///
 /// # Shapes
-/// qkv: [n * k_len, 3 * width], width = heads * head_dim; lengths: u32 [n]; y: [n * k_len, width].
+/// qkv: [n * k_len, 3 * width], width = heads * head_dim; lengths: u32 `[n]`; y: [n * k_len, width].
 ///
 /// # Errors
 /// `Size` when head_dim is over 128, when q_len and k_len differ or the queries are shared; `Shape` and `DType` when
@@ -165,7 +165,7 @@ pub fn forward_packed(
 /// Of example i only the first `lengths[i]` keys count (taken as 1 when 0, and as `k_len` beyond).
 ///
 /// # Shapes
-/// q: [q_len, width] when shared, else [n * q_len, width]; kv: [n * k_len, 2 * width]; lengths: u32 [n];
+/// q: [q_len, width] when shared, else [n * q_len, width]; kv: [n * k_len, 2 * width]; lengths: u32 `[n]`;
 /// y: [n * q_len, width].
 ///
 /// # Errors
