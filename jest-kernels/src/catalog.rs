@@ -70,11 +70,23 @@ impl Variant {
 /// Every variant that any operation dispatches.
 pub fn all() -> Vec<Variant> {
     [
+        ops::adamw::variants(),
+        ops::add::variants(),
         ops::attention::variants(),
+        ops::cast::variants(),
         ops::column_sum::variants(),
+        ops::contrastive_softmax::variants(),
+        ops::gather_tokens::variants(),
         ops::gelu::variants(),
+        ops::global_norm::variants(),
+        ops::l2_normalize::variants(),
         ops::layer_norm::variants(),
         ops::matmul::variants(),
+        ops::patch_embed::variants(),
+        ops::selection_scores::variants(),
+        ops::sigmoid_loss::variants(),
+        ops::softmax_cross_entropy::variants(),
+        ops::token_embedding::variants(),
     ]
     .concat()
 }

@@ -22,6 +22,7 @@ mod error;
 pub mod ops;
 mod pass;
 mod simd;
+mod stripes;
 mod tensor;
 pub mod testing;
 

@@ -127,8 +127,33 @@ impl Pass {
     /// Overwrites `to` with the elements of `from`; both have the same shape and live on this pass's GPU.
     pub(crate) fn copy(&mut self, from: &Tensor, to: &Tensor) {
         if let Backend::Gpu(gpu) = self.device.backend() {
-            gpu.copy(from.gpu(), to.gpu(), from.dtype().words(from.len()));
+            gpu.copy(from.gpu(), to.gpu(), 0, from.dtype().words(from.len()));
         }
+    }
+
+    /// Writes all rows of `from` into `to`, starting at its row `first`.
+    ///
+    /// # Shapes
+    /// from: [m, d]; to: [n, d] with `first + m <= n`; both f32.
+    ///
+    /// # Errors
+    /// `Shape` when they do not fit.
+    pub fn copy_rows(&mut self, from: &Tensor, to: &mut Tensor, first: usize) -> Result<()> {
+        const OP: &str = "copy_rows";
+        self.admit(OP, &[("from", from), ("to", to)])?;
+        from.expect_f32(OP, "from", from.shape())?;
+        to.expect_f32(OP, "to", to.shape())?;
+        if from.cols() != to.cols() || first + from.rows() > to.rows() {
+            let (expected, got) = (vec![first + from.rows(), from.cols()], vec![to.rows(), to.cols()]);
+            return Err(KernelError::Shape { op: OP, what: "to", expected, got });
+        }
+        let start = first * from.cols();
+        to.gpu_unique(self)?;
+        match self.device.backend() {
+            Backend::Cpu(_) => to.f32_mut()[start..start + from.len()].copy_from_slice(from.f32()),
+            Backend::Gpu(gpu) => gpu.copy(from.gpu(), to.gpu(), start, from.len()),
+        }
+        Ok(())
     }
 
     /// Refuses tensors of another device.
@@ -246,6 +271,31 @@ fn pack(values: &[half::f16]) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{checked_read, on_each_device};
+
+    #[test]
+    fn rows_are_copied_where_they_belong_and_clones_stay() {
+        on_each_device(|pass| {
+            let from = pass.upload(&[1.0, 2.0, 3.0, 4.0], &[2, 2]).unwrap();
+            let mut to = pass.zeros(&[4, 2]).unwrap();
+            let before = to.clone();
+            pass.copy_rows(&from, &mut to, 1).unwrap();
+            assert_eq!(checked_read(pass, "to", &to), [0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 0.0, 0.0]);
+            assert_eq!(pass.read(&before).unwrap(), [0.0; 8]);
+            assert!(pass.copy_rows(&from, &mut to, 3).is_err());
+        });
+    }
+
+    #[test]
+    fn what_is_uploaded_is_read_back() {
+        on_each_device(|pass| {
+            let ids = pass.upload_u32(&[7, u32::MAX, 0], &[3]).unwrap();
+            assert_eq!(pass.read_u32(&ids).unwrap(), [7, u32::MAX, 0]);
+            assert!(pass.read(&ids).is_err(), "u32 elements are not f32 values");
+            assert!(pass.upload(&[1.0], &[2]).is_err());
+            assert!(pass.zeros(&[0]).is_err());
+        });
+    }
 
     #[test]
     fn a_grid_covers_its_rows_within_the_limit() {

@@ -84,6 +84,38 @@ pub(crate) fn sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
     fold(lanes, |a, b| a + b)
 }
 
+/// Sum of `f(value)` in the same order as [`sum`], without a bounds check at each value.
+#[inline(always)]
+pub(crate) fn sum_over(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (whole, rest) = values.as_chunks::<LANES>();
+    for chunk in whole {
+        for (total, value) in lanes.iter_mut().zip(chunk) {
+            *total += f(*value);
+        }
+    }
+    for (total, value) in lanes.iter_mut().zip(rest) {
+        *total += f(*value);
+    }
+    fold(lanes, |a, b| a + b)
+}
+
+/// Largest value, NaN left out: a sum over the same values keeps it.
+#[inline(always)]
+pub(crate) fn max_over(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (whole, rest) = values.as_chunks::<LANES>();
+    for chunk in whole {
+        for (top, value) in lanes.iter_mut().zip(chunk) {
+            *top = if *value > *top { *value } else { *top };
+        }
+    }
+    for (top, value) in lanes.iter_mut().zip(rest) {
+        *top = if *value > *top { *value } else { *top };
+    }
+    fold(lanes, |a, b| if b > a { b } else { a })
+}
+
 /// Largest `f(i)` over `0..n`; NaN when any is NaN.
 #[inline(always)]
 pub(crate) fn max(n: usize, f: impl Fn(usize) -> f32) -> f32 {
@@ -128,7 +160,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     p = p * r + 8.333_452e-3;
     p = p * r + 4.166_579_6e-2;
     p = p * r + 1.666_666_5e-1;
-    p = p * r + 5.000_000_1e-1;
+    p = p * r + 0.5;
     let y = p * (r * r) + r + 1.0;
     let power = (shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127)) << 23;
     y * f32::from_bits(power)
@@ -206,7 +238,9 @@ mod tests {
             let values: Vec<f32> = (0..n).map(|i| (i as f32 * 0.7).sin()).collect();
             let want: f64 = values.iter().map(|v| f64::from(*v)).sum();
             assert!((f64::from(sum(n, |i| values[i])) - want).abs() <= 1e-5);
+            assert_eq!(sum_over(&values, |value| 2.0 * value), sum(n, |i| 2.0 * values[i]));
             assert_eq!(max(n, |i| values[i]), values.iter().copied().fold(f32::MIN, f32::max));
+            assert_eq!(max_over(&values), max(n, |i| values[i]));
             assert!(sum(n, |i| if i == n - 1 { f32::NAN } else { 0.0 }).is_nan());
             assert!(max(n, |i| if i == 0 { f32::NAN } else { 1.0 }).is_nan());
         }

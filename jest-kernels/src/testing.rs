@@ -24,14 +24,24 @@ const REMEDY: &str = "the WGSL kernels need an adapter: run `cargo xtask test`, 
 /// Without any adapter: a kernel test never passes without its shader.
 pub fn devices() -> [&'static Device; 2] {
     static DEVICES: OnceLock<[Device; 2]> = OnceLock::new();
-    DEVICES
-        .get_or_init(|| {
-            let options = DeviceOptions { threads: 2, checked: true };
-            let open = |name: &str| Device::open(&name.parse().unwrap_or(DeviceRequest::Gpu), options);
-            let gpu = open("llvmpipe").or_else(|_| open("gpu"));
-            [open("cpu").expect("the CPU device always opens"), gpu.unwrap_or_else(|error| panic!("{error}; {REMEDY}"))]
-        })
-        .each_ref()
+    DEVICES.get_or_init(|| open(true)).each_ref()
+}
+
+/// The CPU device and a GPU as training opens them: trusted shaders, pooled buffers as they come.
+///
+/// # Panics
+/// Without any adapter.
+pub fn training_devices() -> [&'static Device; 2] {
+    static DEVICES: OnceLock<[Device; 2]> = OnceLock::new();
+    DEVICES.get_or_init(|| open(false)).each_ref()
+}
+
+fn open(checked: bool) -> [Device; 2] {
+    let options = DeviceOptions { threads: 2, checked };
+    let cpu = Device::open(&DeviceRequest::Cpu, options).expect("the CPU device always opens");
+    let software = DeviceRequest::Name("llvmpipe".to_string());
+    let gpu = Device::open(&software, options).or_else(|_| Device::open(&DeviceRequest::Gpu, options));
+    [cpu, gpu.unwrap_or_else(|error| panic!("{error}; {REMEDY}"))]
 }
 
 /// Runs `case` on every device, then records which kernels ran on which adapter.
@@ -43,7 +53,10 @@ pub fn on_each_device(case: impl Fn(&mut Pass)) {
 }
 
 /// Appends the kernels run so far to the file that `JEST_SHADER_TALLY` names, one `adapter<TAB>kernel` a line.
-fn tally(device: &Device) {
+///
+/// # Panics
+/// When the file cannot be written.
+pub fn tally(device: &Device) {
     let Some(path) = std::env::var_os("JEST_SHADER_TALLY") else { return };
     let name = device.info().name;
     let lines: String = device.kernels_run().iter().map(|kernel| format!("{name}\t{kernel}\n")).collect();
@@ -60,6 +73,19 @@ pub fn random(n: usize, seed: u64) -> Vec<f32> {
         (state >> 40) as f32 / 8_388_608.0 - 1.0
     };
     (0..n).map(|_| next()).collect()
+}
+
+/// Image and text embeddings [n, d]: unit rows, the texts leaning towards their images.
+pub fn paired_embeddings(n: usize, d: usize) -> [Vec<f32>; 2] {
+    let (image, other) = (random(n * d, 1), random(n * d, 2));
+    let text: Vec<f32> = image.iter().zip(&other).map(|(image, other)| 0.5 * image + other).collect();
+    [image, text].map(|mut rows| {
+        for row in rows.chunks_mut(d) {
+            let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+            row.iter_mut().for_each(|x| *x /= norm);
+        }
+        rows
+    })
 }
 
 /// The same values in f64.

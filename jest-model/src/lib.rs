@@ -1,1 +1,62 @@
-//! Under construction.
+//! Vision and text transformers of SigLIP on `jest-kernels`: forward facing backward, weight files, FLOP counts.
+//!
+//! A [`TwoTowers`] is made from a [`ModelConfig`], which a [`Preset`] gives by name. It turns images and texts into
+//! embeddings of unit length, and gradients by those embeddings into gradients by its parameters. A [`View`] asks for a
+//! cheaper approximation with the same parameters. Files have the names and shapes of Hugging Face's `SiglipModel`.
+//!
+//! ```
+//! use jest_kernels::{Device, DeviceOptions, DeviceRequest, ops::sigmoid_loss};
+//! use jest_model::{Parameters, Preset, TwoTowers, View};
+//!
+//! let device = Device::open(&DeviceRequest::Cpu, DeviceOptions::default())?;
+//! let pass = &mut device.pass();
+//! let config = Preset::Mu.config();
+//! let mut model = TwoTowers::new(pass, &config, 0)?;
+//! assert_eq!(model.parameters().iter().map(|param| param.value.len()).sum::<usize>(), 301_442);
+//!
+//! let pixels: Vec<f32> = (0..2 * 3 * 32 * 32).map(|i| (i as f32 * 0.1).sin()).collect();
+//! let images = pass.upload(&pixels, &[2, 3, 32, 32])?;
+//! let ids: Vec<u32> = (0..2 * 16).map(|i| i * 7 % 512).collect();
+//! let (image, image_saved) = model.encode_images(pass, &images, &View::default())?;
+//! let (text, text_saved) = model.encode_texts(pass, &ids, &[16, 16], &View::default())?;
+//!
+//! let TwoTowers { logit_scale, logit_bias, .. } = &mut model;
+//! let logits = sigmoid_loss::LogitParameters { log_scale: &logit_scale.value, bias: &logit_bias.value };
+//! let (dscale, dbias) = (&mut logit_scale.grad, &mut logit_bias.grad);
+//! let (loss, dimage, dtext) = sigmoid_loss::forward_backward(pass, &image, &text, logits, dscale, dbias)?;
+//! model.backward_images(pass, image_saved, &dimage)?;
+//! model.backward_texts(pass, text_saved, &dtext)?;
+//!
+//! let loss = pass.read(&loss)?[0];
+//! assert!((loss - 8.52).abs() < 1e-2, "{loss}");
+//! # Ok::<(), jest_model::ModelError>(())
+//! ```
+
+mod config;
+mod differences;
+mod error;
+pub mod flops;
+mod grid;
+mod hf_config;
+mod init;
+pub mod layers;
+mod param;
+mod preset;
+pub mod tensor_file;
+mod text;
+mod two_towers;
+mod view;
+mod vision;
+mod weights;
+
+pub use config::{Activation, ModelConfig, TextConfig, TextPadding, TextPool, VisionConfig};
+pub use differences::{Difference, Differences};
+pub use error::{ModelError, Result};
+pub use param::{Param, Parameters};
+pub use preset::Preset;
+pub use tensor_file::TensorFile;
+pub use text::{TextSaved, TextTower};
+pub use two_towers::TwoTowers;
+pub use view::View;
+pub use vision::{VisionSaved, VisionTower};
+pub use weights::{CONFIG_FILE, NamedTensor, WEIGHTS_FILE};

@@ -51,7 +51,7 @@ pub struct DeviceOptions {
 #[derive(Debug)]
 pub(crate) enum Backend {
     Cpu(cpu::Cpu),
-    Gpu(gpu::Gpu),
+    Gpu(Box<gpu::Gpu>),
 }
 
 /// A processor that runs operations; clones share it.
@@ -73,7 +73,7 @@ impl Device {
     /// needs; `Open` when the driver refuses; `Threads` when the CPU's thread pool cannot start.
     pub fn open(request: &DeviceRequest, options: DeviceOptions) -> Result<Device> {
         let backend = match request.adapter()? {
-            Some(adapter) => Backend::Gpu(gpu::Gpu::open(adapter, options)?),
+            Some(adapter) => Backend::Gpu(Box::new(gpu::Gpu::open(adapter, options)?)),
             None => Backend::Cpu(cpu::Cpu::open(options)?),
         };
         Ok(Device(Arc::new(backend)))

@@ -47,7 +47,7 @@ mod tests {
     fn a_class_holds_the_words_and_wastes_at_most_a_quarter() {
         for words in (1..5000).chain([100_000, 1_000_003]) {
             let class = size_class(words);
-            assert!(class >= words && class % LINE_WORDS == 0, "{words} -> {class}");
+            assert!(class >= words && class.is_multiple_of(LINE_WORDS), "{words} -> {class}");
             let lines = words.div_ceil(LINE_WORDS) * LINE_WORDS;
             assert!(class <= lines + lines / 4 + LINE_WORDS, "{words} -> {class}");
             assert_eq!(size_class(class), class);

@@ -19,6 +19,8 @@ pub enum DeviceRequest {
     Name(String),
 }
 
+/// The native APIs that the kernels are written for; not GL, which lacks most of what they use.
+const BACKENDS: wgpu::Backends = wgpu::Backends::VULKAN.union(wgpu::Backends::METAL).union(wgpu::Backends::DX12);
 const INSTALL: &str = "install a Vulkan driver (Debian: mesa-vulkan-drivers) or use --device cpu";
 const LISTED: &str = "`jest devices` lists what is here";
 
@@ -85,9 +87,9 @@ impl DeviceRequest {
 /// All adapters, best kind first, then by PCI address so that indexes agree with the vendors' tools.
 pub(crate) fn adapters() -> Vec<wgpu::Adapter> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-    descriptor.backends &= wgpu::Backends::PRIMARY;
+    descriptor.backends &= BACKENDS;
     let instance = wgpu::Instance::new(descriptor);
-    let mut all = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
+    let mut all = pollster::block_on(instance.enumerate_adapters(BACKENDS));
     all.sort_by_key(|adapter| {
         let info = adapter.get_info();
         let rank = match info.device_type {

@@ -1,10 +1,23 @@
 //! One module an operation: formula and shape checks here, a WGSL kernel, a native CPU form and an f64 oracle beside.
 
+pub mod adamw;
+pub mod add;
 pub mod attention;
+pub mod cast;
 pub mod column_sum;
+pub mod contrastive_softmax;
+pub mod gather_tokens;
 pub mod gelu;
+pub mod global_norm;
+pub mod l2_normalize;
 pub mod layer_norm;
 pub mod matmul;
+pub mod patch_embed;
+pub mod resize_kernel;
+pub mod selection_scores;
+pub mod sigmoid_loss;
+pub mod softmax_cross_entropy;
+pub mod token_embedding;
 
 use std::ops::Range;
 

@@ -93,10 +93,11 @@ impl Gpu {
         self.with_stream(|stream| stream.copies(&self.device).clear_buffer(&target.raw, 0, Some(words as u64 * 4)));
     }
 
-    /// Records a copy of `words` words between two buffers.
-    pub(crate) fn copy(&self, from: &GpuBuffer, to: &GpuBuffer, words: usize) {
+    /// Records a copy of `words` words into `to`, from its word `first` on.
+    pub(crate) fn copy(&self, from: &GpuBuffer, to: &GpuBuffer, first: usize, words: usize) {
+        let (offset, bytes) = (first as u64 * 4, words as u64 * 4);
         self.with_stream(|stream| {
-            stream.copies(&self.device).copy_buffer_to_buffer(&from.raw, 0, &to.raw, 0, words as u64 * 4);
+            stream.copies(&self.device).copy_buffer_to_buffer(&from.raw, 0, &to.raw, offset, bytes);
         });
     }
 

@@ -7,6 +7,24 @@
 var<workgroup> maxima: array<f32, SIDE * 8u>; // [query][column of invocations]
 var<workgroup> totals: array<f32, SIDE * 8u>;
 
+// The four queries of one invocation: y = sums / total, and lse where the invocation is the first of its row.
+fn write_rows(b: Block, lane: u32, sums: ptr<function, array<f32, 16 * STRIPS>>, top: vec4<f32>, total: vec4<f32>) {
+    let own = lane / 8u * 4u;
+    let column = lane % 8u;
+    for (var i = 0u; i < 4u; i++) {
+        let query = b.first + own + i;
+        if query >= p.q_len { continue; }
+        if column == 0u { lse_out[(b.example * p.heads + b.head) * p.q_len + query] = top[i] + log(total[i]); }
+        for (var index = 0u; index < STRIPS; index++) {
+            for (var j = 0u; j < 4u; j++) {
+                let col = index * SIDE + column * 4u + j;
+                let at = ((b.example * p.q_len + query) * p.heads + b.head) * p.head_dim + col;
+                if col < p.head_dim { y[at] = (*sums)[index * 16u + i * 4u + j] / total[i]; }
+            }
+        }
+    }
+}
+
 @compute @workgroup_size(WG)
 fn forward(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -66,16 +84,5 @@ fn forward(
             total[i] = total[i] * shrink[i] + tile_total;
         }
     }
-    for (var i = 0u; i < 4u; i++) {
-        let query = b.first + own + i;
-        if query >= p.q_len { continue; }
-        if column == 0u { lse_out[(b.example * p.heads + b.head) * p.q_len + query] = top[i] + log(total[i]); }
-        for (var index = 0u; index < STRIPS; index++) {
-            for (var j = 0u; j < 4u; j++) {
-                let col = index * SIDE + column * 4u + j;
-                let at = ((b.example * p.q_len + query) * p.heads + b.head) * p.head_dim + col;
-                if col < p.head_dim { y[at] = sums[index * 16u + i * 4u + j] / total[i]; }
-            }
-        }
-    }
+    write_rows(b, lane, &sums, top, total);
 }

@@ -221,7 +221,7 @@ fn nan_in_a_masked_key_does_not_leak() {
     for column in [shape.width(), 2 * shape.width()] {
         let poison = |qkv: &mut [f32]| qkv[41 * stride + column..][..shape.width()].fill(f32::NAN);
         for found in rows_with_nan(shape, Some([41, 70]), poison) {
-            assert_eq!(found, [vec![], vec![]], "a key beyond the length");
+            assert_eq!(found, [Vec::<usize>::new(), Vec::new()], "a key beyond the length");
         }
         let causal = Attention { mask: Mask::Causal, ..shape };
         for found in rows_with_nan(causal, None, poison) {

@@ -33,7 +33,7 @@ struct Parameters {
 /// `out[j] += sum_i x[i, j]`.
 ///
 /// # Shapes
-/// x: [.., d]; out: [d].
+/// x: [.., d]; out: `[d]`.
 ///
 /// # Errors
 /// `Shape` when out is not as long as a row.

@@ -31,7 +31,7 @@ pub(crate) fn forward_block(kind: Gelu, x: &[f32], y: &mut [f32]) {
 }
 
 /// `2 sqrt(2/pi)`: the tanh form is `x * sigmoid(TWICE * (x + 0.044715 x³))`.
-const TWICE: f32 = 1.595_769_1;
+const TWICE: f32 = 1.595_769;
 
 simd_fn! {
     fn forward_tanh(x: &[f32], y: &mut [f32]) {

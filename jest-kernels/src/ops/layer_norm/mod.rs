@@ -44,7 +44,7 @@ pub struct Saved {
 /// `y = (x - mean(x)) * rstd(x) * gamma + beta`, with `rstd = 1 / sqrt(variance + eps)`.
 ///
 /// # Shapes
-/// x: [.., d]; gamma, beta: [d]; y as x.
+/// x: [.., d]; gamma, beta: `[d]`; y as x.
 ///
 /// # Errors
 /// `Shape` when gamma or beta is not as long as a row.
@@ -69,7 +69,7 @@ pub fn forward(pass: &mut Pass, x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: 
 /// Gradient by x; adds to `dgamma` and `dbeta`.
 ///
 /// # Shapes
-/// dy, dx as x of the forward pass; gamma, dgamma, dbeta: [d].
+/// dy, dx as x of the forward pass; gamma, dgamma, dbeta: `[d]`.
 ///
 /// # Errors
 /// `Shape` when an operand does not fit the forward pass.

@@ -7,6 +7,8 @@ struct Parameters {
     m: u32,
     n: u32,
     k: u32,
+    first: u32, // Depths first .. last of k are summed by this dispatch.
+    last: u32,
 }
 var<immediate> p: Parameters;
 
@@ -19,12 +21,12 @@ var<workgroup> tile_a: array<f32, BM * BK>; // [BK][BM]
 var<workgroup> tile_b: array<f32, BK * BN>; // [BK][BN]
 
 fn load_a(base: u32, row: u32, depth: u32) -> f32 {
-    if row >= p.m || depth >= p.k { return 0.0; }
+    if row >= p.m || depth >= p.last { return 0.0; }
     return lhs[base + select(row * p.k + depth, depth * p.m + row, TA == 1u)];
 }
 
 fn load_b(base: u32, depth: u32, col: u32) -> f32 {
-    if col >= p.n || depth >= p.k { return 0.0; }
+    if col >= p.n || depth >= p.last { return 0.0; }
     return rhs[base + select(depth * p.n + col, col * p.k + depth, TB == 1u)];
 }
 
@@ -45,7 +47,7 @@ fn product(
     let own_col = lane % (BN / TN) * TN;
 
     var sums: array<f32, TM * TN>;
-    for (var k0 = 0u; k0 < p.k; k0 += BK) {
+    for (var k0 = p.first; k0 < p.last; k0 += BK) {
         // Orders the reads of the last step before the tiles are overwritten.
         workgroupBarrier();
         // Neighbouring invocations read neighbouring words: along k, or along m (n) where that axis is contiguous.

@@ -14,6 +14,9 @@ use crate::catalog::Variant;
 use crate::{Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "matmul";
+/// Depths of k that one dispatch sums; a deeper product takes several. Keeps each dispatch short, and below the
+/// 65,535 loop iterations after which llvmpipe silently leaves a kernel.
+const DEPTH_PER_DISPATCH: usize = 16_384;
 
 pub(crate) fn variants() -> Vec<Variant> {
     kernels::variants()
@@ -36,6 +39,8 @@ struct Parameters {
     m: u32,
     n: u32,
     k: u32,
+    first: u32,
+    last: u32,
 }
 
 /// Sizes of a batch of products.
@@ -121,7 +126,7 @@ pub fn accumulate(pass: &mut Pass, form: Form, a: &Tensor, b: &Tensor, out: &mut
 /// A linear layer: `y = x · wᵀ + bias`.
 ///
 /// # Shapes
-/// x: [.., k]; w: [n, k]; bias: [n]; y: [.., n].
+/// x: [.., k]; w: [n, k]; bias: `[n]`; y: [.., n].
 ///
 /// # Errors
 /// `Shape` when the sizes do not fit.
@@ -143,6 +148,10 @@ pub fn linear(pass: &mut Pass, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<
 pub fn linear_gelu(pass: &mut Pass, gelu: Gelu, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)> {
     let sizes = Sizes::new(Form::ABt, 1, (x.rows(), x.cols()), (w.rows(), w.cols()))?;
     bias.expect_f32(OP, "bias", &[sizes.n])?;
+    if sizes.k > DEPTH_PER_DISPATCH {
+        let pre = linear(pass, x, w, bias)?;
+        return Ok((super::gelu::forward(pass, gelu, &pre)?, pre));
+    }
     let shape = output_shape(Form::ABt, x, sizes);
     let (mut y, mut pre) = (pass.empty_f32(&shape)?, pass.empty_f32(&shape)?);
     run(pass, Form::ABt, Store::BiasGelu(gelu), sizes, [x, w], Some(bias), &mut y, Some(&mut pre))?;
@@ -152,7 +161,7 @@ pub fn linear_gelu(pass: &mut Pass, gelu: Gelu, x: &Tensor, w: &Tensor, bias: &T
 /// Gradients of [`linear`]: gives `dx = dy · w`, adds `dyᵀ · x` to `dw` and the column sums of dy to `dbias`.
 ///
 /// # Shapes
-/// x: [.., k]; w, dw: [n, k]; dy: [.., n]; dbias: [n]; dx as x.
+/// x: [.., k]; w, dw: [n, k]; dy: [.., n]; dbias: `[n]`; dx as x.
 ///
 /// # Errors
 /// `Shape` when the sizes do not fit.
@@ -198,11 +207,25 @@ fn run(
         return Ok(());
     }
     let tile = Tile::choose(pass.device().info().software, sizes.m, sizes.n);
-    let parameters = Parameters { m: sizes.m as u32, n: sizes.n as u32, k: sizes.k as u32 };
     let tiles = sizes.m.div_ceil(tile.side()) * sizes.n.div_ceil(tile.side());
+    let grid = Grid::layers(tiles, sizes.z);
     let mut tensors: Vec<&Tensor> = vec![a, b, y];
     tensors.extend(bias);
     tensors.extend(pre.as_deref());
-    let grid = Grid::layers(tiles, sizes.z);
-    pass.dispatch(&kernels::variant(form, store, tile), &tensors, parameters, grid, sizes.flops())
+    let mut store = store;
+    for first in (0..sizes.k).step_by(DEPTH_PER_DISPATCH) {
+        let last = (first + DEPTH_PER_DISPATCH).min(sizes.k);
+        let [m, n, k, first, last] = [sizes.m, sizes.n, sizes.k, first, last].map(|size| size as u32);
+        let flops = sizes.flops() * f64::from(last - first) / f64::from(k);
+        pass.dispatch(
+            &kernels::variant(form, store, tile),
+            &tensors,
+            Parameters { m, n, k, first, last },
+            grid,
+            flops,
+        )?;
+        store = Store::Add;
+        tensors.truncate(3);
+    }
+    Ok(())
 }

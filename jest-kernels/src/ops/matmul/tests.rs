@@ -5,7 +5,9 @@ use crate::testing::*;
 const SIZES: [(usize, usize, usize); 8] =
     [(1, 1, 1), (3, 31, 33), (33, 3, 257), (31, 33, 16), (64, 65, 17), (257, 33, 5), (2, 255, 64), (65, 769, 3)];
 
-fn oracle_for(form: Form) -> fn(usize, usize, usize, &[f64], &[f64]) -> Vec<f64> {
+type Oracle = fn(usize, usize, usize, &[f64], &[f64]) -> Vec<f64>;
+
+fn oracle_for(form: Form) -> Oracle {
     match form {
         Form::AB => oracle::ab,
         Form::ABt => oracle::abt,
@@ -68,7 +70,7 @@ fn the_large_tile_matches_the_oracle_too() {
         let y = pass.empty_f32(&[m, n]).unwrap();
         let variant = kernels::variant(form, Store::Write, Tile::Large);
         let tiles = m.div_ceil(64) * n.div_ceil(64);
-        let parameters = Parameters { m: m as u32, n: n as u32, k: k as u32 };
+        let parameters = Parameters { m: m as u32, n: n as u32, k: k as u32, first: 0, last: k as u32 };
         pass.dispatch(&variant, &[&a, &b, &y], parameters, Grid::rows(tiles), 0.0).unwrap();
         assert_within("y", &checked_read(&mut pass, "y", &y), &want, |i| sum_tolerance(k, magnitude[i]));
     }
@@ -114,6 +116,22 @@ fn linear_layers_match_oracle() {
             let slack = |i: usize| 1.2 * tolerance + crate::ops::gelu::TOLERANCE * (1.0 + pre[i].abs());
             assert_within("gelu", &checked_read(pass, "gelu", &y), &want, slack);
         }
+    });
+}
+
+#[test]
+fn linear_layers_deeper_than_one_dispatch_match_oracle() {
+    let (m, n, k) = (2, 3, DEPTH_PER_DISPATCH + 7);
+    let (x, w, bias) = (random(m * k, 1), random(n * k, 2), random(n, 3));
+    let mut pre = oracle::abt(m, n, k, &wide(&x), &wide(&w));
+    pre.iter_mut().enumerate().for_each(|(i, value)| *value += f64::from(bias[i % n]));
+    let want = crate::ops::gelu::oracle::forward(Gelu::Tanh, &pre);
+    on_each_device(|pass| {
+        let (x, w) = (pass.upload(&x, &[m, k]).unwrap(), pass.upload(&w, &[n, k]).unwrap());
+        let bias = pass.upload(&bias, &[n]).unwrap();
+        let (y, kept) = linear_gelu(pass, Gelu::Tanh, &x, &w, &bias).unwrap();
+        assert_within("pre", &checked_read(pass, "pre", &kept), &pre, |_| 1e-2);
+        assert_within("y", &checked_read(pass, "y", &y), &want, |_| 1e-2);
     });
 }
 

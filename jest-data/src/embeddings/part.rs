@@ -1,0 +1,80 @@
+//! One file of the cache: ids and two tables of rows, with a checksum over all three.
+
+use super::key::write_whole;
+use crate::{DataError, ExampleId, Result};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Rows of embeddings in memory.
+#[derive(Default)]
+pub(super) struct Part {
+    pub ids: Vec<ExampleId>,
+    /// `[n, d]`
+    pub image: Vec<f32>,
+    /// `[n, d]`
+    pub text: Vec<f32>,
+}
+
+fn checksum(ids: &[u8], image: &[u8], text: &[u8]) -> String {
+    let mut hash = blake3::Hasher::new();
+    for table in [ids, image, text] {
+        hash.update(&(table.len() as u64).to_le_bytes()).update(table);
+    }
+    hash.finalize().to_hex().to_string()
+}
+
+/// Little-endian bytes of the values, as safetensors stores them.
+fn to_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+impl Part {
+    pub fn write(&self, path: &Path, dim: usize) -> Result<()> {
+        let problem =
+            |e: safetensors::SafeTensorError| DataError::Cache { path: path.to_path_buf(), problem: e.to_string() };
+        let ids: Vec<u8> = self.ids.iter().flat_map(|id| *id.as_bytes()).collect();
+        let (image, text) = (to_bytes(&self.image), to_bytes(&self.text));
+        let sum = checksum(&ids, &image, &text);
+        let n = self.ids.len();
+        let view = |dtype, width, bytes| TensorView::new(dtype, vec![n, width], bytes).map_err(problem);
+        let tensors = [
+            ("ids", view(Dtype::U8, 16, &ids)?),
+            ("image", view(Dtype::F32, dim, &image)?),
+            ("text", view(Dtype::F32, dim, &text)?),
+        ];
+        let metadata = HashMap::from([("format".to_string(), "pt".to_string()), ("blake3".to_string(), sum)]);
+        write_whole(path, &safetensors::serialize(tensors, Some(metadata)).map_err(problem)?)
+    }
+
+    /// Reads a part; refuses it if a byte of its tables differs from what was written.
+    pub fn read(path: &Path, dim: usize) -> Result<Part> {
+        let bytes = std::fs::read(path).map_err(DataError::io("read", path))?;
+        let problem = |what: &str| {
+            let problem = format!("{what}; delete this file, its rows will be computed again");
+            DataError::Cache { path: path.to_path_buf(), problem }
+        };
+        let library = |e: safetensors::SafeTensorError| problem(&e.to_string());
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(library)?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(library)?;
+        let table = |name, dtype, width| {
+            let view = tensors.tensor(name).map_err(library)?;
+            let fits = view.dtype() == dtype && view.shape().len() == 2 && view.shape()[1] == width;
+            if fits { Ok(view) } else { Err(problem(&format!("tensor `{name}` is not [n, {width}] {dtype:?}"))) }
+        };
+        let ids = table("ids", Dtype::U8, 16)?;
+        let (image, text) = (table("image", Dtype::F32, dim)?, table("text", Dtype::F32, dim)?);
+        if image.shape()[0] != ids.shape()[0] || text.shape()[0] != ids.shape()[0] {
+            return Err(problem("the tables have different numbers of rows"));
+        }
+        let stated = metadata.metadata().as_ref().and_then(|m| m.get("blake3"));
+        if stated != Some(&checksum(ids.data(), image.data(), text.data())) {
+            return Err(problem("the checksum does not agree"));
+        }
+        let floats = |view: &TensorView| -> Vec<f32> {
+            view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+        };
+        let ids = ids.data().as_chunks().0.iter().map(|bytes| ExampleId::from_bytes(*bytes)).collect();
+        Ok(Part { ids, image: floats(&image), text: floats(&text) })
+    }
+}

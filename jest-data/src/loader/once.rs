@@ -1,0 +1,107 @@
+//! One pass over the sources in their order, for caching, scoring and evaluation.
+
+use super::config::{LoaderConfig, check_share};
+use super::reader::Pass;
+use super::stream::{Event, Stream};
+use crate::example::Needs;
+use crate::{DataError, Limits, Preprocess, Result, SkipReport, SuperBatch};
+
+/// Batches of a single pass; the last one may be short. Ends after the first error.
+pub struct ReadAll {
+    stream: Stream,
+    preprocess: Preprocess,
+    text_tokens: usize,
+    limits: Limits,
+    n: usize,
+    skips: SkipReport,
+    ended: bool,
+}
+
+/// Every usable example of `config.sources` once, unshuffled, `n` at a time.
+///
+/// `seed`, `shuffle` and `cache_bytes` of the configuration are not looked at.
+///
+/// # Errors
+/// As [`Loader::new`](crate::Loader::new); the batches fail by the limits, and with `NoExamples` if there is nothing usable.
+pub fn read_all(config: &LoaderConfig, n: usize) -> Result<ReadAll> {
+    read_once(config, n, Needs::Caption)
+}
+
+/// The same for evaluation: labels below `classes` are needed, captions are not.
+pub(crate) fn read_labelled(config: &LoaderConfig, n: usize, classes: u32) -> Result<ReadAll> {
+    read_once(config, n, Needs::Label(classes))
+}
+
+fn read_once(config: &LoaderConfig, n: usize, needs: Needs) -> Result<ReadAll> {
+    if n == 0 {
+        return Err(DataError::Setting { setting: "batch", value: n.to_string(), problem: "must be 1 or more" });
+    }
+    let pass = Pass {
+        seed: 0,
+        shuffle_shards: false,
+        buffer: 0,
+        epoch: 0,
+        last_epoch: Some(0),
+        position: 0,
+        deferred: Vec::new(),
+    };
+    Ok(ReadAll {
+        stream: Stream::start(config.shared(needs, 0)?, pass, config.workers, config.prefetch)?,
+        preprocess: config.preprocess,
+        text_tokens: config.text_tokens,
+        limits: config.limits,
+        n,
+        skips: SkipReport::default(),
+        ended: false,
+    })
+}
+
+impl ReadAll {
+    /// What was kept and left out so far.
+    pub fn skips(&self) -> &SkipReport {
+        &self.skips
+    }
+
+    fn read(&mut self) -> Result<SuperBatch> {
+        let mut batch = SuperBatch::empty(self.preprocess, self.text_tokens);
+        while batch.len() < self.n && !self.ended {
+            match self.stream.next()?.ok_or(DataError::WorkerLost)? {
+                Event::Sample(_, outcome) => {
+                    match outcome.as_ref() {
+                        Ok(example) => {
+                            batch.push(example);
+                            self.skips.keep();
+                        }
+                        Err(skip) => self.skips.add(skip),
+                    }
+                    check_share(&self.skips, &self.limits, false)?;
+                }
+                Event::EpochEnd(_) => {
+                    self.ended = true;
+                    check_share(&self.skips, &self.limits, true)?;
+                    if self.skips.kept() == 0 {
+                        let skips = self.skips.to_string();
+                        return Err(DataError::NoExamples { shards: self.stream.shards(), skips });
+                    }
+                }
+            }
+        }
+        Ok(batch)
+    }
+}
+
+impl Iterator for ReadAll {
+    type Item = Result<SuperBatch>;
+
+    fn next(&mut self) -> Option<Result<SuperBatch>> {
+        if self.ended {
+            return None;
+        }
+        let batch = self.read();
+        self.ended |= batch.is_err();
+        match batch {
+            Ok(batch) if batch.is_empty() => None,
+            batch => Some(batch),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Throughput of every operation at the sizes of B/16 and of the quickstart model, in GFLOP/s or GB/s.
+//!
+//! `cargo bench -p jest-kernels` measures the CPU device; `JEST_BENCH_DEVICE=gpu` another one.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
+use jest_kernels::ops::{adamw, add, attention, cast, column_sum, contrastive_softmax, gather_tokens, gelu};
+use jest_kernels::ops::{global_norm, l2_normalize, layer_norm, matmul, patch_embed, selection_scores};
+use jest_kernels::ops::{sigmoid_loss, softmax_cross_entropy, token_embedding};
+use jest_kernels::testing::random;
+use jest_kernels::{Device, DeviceOptions, DeviceRequest, Pass, Result, Tensor};
+
+/// Sizes of a tower as its operations meet them.
+struct Size {
+    name: &'static str,
+    /// Examples and tokens each.
+    n: usize,
+    l: usize,
+    width: usize,
+    heads: usize,
+    mlp: usize,
+    /// Examples of a loss.
+    batch: usize,
+}
+
+const SIZES: [Size; 2] = [
+    Size { name: "b16", n: 8, l: 196, width: 768, heads: 12, mlp: 3072, batch: 1024 },
+    Size { name: "quickstart", n: 128, l: 16, width: 96, heads: 3, mlp: 384, batch: 128 },
+];
+
+type Work = Box<dyn FnMut(&mut Pass) -> Result<()>>;
+
+/// One benchmark: how much work a call is, and the call.
+struct Case {
+    name: &'static str,
+    throughput: Throughput,
+    work: Work,
+}
+
+fn flops(name: &'static str, flops: f64, work: impl FnMut(&mut Pass) -> Result<()> + 'static) -> Case {
+    Case { name, throughput: Throughput::Elements(flops as u64), work: Box::new(work) }
+}
+
+fn bytes(name: &'static str, floats: usize, work: impl FnMut(&mut Pass) -> Result<()> + 'static) -> Case {
+    Case { name, throughput: Throughput::Bytes(floats as u64 * 4), work: Box::new(work) }
+}
+
+fn tensor(pass: &mut Pass, shape: &[usize]) -> Result<Tensor> {
+    pass.upload(&random(shape.iter().product(), 1), shape)
+}
+
+fn products(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
+    let rows = s.n * s.l;
+    let x = tensor(pass, &[rows, s.width])?;
+    let w = tensor(pass, &[s.mlp, s.width])?;
+    let bias = tensor(pass, &[s.mlp])?;
+    let dy = tensor(pass, &[rows, s.mlp])?;
+    let mut dw = pass.zeros(&[s.mlp, s.width])?;
+    let work = 2.0 * (rows * s.width * s.mlp) as f64;
+    let (x1, w1, b1) = (x.clone(), w.clone(), bias.clone());
+    let (w2, dy2) = (w.clone(), dy.clone());
+    Ok(vec![
+        flops("matmul/linear", work, move |pass| matmul::linear(pass, &x1, &w1, &b1).map(drop)),
+        flops("matmul/linear_gelu", work, {
+            let x = x.clone();
+            move |pass| matmul::linear_gelu(pass, gelu::Gelu::Tanh, &x, &w, &bias).map(drop)
+        }),
+        flops("matmul/dx", work, move |pass| matmul::forward(pass, matmul::Form::AB, &dy2, &w2).map(drop)),
+        flops("matmul/dw", work, move |pass| matmul::accumulate(pass, matmul::Form::AtB, &dy, &x, &mut dw)),
+    ])
+}
+
+fn attentions(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
+    let qkv = tensor(pass, &[s.n * s.l, 3 * s.width])?;
+    let dy = tensor(pass, &[s.n * s.l, s.width])?;
+    let head_dim = s.width / s.heads;
+    let shape = attention::Attention {
+        n: s.n,
+        heads: s.heads,
+        head_dim,
+        q_len: s.l,
+        k_len: s.l,
+        mask: attention::Mask::None,
+        shared_query: false,
+    };
+    let work = 4.0 * (s.n * s.l * s.l * s.width) as f64;
+    let (shape2, qkv2) = (shape, qkv.clone());
+    Ok(vec![
+        flops("attention/forward", work, move |pass| attention::forward_packed(pass, &shape, &qkv, None).map(drop)),
+        flops("attention/forward+backward", 3.5 * work, move |pass| {
+            let (_, saved) = attention::forward_packed(pass, &shape2, &qkv2, None)?;
+            attention::backward_packed(pass, saved, &dy).map(drop)
+        }),
+    ])
+}
+
+fn rows(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
+    let count = s.n * s.l * s.width;
+    let x = tensor(pass, &[s.n * s.l, s.width])?;
+    let wide = tensor(pass, &[s.n * s.l, s.mlp])?;
+    let gamma = tensor(pass, &[s.width])?;
+    let (mut dgamma, mut dbeta) = (pass.zeros(&[s.width])?, pass.zeros(&[s.width])?);
+    let mut sums = pass.zeros(&[s.width])?;
+    let (x1, x2, x3, x4, x5, x6) = (x.clone(), x.clone(), x.clone(), x.clone(), x.clone(), x.clone());
+    let (wide2, gamma2) = (wide.clone(), gamma.clone());
+    Ok(vec![
+        bytes("layer_norm/forward", 2 * count, move |pass| {
+            layer_norm::forward(pass, &x1, &gamma, &gamma, 1e-6).map(drop)
+        }),
+        bytes("layer_norm/forward+backward", 5 * count, move |pass| {
+            let (y, saved) = layer_norm::forward(pass, &x2, &gamma2, &gamma2, 1e-6)?;
+            layer_norm::backward(pass, saved, &gamma2, &y, &mut dgamma, &mut dbeta).map(drop)
+        }),
+        bytes("gelu/forward", 2 * s.n * s.l * s.mlp, move |pass| {
+            gelu::forward(pass, gelu::Gelu::Tanh, &wide).map(drop)
+        }),
+        bytes("gelu/backward", 3 * s.n * s.l * s.mlp, move |pass| {
+            gelu::backward(pass, gelu::Gelu::Tanh, &wide2, &wide2).map(drop)
+        }),
+        bytes("add/forward", 3 * count, move |pass| add::forward(pass, &x3, &x3).map(drop)),
+        bytes("column_sum", count, move |pass| column_sum::accumulate(pass, &x4, &mut sums)),
+        bytes("l2_normalize/forward", 2 * count, move |pass| l2_normalize::forward(pass, &x5).map(drop)),
+        bytes("cast/to_f16", count * 3 / 2, move |pass| cast::to_f16(pass, &x6).map(drop)),
+    ])
+}
+
+fn embeddings(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
+    let (vocab, patch) = (4096, 16);
+    let side = patch * (s.l as f64).sqrt() as usize;
+    let images = tensor(pass, &[s.n, 3, side, side])?;
+    let (weight, bias) = (tensor(pass, &[s.width, 3, patch, patch])?, tensor(pass, &[s.width])?);
+    let ids: Vec<u32> = (0..s.n * s.l).map(|i| (i * 7919 % vocab) as u32).collect();
+    let ids = token_embedding::TokenIds::upload(pass, &ids, s.n, s.l, vocab)?;
+    let (table, posemb) = (tensor(pass, &[vocab, s.width])?, tensor(pass, &[s.l, s.width])?);
+    let kept: Vec<u32> = (0..s.n).flat_map(|_| (0..s.l as u32).step_by(2)).collect();
+    let half = s.l.div_ceil(2);
+    let kept = gather_tokens::KeptTokens::upload(pass, &kept, s.n, half, s.l)?;
+    let x = tensor(pass, &[s.n * s.l, s.width])?;
+    let patches = 2.0 * (s.n * (side / patch).pow(2) * s.width * 3 * patch * patch) as f64;
+    Ok(vec![
+        flops("patch_embed/forward", patches, move |pass| {
+            patch_embed::forward(pass, &images, patch, &weight, &bias).map(drop)
+        }),
+        bytes("token_embedding/forward", 2 * s.n * s.l * s.width, move |pass| {
+            token_embedding::forward(pass, &ids, &table, &posemb).map(drop)
+        }),
+        bytes("gather_tokens/forward", 2 * s.n * half * s.width, move |pass| {
+            gather_tokens::forward(pass, &x, &kept).map(drop)
+        }),
+    ])
+}
+
+fn losses(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
+    let (n, d) = (s.batch, s.width);
+    let unit = |pass: &mut Pass, rows: usize| -> Result<Tensor> {
+        let x = tensor(pass, &[rows, d])?;
+        Ok(l2_normalize::forward(pass, &x)?.0)
+    };
+    let (image, text) = (unit(pass, n)?, unit(pass, n)?);
+    let (log_scale, bias) = (pass.upload(&[2.3], &[1])?, pass.upload(&[-10.0], &[1])?);
+    let (mut dscale, mut dbias, mut dscale2) = (pass.zeros(&[1])?, pass.zeros(&[1])?, pass.zeros(&[1])?);
+    let logits = tensor(pass, &[n, 1024])?;
+    let labels = softmax_cross_entropy::Labels::upload(pass, &vec![3; n], 1024)?;
+    let pairs = 6.0 * (n * n * d) as f64;
+    let (image2, text2, scale2) = (image.clone(), text.clone(), log_scale.clone());
+    let (image3, text3, scale3, bias3) = (image.clone(), text.clone(), log_scale.clone(), bias.clone());
+    let chunk: Vec<u32> = (0..n as u32 / 16).collect();
+    let mut conditional = pass.zeros(&[n])?;
+    Ok(vec![
+        flops("sigmoid_loss/forward_backward", pairs, move |pass| {
+            let parameters = sigmoid_loss::LogitParameters { log_scale: &log_scale, bias: &bias };
+            sigmoid_loss::forward_backward(pass, &image, &text, parameters, &mut dscale, &mut dbias).map(drop)
+        }),
+        flops("contrastive_softmax/forward_backward", pairs, move |pass| {
+            contrastive_softmax::forward_backward(pass, &image2, &text2, &scale2, &mut dscale2).map(drop)
+        }),
+        bytes("softmax_cross_entropy/forward", n * 1024, move |pass| {
+            softmax_cross_entropy::forward(pass, &logits, &labels).map(drop)
+        }),
+        flops("selection_scores/condition_on", 4.0 * (n * d * chunk.len()) as f64, move |pass| {
+            let candidates =
+                selection_scores::Candidates { image: &image3, text: &text3, log_scale: &scale3, bias: &bias3 };
+            selection_scores::condition_on(pass, 1.0, candidates, &chunk, &mut conditional)
+        }),
+    ])
+}
+
+fn optimisers(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
+    let shape = [s.mlp, s.width];
+    let (mut parameter, gradient) = (tensor(pass, &shape)?, tensor(pass, &shape)?);
+    let (mut mean, mut square) = (pass.zeros(&shape)?, pass.zeros(&shape)?);
+    let norm = pass.upload(&[1.0], &[1])?;
+    let count = s.mlp * s.width;
+    let gradient2 = gradient.clone();
+    let settings = adamw::AdamW {
+        lr: 1e-3,
+        beta1: 0.9,
+        beta2: 0.95,
+        eps: 1e-8,
+        decay: 1e-4,
+        step: 1,
+        max_norm: Some(1.0),
+        max_value: None,
+    };
+    Ok(vec![
+        bytes("adamw/step", 7 * count, move |pass| {
+            adamw::step(pass, &settings, &mut parameter, &gradient, [&mut mean, &mut square], &norm)
+        }),
+        bytes("global_norm", count, move |pass| global_norm::forward(pass, &[&gradient2]).map(drop)),
+    ])
+}
+
+fn measure(group: &mut BenchmarkGroup<'_, WallTime>, pass: &mut Pass, size: &Size, cases: Vec<Case>) {
+    for mut case in cases {
+        group.throughput(case.throughput);
+        group.bench_function(format!("{}/{}", case.name, size.name), |bencher| {
+            bencher.iter(|| {
+                black_box((case.work)(pass)).expect("the shapes fit");
+                pass.wait().expect("the device works");
+            });
+        });
+    }
+}
+
+fn throughput(criterion: &mut Criterion) {
+    let request = std::env::var("JEST_BENCH_DEVICE").unwrap_or_else(|_| "cpu".to_string());
+    let request: DeviceRequest = request.parse().expect("JEST_BENCH_DEVICE names a device");
+    let device = Device::open(&request, DeviceOptions::default()).expect("the device opens");
+    let mut group = criterion.benchmark_group(device.info().name);
+    group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    let pass = &mut device.pass();
+    for size in &SIZES {
+        for cases in [products, attentions, rows, embeddings, losses, optimisers] {
+            let cases = cases(pass, size).expect("the inputs fit the device");
+            measure(&mut group, pass, size, cases);
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, throughput);
+criterion_main!(benches);

@@ -1,0 +1,75 @@
+//! f32 to f16, rounded to nearest with ties to even, and back. The same bits on every device.
+
+mod cpu;
+pub mod oracle;
+#[cfg(test)]
+mod tests;
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::catalog::{Kernel, Variant};
+use crate::{DType, Grid, Pass, Result, Tensor};
+
+const OP: &str = "cast";
+const WG: usize = 64;
+
+const SOURCE: &[&str] = &[include_str!("cast.wgsl")];
+const CONSTANTS: &[(&str, u32)] = &[("WG", WG as u32)];
+static TO_F16: Kernel = Kernel { name: "cast/to_f16", entry: "to_f16", parts: SOURCE, constants: CONSTANTS };
+static TO_F32: Kernel = Kernel { name: "cast/to_f32", entry: "to_f32", parts: SOURCE, constants: CONSTANTS };
+
+pub(crate) fn variants() -> Vec<Variant> {
+    [&TO_F16, &TO_F32].map(Kernel::default_variant).to_vec()
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Parameters {
+    n: u32,
+}
+
+/// The nearest f16 of each element, ties to even; 65,520 and more become infinite, NaN stays NaN.
+///
+/// It stores what is past learning (embeddings of a reference), so it has no backward.
+///
+/// # Shapes
+/// Any; the result as x.
+///
+/// # Errors
+/// `DType` unless x is f32.
+pub fn to_f16(pass: &mut Pass, x: &Tensor) -> Result<Tensor> {
+    pass.admit(OP, &[("x", x)])?;
+    x.expect_f32(OP, "x", x.shape())?;
+    let mut y = pass.empty(DType::F16, x.shape())?;
+    if let Some(cpu) = pass.cpu() {
+        cpu.run(|| cpu::to_f16(x.f32(), y.f16_mut()));
+        return Ok(y);
+    }
+    dispatch(pass, &TO_F16, x, &y)?;
+    Ok(y)
+}
+
+/// Each element as f32, exactly; NaN stays NaN.
+///
+/// # Shapes
+/// Any; the result as x.
+///
+/// # Errors
+/// `DType` unless x is f16.
+pub fn to_f32(pass: &mut Pass, x: &Tensor) -> Result<Tensor> {
+    pass.admit(OP, &[("x", x)])?;
+    x.expect(OP, "x", DType::F16, x.shape())?;
+    let mut y = pass.empty_f32(x.shape())?;
+    if let Some(cpu) = pass.cpu() {
+        cpu.run(|| cpu::to_f32(x.f16(), y.f32_mut()));
+        return Ok(y);
+    }
+    dispatch(pass, &TO_F32, x, &y)?;
+    Ok(y)
+}
+
+/// One invocation for each word of the f16 tensor.
+fn dispatch(pass: &mut Pass, kernel: &'static Kernel, x: &Tensor, y: &Tensor) -> Result<()> {
+    let grid = Grid::rows(DType::F16.words(x.len()).div_ceil(WG));
+    pass.dispatch(&kernel.default_variant(), &[x, y], Parameters { n: x.len() as u32 }, grid, 8.0 * x.len() as f64)
+}

@@ -1,0 +1,111 @@
+//! Floating-point operations of the towers, a multiplication and an addition counting as two.
+//!
+//! Counted are the matrix products, which are all but about one part in a hundred: patch embedding, queries, keys and
+//! values, attention, output projection, MLP, pooling head, text projection. Not counted is what is done once for a
+//! whole batch (the probe's query, the resize of kernels) and element-wise work.
+
+use crate::View;
+use crate::config::ModelConfig;
+
+/// Work of the backward pass relative to the forward pass: every product has two gradients.
+pub const BACKWARD: u64 = 2;
+
+/// `2 m n k`: a product of an `[m, k]` and a `[k, n]` matrix.
+fn product(m: usize, n: usize, k: usize) -> u64 {
+    2 * m as u64 * n as u64 * k as u64
+}
+
+fn mlp(tokens: usize, width: usize, mlp_dim: usize) -> u64 {
+    product(tokens, mlp_dim, width) + product(tokens, width, mlp_dim)
+}
+
+/// One block: `l (8 w² + 4 w m) + 4 l² w`.
+fn block(tokens: usize, width: usize, mlp_dim: usize) -> u64 {
+    let qkv = product(tokens, 3 * width, width);
+    let scores = product(tokens, tokens, width);
+    let weighted_values = product(tokens, width, tokens);
+    let out = product(tokens, width, width);
+    qkv + scores + weighted_values + out + mlp(tokens, width, mlp_dim)
+}
+
+impl ModelConfig {
+    /// Operations of the image tower's forward pass on one image.
+    ///
+    /// ```
+    /// use jest_model::{Preset, View};
+    /// let (full, coarse) = (View::default(), View::patches(32));
+    /// let config = Preset::B256.config();
+    /// let ratio = config.image_flops(&coarse) as f64 / config.image_flops(&full) as f64;
+    /// assert!((ratio - 0.245).abs() < 0.001);
+    /// ```
+    pub fn image_flops(&self, view: &View) -> u64 {
+        let v = &self.vision;
+        let (tokens, patch) = (view.image_tokens(self), view.patch_size(self));
+        let embed = product(view.grid(self).pow(2), v.width, 3 * patch * patch);
+        let keys_and_values = product(tokens, 2 * v.width, v.width);
+        let pooling = product(1, tokens, v.width) + product(1, v.width, tokens);
+        let head = keys_and_values + pooling + product(1, v.width, v.width) + mlp(1, v.width, v.mlp_dim);
+        embed + v.depth as u64 * block(tokens, v.width, v.mlp_dim) + head
+    }
+
+    /// Operations of the text tower's forward pass on one text.
+    pub fn text_flops(&self, view: &View) -> u64 {
+        let t = &self.text;
+        let head = product(1, self.embedding_dim(), t.width);
+        t.depth as u64 * block(view.text_tokens(self), t.width, t.mlp_dim) + head
+    }
+
+    /// Operations of both towers' forward pass on one example: an image and its text.
+    pub fn forward_flops(&self, view: &View) -> u64 {
+        self.image_flops(view) + self.text_flops(view)
+    }
+
+    /// Operations of a forward and a backward pass on one example.
+    pub fn training_flops(&self, view: &View) -> u64 {
+        (1 + BACKWARD) * self.forward_flops(view)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Preset;
+
+    #[track_caller]
+    fn assert_giga(flops: u64, giga: f64) {
+        let got = flops as f64 / 1e9;
+        assert!((got - giga).abs() <= 0.01 * giga, "{got} GF, expected {giga}");
+    }
+
+    #[test]
+    fn agree_with_the_published_counts() {
+        let (base, full) = (Preset::B256.config(), View::default());
+        assert_giga(base.image_flops(&full), 46.8);
+        assert_giga(base.image_flops(&View::patches(32)), 11.5);
+        assert_giga(base.text_flops(&full), 11.0);
+        assert_giga(base.forward_flops(&full), 57.8);
+        assert_giga(base.forward_flops(&View::patches(32)), 22.5);
+        assert_giga(Preset::L256.config().forward_flops(&full), 201.6);
+        assert_eq!(base.training_flops(&full), 3 * base.forward_flops(&full));
+    }
+
+    #[test]
+    fn count_every_product_of_mu() {
+        // 16 patches of 3*8*8 values, width 64, mlp 256, two blocks.
+        let block = 16 * (2 * 64 * 192 + 2 * 64 * 64 + 2 * 64 * 256 * 2) + 2 * 16 * 16 * 64 * 2;
+        let head = 2 * 16 * 64 * 128 + 2 * 16 * 64 * 2 + 2 * 64 * 64 + 2 * 64 * 256 * 2;
+        let config = Preset::Mu.config();
+        assert_eq!(config.image_flops(&View::default()), 2 * 16 * 192 * 64 + 2 * block + head);
+        assert_eq!(config.text_flops(&View::default()), 2 * block + 2 * 64 * 64);
+    }
+
+    #[test]
+    fn dropped_tokens_cost_only_their_embedding() {
+        let config = Preset::Mu.config();
+        let half = View { keep_tokens: Some(8), text_tokens: Some(8), ..View::default() };
+        let block = 8 * (2 * 64 * 192 + 2 * 64 * 64 + 2 * 64 * 256 * 2) + 2 * 8 * 8 * 64 * 2;
+        let head = 2 * 8 * 64 * 128 + 2 * 8 * 64 * 2 + 2 * 64 * 64 + 2 * 64 * 256 * 2;
+        assert_eq!(config.image_flops(&half), 2 * 16 * 192 * 64 + 2 * block + head);
+        assert_eq!(config.text_flops(&half), 2 * block + 2 * 64 * 64);
+    }
+}

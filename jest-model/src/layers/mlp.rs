@@ -1,0 +1,62 @@
+//! The feed-forward part of a block: `y = fc2(gelu(fc1(x)))`.
+
+use jest_kernels::ops::gelu::{self, Gelu};
+use jest_kernels::ops::matmul;
+use jest_kernels::{Pass, Tensor};
+
+use super::linear::{Linear, LinearSaved};
+use crate::Result;
+use crate::init::Init;
+use crate::param::{Builder, visits};
+
+/// `y = fc2(gelu(fc1(x)))`.
+#[derive(Clone, Debug)]
+pub struct Mlp {
+    /// width -> mlp_dim
+    pub fc1: Linear,
+    /// mlp_dim -> width
+    pub fc2: Linear,
+    gelu: Gelu,
+}
+
+visits!(Mlp: fc1, fc2);
+
+/// What [`Mlp::backward`] needs.
+#[derive(Debug)]
+pub struct MlpSaved {
+    x: Tensor,
+    /// Input of the activation: `[.., mlp_dim]`.
+    pre: Tensor,
+    fc2: LinearSaved,
+}
+
+impl Mlp {
+    pub(crate) fn new(b: &mut Builder, name: &str, width: usize, mlp_dim: usize, gelu: Gelu) -> Result<Self> {
+        let init = Init::XavierUniform { fan_in: width, fan_out: mlp_dim };
+        let fc1 = Linear::new(b, &format!("{name}.fc1"), [mlp_dim, width], init)?;
+        let fc2 = Linear::new(b, &format!("{name}.fc2"), [width, mlp_dim], init)?;
+        Ok(Self { fc1, fc2, gelu })
+    }
+
+    /// x: `[.., width]` -> y: `[.., width]`
+    ///
+    /// # Errors
+    /// `Kernel` when the sizes do not fit.
+    pub fn forward(&self, pass: &mut Pass, x: &Tensor) -> Result<(Tensor, MlpSaved)> {
+        let (h, pre) = matmul::linear_gelu(pass, self.gelu, x, &self.fc1.weight.value, &self.fc1.bias.value)?;
+        let (y, fc2) = self.fc2.forward(pass, &h)?;
+        Ok((y, MlpSaved { x: x.clone(), pre, fc2 }))
+    }
+
+    /// dy: `[.., width]` -> dx: `[.., width]`
+    ///
+    /// # Errors
+    /// `Kernel` when the sizes do not fit.
+    pub fn backward(&mut self, pass: &mut Pass, saved: MlpSaved, dy: &Tensor) -> Result<Tensor> {
+        let MlpSaved { x, pre, fc2 } = saved;
+        let dh = self.fc2.backward(pass, fc2, dy)?;
+        let dpre = gelu::backward(pass, self.gelu, &pre, &dh)?;
+        let Linear { weight, bias } = &mut self.fc1;
+        Ok(matmul::linear_backward(pass, &x, &weight.value, &dpre, &mut weight.grad, &mut bias.grad)?)
+    }
+}

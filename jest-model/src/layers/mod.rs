@@ -1,0 +1,47 @@
+//! Layers of a transformer, each with its forward facing its backward in one file.
+//!
+//! `forward` gives the output and a `Saved`; `backward` takes the `Saved` by value, so that a backward without its
+//! forward, or twice, does not compile. Dropping a `Saved` frees the activations: that is how scoring works. Gradients
+//! of parameters accumulate.
+
+mod attention;
+mod block;
+mod encoder;
+mod image_embedding;
+mod layer_norm;
+mod linear;
+mod map_head;
+mod mlp;
+
+pub use attention::{SelfAttention, SelfAttentionSaved};
+pub use block::{Block, BlockSaved};
+pub use encoder::{Encoder, EncoderSaved};
+pub use image_embedding::{ImageEmbedding, ImageEmbeddingSaved};
+pub use layer_norm::{LayerNorm, LayerNormSaved};
+pub use linear::{Linear, LinearSaved};
+pub use map_head::{MapHead, MapHeadSaved};
+pub use mlp::{Mlp, MlpSaved};
+
+use jest_kernels::Tensor;
+use jest_kernels::ops::gelu::Gelu;
+
+/// How the rows of an activation divide into examples.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// Number of examples.
+    pub n: usize,
+    /// Tokens of each: an activation has n * l rows.
+    pub l: usize,
+    /// Tokens that attention sees of each example, u32 `[n]`; all of them when absent.
+    pub lengths: Option<Tensor>,
+}
+
+/// Sizes that all blocks of a tower share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockSizes {
+    pub width: usize,
+    pub num_heads: usize,
+    pub mlp_dim: usize,
+    pub gelu: Gelu,
+    pub eps: f32,
+}

@@ -1,0 +1,194 @@
+//! Parameters and the order in which they are visited.
+//!
+//! One rule for all backward passes: gradients of parameters accumulate (+=), gradients of activations are written (=).
+
+use std::ops::Range;
+
+use jest_kernels::{Pass, Tensor};
+
+use crate::Result;
+use crate::init::{Init, values};
+
+/// A tensor that training changes, with its gradient.
+#[derive(Clone, Debug)]
+pub struct Param {
+    /// What the model computes with.
+    pub value: Tensor,
+    /// Gradient of the loss by `value`, of the same shape; every backward pass adds to it.
+    pub grad: Tensor,
+    name: String,
+    is_kernel: bool,
+    parts: Vec<Part>,
+}
+
+/// Rows of a parameter that are one tensor, or some rows of one, in a weight file.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub init: Init,
+}
+
+impl Part {
+    pub fn new(name: impl Into<String>, shape: &[usize], init: Init) -> Self {
+        Self { name: name.into(), shape: shape.to_vec(), init }
+    }
+
+    fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+impl Param {
+    /// Name of the tensor in a weight file; queries, keys and values of a block are one parameter named `qkv_proj`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it is the weight of a linear layer or a convolution, which weight decay by `kernels` applies to.
+    pub fn is_kernel(&self) -> bool {
+        self.is_kernel
+    }
+
+    /// Number of axes in a weight file, which weight decay by `ndim>1` looks at.
+    pub fn ndim(&self) -> usize {
+        self.parts.first().map_or(0, |part| part.shape.len())
+    }
+}
+
+/// Makes parameters on a device: initialised from a seed, or zero when a file is about to be read.
+pub(crate) struct Builder<'a> {
+    pub pass: &'a mut Pass,
+    pub seed: Option<u64>,
+}
+
+impl Builder<'_> {
+    /// A parameter that is one tensor in a weight file.
+    pub fn single(&mut self, name: &str, shape: &[usize], init: Init, is_kernel: bool) -> Result<Param> {
+        self.joined(name, vec![Part::new(name, shape, init)], is_kernel)
+    }
+
+    /// A parameter whose rows are those of its parts, one part after the other.
+    pub fn joined(&mut self, name: &str, parts: Vec<Part>, is_kernel: bool) -> Result<Param> {
+        let mut shape = parts[0].shape.clone();
+        shape[0] = parts.iter().map(|part| part.shape[0]).sum();
+        let grad = self.pass.zeros(&shape)?;
+        let value = match self.seed {
+            None => grad.clone(),
+            Some(seed) => {
+                let rows = |(index, part): (usize, &Part)| values(part.init, part.len(), seed, name, index);
+                let all: Vec<f32> = parts.iter().enumerate().flat_map(rows).collect();
+                self.pass.upload(&all, &shape)?
+            }
+        };
+        Ok(Param { value, grad, name: name.to_string(), is_kernel, parts })
+    }
+}
+
+/// Whatever has parameters: visited in one fixed order, the order of every optimiser state and weight file.
+pub trait Parameters {
+    /// Shows each parameter.
+    fn visit<'a>(&'a self, see: &mut dyn FnMut(&'a Param));
+
+    /// Shows each parameter for changing, in the order of [`Parameters::visit`].
+    fn visit_mut<'a>(&'a mut self, see: &mut dyn FnMut(&'a mut Param));
+
+    /// All parameters in order.
+    fn parameters(&self) -> Vec<&Param> {
+        let mut all = Vec::new();
+        self.visit(&mut |param| all.push(param));
+        all
+    }
+
+    /// All parameters in order, for changing.
+    fn parameters_mut(&mut self) -> Vec<&mut Param> {
+        let mut all = Vec::new();
+        self.visit_mut(&mut |param| all.push(param));
+        all
+    }
+
+    /// Sets every gradient to zero.
+    ///
+    /// # Errors
+    /// `Kernel` when the device fails.
+    fn zero_gradients(&mut self, pass: &mut Pass) -> Result<()> {
+        for param in self.parameters_mut() {
+            param.grad = pass.zeros(param.value.shape())?;
+        }
+        Ok(())
+    }
+}
+
+impl Parameters for Param {
+    fn visit<'a>(&'a self, see: &mut dyn FnMut(&'a Param)) {
+        see(self);
+    }
+
+    fn visit_mut<'a>(&'a mut self, see: &mut dyn FnMut(&'a mut Param)) {
+        see(self);
+    }
+}
+
+impl<T: Parameters> Parameters for Vec<T> {
+    fn visit<'a>(&'a self, see: &mut dyn FnMut(&'a Param)) {
+        self.iter().for_each(|layer| layer.visit(see));
+    }
+
+    fn visit_mut<'a>(&'a mut self, see: &mut dyn FnMut(&'a mut Param)) {
+        self.iter_mut().for_each(|layer| layer.visit_mut(see));
+    }
+}
+
+/// Visits the named fields of a layer in the order given.
+macro_rules! visits {
+    ($layer:ty: $($field:ident),+) => {
+        impl crate::Parameters for $layer {
+            fn visit<'a>(&'a self, see: &mut dyn FnMut(&'a crate::Param)) {
+                $(crate::Parameters::visit(&self.$field, see);)+
+            }
+
+            fn visit_mut<'a>(&'a mut self, see: &mut dyn FnMut(&'a mut crate::Param)) {
+                $(crate::Parameters::visit_mut(&mut self.$field, see);)+
+            }
+        }
+    };
+}
+pub(crate) use visits;
+
+/// One tensor of a weight file and where its elements lie among the parameters.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub pieces: Vec<Piece>,
+}
+
+/// Some elements of the parameter with index `param`.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    pub param: usize,
+    pub elements: Range<usize>,
+}
+
+/// The tensors of a weight file: parts of one name are joined along their rows, in the order of visiting.
+pub(crate) fn stored(params: &[&Param]) -> Vec<Stored> {
+    let mut all: Vec<Stored> = Vec::new();
+    for (param, parts) in params.iter().map(|param| &param.parts).enumerate() {
+        let mut start = 0;
+        for part in parts {
+            let elements = start..start + part.len();
+            start = elements.end;
+            let piece = Piece { param, elements };
+            match all.iter_mut().find(|stored| stored.name == part.name) {
+                Some(stored) => {
+                    stored.shape[0] += part.shape[0];
+                    stored.pieces.push(piece);
+                }
+                None => {
+                    all.push(Stored { name: part.name.clone(), shape: part.shape.clone(), pieces: vec![piece] });
+                }
+            }
+        }
+    }
+    all
+}

@@ -1,0 +1,122 @@
+//! Both towers and the two parameters of the logits.
+
+use jest_kernels::{Pass, Tensor};
+
+use crate::config::ModelConfig;
+use crate::init::Init;
+use crate::param::{Builder, Param, visits};
+use crate::text::{TextSaved, TextTower};
+use crate::vision::{VisionSaved, VisionTower};
+use crate::{Result, View};
+
+/// A complete model: images and texts to embeddings of unit length, `logits = exp(logit_scale) * z_image · z_textᵀ +
+/// logit_bias`.
+#[derive(Clone, Debug)]
+pub struct TwoTowers {
+    /// Logarithm of the scale t of the logits, under the name that weight files give it: `[1]`.
+    pub logit_scale: Param,
+    /// `[1]`
+    pub logit_bias: Param,
+    /// The text tower.
+    pub text: TextTower,
+    /// The image tower.
+    pub vision: VisionTower,
+    config: ModelConfig,
+}
+
+visits!(TwoTowers: logit_scale, logit_bias, text, vision);
+
+impl TwoTowers {
+    /// A model to be trained from the start; the same seed gives the same values on every device.
+    ///
+    /// # Errors
+    /// What [`ModelConfig::validate`] reports; `Kernel` when the device is too small.
+    pub fn new(pass: &mut Pass, config: &ModelConfig, seed: u64) -> Result<Self> {
+        Self::build(&mut Builder { pass, seed: Some(seed) }, config)
+    }
+
+    /// A model of zeros, for weights to be read into.
+    pub(crate) fn zeros(pass: &mut Pass, config: &ModelConfig) -> Result<Self> {
+        Self::build(&mut Builder { pass, seed: None }, config)
+    }
+
+    fn build(b: &mut Builder, config: &ModelConfig) -> Result<Self> {
+        config.validate()?;
+        let (scale, bias) = (config.init_logit_scale.ln(), config.init_logit_bias);
+        Ok(Self {
+            logit_scale: b.single("logit_scale", &[1], Init::Constant(scale), false)?,
+            logit_bias: b.single("logit_bias", &[1], Init::Constant(bias), false)?,
+            text: TextTower::new(b, config)?,
+            vision: VisionTower::new(b, config)?,
+            config: config.clone(),
+        })
+    }
+
+    /// What the model was made from.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Embeddings of images, and what [`TwoTowers::backward_images`] needs.
+    ///
+    /// # Shapes
+    /// images: `[n, 3, s, s]`; embeddings: `[n, d]`, rows of unit length.
+    ///
+    /// # Errors
+    /// `Input` for images of another size; what [`View::validate`] reports; `Kernel`.
+    pub fn encode_images(&self, pass: &mut Pass, images: &Tensor, view: &View) -> Result<(Tensor, VisionSaved)> {
+        self.vision.forward(pass, images, view)
+    }
+
+    /// Embeddings of texts, and what [`TwoTowers::backward_texts`] needs.
+    ///
+    /// `lengths` counts the tokens of each text that are not padding, the end token included.
+    ///
+    /// # Shapes
+    /// ids: `[n, tokens]`; lengths: `[n]`; embeddings: `[n, d]`, rows of unit length.
+    ///
+    /// # Errors
+    /// `Input` or `Length` for ids and lengths that do not fit; what [`View::validate`] reports; `Kernel`, also for an
+    /// id outside of the vocabulary.
+    pub fn encode_texts(
+        &self,
+        pass: &mut Pass,
+        ids: &[u32],
+        lengths: &[u32],
+        view: &View,
+    ) -> Result<(Tensor, TextSaved)> {
+        self.text.forward(pass, ids, lengths, view)
+    }
+
+    /// Embeddings of images for scoring: as [`TwoTowers::encode_images`], but nothing is kept for a backward pass.
+    ///
+    /// # Errors
+    /// As [`TwoTowers::encode_images`].
+    pub fn embed_images(&self, pass: &mut Pass, images: &Tensor, view: &View) -> Result<Tensor> {
+        self.vision.apply(pass, images, view)
+    }
+
+    /// Embeddings of texts for scoring: as [`TwoTowers::encode_texts`], but nothing is kept for a backward pass.
+    ///
+    /// # Errors
+    /// As [`TwoTowers::encode_texts`].
+    pub fn embed_texts(&self, pass: &mut Pass, ids: &[u32], lengths: &[u32], view: &View) -> Result<Tensor> {
+        self.text.apply(pass, ids, lengths, view)
+    }
+
+    /// Adds to the gradients of the image tower; dz: `[n, d]`.
+    ///
+    /// # Errors
+    /// `Kernel` when dz does not fit the forward pass.
+    pub fn backward_images(&mut self, pass: &mut Pass, saved: VisionSaved, dz: &Tensor) -> Result<()> {
+        self.vision.backward(pass, saved, dz)
+    }
+
+    /// Adds to the gradients of the text tower; dz: `[n, d]`.
+    ///
+    /// # Errors
+    /// `Kernel` when dz does not fit the forward pass.
+    pub fn backward_texts(&mut self, pass: &mut Pass, saved: TextSaved, dz: &Tensor) -> Result<()> {
+        self.text.backward(pass, saved, dz)
+    }
+}

@@ -1,0 +1,175 @@
+//! A model's files: `config.json` and `model.safetensors`, in the layout of Hugging Face's `SiglipModel`.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use jest_kernels::{Pass, Tensor};
+
+use crate::config::ModelConfig;
+use crate::param::{Param, Stored, stored};
+use crate::tensor_file::{self, TensorFile};
+use crate::{ModelError, Parameters, Result, TwoTowers};
+
+/// Name of the configuration in a model's folder.
+pub const CONFIG_FILE: &str = "config.json";
+/// Name of the weights in a model's folder.
+pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// Longest `config.json` that is read.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// A tensor on the host under the name that a weight file gives it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedTensor {
+    /// Name in the file.
+    pub name: String,
+    /// Sizes, slowest axis first.
+    pub shape: Vec<usize>,
+    /// Elements, row by row.
+    pub values: Vec<f32>,
+}
+
+impl TwoTowers {
+    /// Writes all parameters as a safetensors file; `metadata` goes into its header.
+    ///
+    /// # Errors
+    /// `Io` when `out` refuses; `Kernel` when the device fails.
+    pub fn write_weights(
+        &self,
+        pass: &mut Pass,
+        out: &mut dyn Write,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        let params = self.parameters();
+        let all = stored(&params);
+        let tensors: Vec<_> = all.iter().map(|stored| (stored.name.clone(), stored.shape.clone())).collect();
+        let path = Path::new(WEIGHTS_FILE);
+        tensor_file::write(out, path, metadata, &tensors, |index| gather(pass, &params, &all[index], |p| &p.value))
+    }
+
+    /// Replaces all parameters by those of a safetensors file. The file is not trusted: its header, names, shapes and
+    /// types are checked and every weight must be finite. On an error the model is as it was before.
+    ///
+    /// # Errors
+    /// `Mismatch` with all differences; otherwise as [`TensorFile::open`] and [`TensorFile::read_f32`].
+    pub fn read_weights(&mut self, pass: &mut Pass, path: &Path) -> Result<()> {
+        let mut file = TensorFile::open(path)?;
+        let tensors = read(pass, &mut file, path, &self.parameters())?;
+        for (param, tensor) in self.parameters_mut().into_iter().zip(tensors) {
+            param.value = tensor;
+        }
+        Ok(())
+    }
+
+    /// Writes `config.json` and `model.safetensors` into a folder, which is made if it is absent. Each file is written
+    /// beside its place and renamed.
+    ///
+    /// # Errors
+    /// `Io` when the folder refuses; `Kernel` when the device fails.
+    pub fn save(&self, pass: &mut Pass, folder: &Path, metadata: &BTreeMap<String, String>) -> Result<()> {
+        fs::create_dir_all(folder).map_err(io("create", folder))?;
+        replace(&folder.join(WEIGHTS_FILE), |out| self.write_weights(pass, out, metadata))?;
+        let path = folder.join(CONFIG_FILE);
+        let json = self.config().to_hf_json();
+        replace(&path, |out| out.write_all(json.as_bytes()).map_err(io("write", &path)))
+    }
+
+    /// Reads the model in a folder, as [`TwoTowers::save`] or Hugging Face's libraries write it.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::from_hf_json`] and [`TwoTowers::read_weights`].
+    pub fn load(pass: &mut Pass, folder: &Path) -> Result<Self> {
+        let path = folder.join(CONFIG_FILE);
+        let length = fs::metadata(&path).map_err(io("read", &path))?.len();
+        if length > MAX_CONFIG_BYTES {
+            return Err(ModelError::HeaderLength { path, got: length, limit: MAX_CONFIG_BYTES });
+        }
+        let json = fs::read_to_string(&path).map_err(io("read", &path))?;
+        let config = ModelConfig::from_hf_json(&json, &path)?;
+        // Before memory is asked for: a configuration may claim any size, a file that is there has one.
+        let path = folder.join(WEIGHTS_FILE);
+        let (expected, found) = (4 * config.parameter_count(), fs::metadata(&path).map_err(io("read", &path))?.len());
+        if found < expected {
+            return Err(ModelError::FileLength { path, expected, found });
+        }
+        let mut model = Self::zeros(pass, &config)?;
+        model.read_weights(pass, &path)?;
+        Ok(model)
+    }
+
+    /// Name of what the model computes: a BLAKE3 hash, in hex, of its choices and of the name, shape and bytes of every
+    /// tensor of its weight file. Equal on every device.
+    ///
+    /// # Errors
+    /// `Kernel` when the device fails.
+    pub fn hash(&self, pass: &mut Pass) -> Result<String> {
+        let choices = ModelConfig { init_logit_scale: 1.0, init_logit_bias: 0.0, ..self.config().clone() };
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(choices.to_hf_json().as_bytes());
+        let params = self.parameters();
+        for stored in stored(&params) {
+            hasher.update(format!("\n{} {:?}\n", stored.name, stored.shape).as_bytes());
+            let values = gather(pass, &params, &stored, |param| &param.value)?;
+            hasher.update(&tensor_file::little_endian(&values));
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// The gradients on the host, as a weight file would hold them.
+    ///
+    /// # Errors
+    /// `Kernel` when the device fails.
+    pub fn gradients(&self, pass: &mut Pass) -> Result<Vec<NamedTensor>> {
+        let params = self.parameters();
+        let read = |stored: Stored| {
+            let values = gather(pass, &params, &stored, |param| &param.grad)?;
+            Ok(NamedTensor { name: stored.name, shape: stored.shape, values })
+        };
+        stored(&params).into_iter().map(read).collect()
+    }
+}
+
+/// Elements of one tensor of a weight file.
+fn gather(pass: &mut Pass, params: &[&Param], stored: &Stored, of: impl Fn(&Param) -> &Tensor) -> Result<Vec<f32>> {
+    let mut all = Vec::with_capacity(stored.shape.iter().product());
+    for piece in &stored.pieces {
+        all.extend_from_slice(&pass.read(of(params[piece.param]))?[piece.elements.clone()]);
+    }
+    Ok(all)
+}
+
+/// A tensor for each parameter.
+fn read(pass: &mut Pass, file: &mut TensorFile, path: &Path, params: &[&Param]) -> Result<Vec<Tensor>> {
+    let all = stored(params);
+    let differences = file.differences(all.iter().map(|stored| (stored.name.as_str(), stored.shape.as_slice())));
+    if !differences.is_empty() {
+        return Err(ModelError::Mismatch { path: path.to_path_buf(), differences });
+    }
+    let mut host: Vec<Vec<f32>> = params.iter().map(|param| vec![0.0; param.value.len()]).collect();
+    for stored in &all {
+        let values = file.read_f32(&stored.name, &stored.shape)?;
+        let mut rest = values.as_slice();
+        for piece in &stored.pieces {
+            let (now, later) = rest.split_at(piece.elements.len());
+            host[piece.param][piece.elements.clone()].copy_from_slice(now);
+            rest = later;
+        }
+    }
+    host.iter().zip(params).map(|(values, param)| Ok(pass.upload(values, param.value.shape())?)).collect()
+}
+
+fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> ModelError + use<'a> {
+    move |source| ModelError::Io { action, path: path.to_path_buf(), source }
+}
+
+/// Writes a file beside `path`, then renames it: `path` is never half a file.
+fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let beside = path.with_extension("partial");
+    let file = File::create(&beside).map_err(io("create", &beside))?;
+    let mut out = BufWriter::new(file);
+    write(&mut out)?;
+    let file = out.into_inner().map_err(|error| io("write", &beside)(error.into_error()))?;
+    file.sync_all().map_err(io("write", &beside))?;
+    fs::rename(&beside, path).map_err(io("rename", path))
+}

@@ -1,0 +1,110 @@
+//! Outputs, loss and every gradient of Hugging Face's `SiglipModel` (transformers 5.23, torch 2.15).
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+
+use jest_kernels::ops::matmul::{self, Form};
+use jest_kernels::ops::sigmoid_loss::{self, LogitParameters};
+use jest_kernels::{Device, DeviceKind, testing};
+use jest_model::{NamedTensor, Parameters, TwoTowers, View};
+use safetensors::SafeTensors;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/hf_siglip_tiny")
+}
+
+fn floats(file: &SafeTensors<'_>, name: &str) -> Vec<f32> {
+    let bytes = file.tensor(name).unwrap();
+    bytes.data().chunks_exact(4).map(|word| f32::from_le_bytes(word.try_into().unwrap())).collect()
+}
+
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |top, value| value.abs().max(top))
+}
+
+/// `max|got - want| <= limit * max(max|want|, floor)`; NaN fails.
+#[track_caller]
+fn assert_close(what: &str, got: &[f32], want: &[f32], floor: f32, limit: f32) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let scale = largest(want).max(floor);
+    for (index, (got, want)) in got.iter().zip(want).enumerate() {
+        let error = (got - want).abs() / scale;
+        assert!(error <= limit, "{what}[{index}] = {got}, expected {want}: off by {error:.2e}, allowed {limit:.0e}");
+    }
+}
+
+fn agrees_on(device: &Device) {
+    let slack = if device.info().kind == DeviceKind::Cpu { 1.0 } else { 10.0 };
+    let bytes = std::fs::read(folder().join("expected.safetensors")).unwrap();
+    let expected = SafeTensors::deserialize(&bytes).unwrap();
+    let pixels = floats(&expected, "pixel_values");
+    let ids = expected.tensor("input_ids").unwrap();
+    let ids: Vec<u32> =
+        ids.data().chunks_exact(8).map(|word| i64::from_le_bytes(word.try_into().unwrap()) as u32).collect();
+    let (n, lengths) = (5, [16; 5]);
+
+    let pass = &mut device.pass();
+    let mut model = TwoTowers::load(pass, &folder()).unwrap();
+    let images = pass.upload(&pixels, &[n, 3, 32, 32]).unwrap();
+    let (image, vision) = model.encode_images(pass, &images, &View::default()).unwrap();
+    let (text, saved) = model.encode_texts(pass, &ids, &lengths, &View::default()).unwrap();
+    let limit = 2e-5 * slack;
+    assert_close("image_embeds", &pass.read(&image).unwrap(), &floats(&expected, "image_embeds"), 0.0, limit);
+    assert_close("text_embeds", &pass.read(&text).unwrap(), &floats(&expected, "text_embeds"), 0.0, limit);
+
+    let (t, bias) =
+        (pass.read(&model.logit_scale.value).unwrap()[0].exp(), pass.read(&model.logit_bias.value).unwrap());
+    let cosines = matmul::forward(pass, Form::ABt, &text, &image).unwrap();
+    let logits: Vec<f32> = pass.read(&cosines).unwrap().iter().map(|cosine| t * cosine + bias[0]).collect();
+    assert_close("logits_per_text", &logits, &floats(&expected, "logits_per_text"), 0.0, limit);
+
+    let TwoTowers { logit_scale, logit_bias, .. } = &mut model;
+    let parameters = LogitParameters { log_scale: &logit_scale.value, bias: &logit_bias.value };
+    let (dscale, dbias) = (&mut logit_scale.grad, &mut logit_bias.grad);
+    let (loss, dimage, dtext) = sigmoid_loss::forward_backward(pass, &image, &text, parameters, dscale, dbias).unwrap();
+    assert_close("loss", &pass.read(&loss).unwrap(), &floats(&expected, "loss"), 0.0, limit);
+
+    model.backward_images(pass, vision, &dimage).unwrap();
+    model.backward_texts(pass, saved, &dtext).unwrap();
+    let gradients = model.gradients(pass).unwrap();
+    let wanted: Vec<_> = expected.names().into_iter().filter(|name| name.starts_with("grad.")).collect();
+    assert_eq!(gradients.len(), wanted.len());
+    let floor = 1e-3 * wanted.iter().fold(0f32, |top, name| largest(&floats(&expected, name)).max(top));
+    for NamedTensor { name, shape, values } in &gradients {
+        let name = format!("grad.{name}");
+        assert_eq!(expected.tensor(&name).unwrap().shape(), shape, "{name}");
+        assert_close(&name, values, &floats(&expected, &name), floor, 1e-4 * slack);
+    }
+}
+
+#[test]
+fn the_cpu_device_agrees_with_transformers() {
+    agrees_on(testing::devices()[0]);
+}
+
+#[test]
+fn the_wgsl_kernels_agree_with_transformers() {
+    agrees_on(testing::devices()[1]);
+}
+
+#[test]
+fn names_and_shapes_are_those_of_transformers() {
+    let pass = &mut testing::devices()[0].pass();
+    let model = TwoTowers::load(pass, &folder()).unwrap();
+    let bytes = std::fs::read(folder().join("model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut copy = Vec::new();
+    model.write_weights(pass, &mut copy, &Default::default()).unwrap();
+    let copy = SafeTensors::deserialize(&copy).unwrap();
+    let (mut ours, mut theirs) = (copy.names(), file.names());
+    ours.sort_unstable();
+    theirs.sort_unstable();
+    assert_eq!(ours, theirs);
+    for name in theirs {
+        let (ours, theirs) = (copy.tensor(name).unwrap(), file.tensor(name).unwrap());
+        assert_eq!((ours.shape(), ours.data()), (theirs.shape(), theirs.data()), "{name}");
+    }
+    let kernels = model.parameters().iter().filter(|param| param.is_kernel()).count();
+    assert_eq!(kernels, 2 * 4 * 2 + 1 + 1 + 5, "blocks: qkv, out, fc1, fc2; text head; patches; pooling head");
+}

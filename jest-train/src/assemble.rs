@@ -1,0 +1,120 @@
+//! From a plan to the things a run works with.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jest_data::{Limits, LoaderConfig, Preprocess, Shuffle, Source, Tokenizer};
+use jest_model::{ModelConfig, Preset};
+
+use crate::config::{self, Origin, Plan, RunPlan};
+use crate::run_state::RunState;
+use crate::{Result, TrainError};
+
+/// Where a run's checkpoints lie.
+pub fn checkpoints_folder(out: &Path, run: &str) -> PathBuf {
+    out.join("checkpoints").join(run)
+}
+
+/// The tokenizer of a run, with its canonicaliser.
+///
+/// # Errors
+/// `NoTokenizer` when none is named; `Data` when the file is none.
+pub fn tokenizer(text: &config::TextPlan) -> Result<Tokenizer> {
+    let path = text.tokenizer.as_ref().ok_or(TrainError::NoTokenizer)?;
+    let tokenizer = Tokenizer::open(path)?;
+    Ok(match text.canonicalize {
+        config::Canonicalize::None => tokenizer,
+        config::Canonicalize::Lower => tokenizer.with_canonicalize(jest_data::Canonicalize::Lower)?,
+        config::Canonicalize::OpenClip => tokenizer.with_canonicalize(jest_data::Canonicalize::OpenClip)?,
+    })
+}
+
+/// The model of a run: its preset with what the plan changes; the vocabulary is the tokenizer's unless set.
+///
+/// # Errors
+/// `Model` when sizes do not fit each other; `Vocabulary` when the tokenizer has more ids than the model.
+pub fn model_config(run: &RunPlan, tokenizer: &Tokenizer) -> Result<ModelConfig> {
+    let (plan, preset) = (&run.model, run.model.preset.parse::<Preset>()?);
+    let mut config = preset.config();
+    let set = |slot: &mut usize, value: Option<usize>| *slot = value.unwrap_or(*slot);
+    set(&mut config.vision.image_size, plan.image_size);
+    set(&mut config.vision.patch_size, plan.patch_size);
+    set(&mut config.text.tokens, plan.text_tokens);
+    for (vision, text, value) in [
+        (&mut config.vision.width, &mut config.text.width, plan.width),
+        (&mut config.vision.depth, &mut config.text.depth, plan.depth),
+        (&mut config.vision.num_heads, &mut config.text.num_heads, plan.num_heads),
+        (&mut config.vision.mlp_dim, &mut config.text.mlp_dim, plan.mlp_dim),
+    ] {
+        set(vision, value);
+        set(text, value);
+    }
+    config.text.vocab_size = plan.vocab_size.unwrap_or(tokenizer.vocab_size());
+    if config.text.vocab_size < tokenizer.vocab_size() {
+        let (model, tokenizer) = (config.text.vocab_size, tokenizer.vocab_size());
+        return Err(TrainError::Vocabulary { model, tokenizer });
+    }
+    config.text.padding = match run.text.padding {
+        config::Padding::Attended => jest_model::TextPadding::Attended,
+        config::Padding::Masked => jest_model::TextPadding::Masked,
+    };
+    config.text.pool = match run.text.pool {
+        config::TextPool::Last => jest_model::TextPool::Last,
+        config::TextPool::Eos => jest_model::TextPool::Eos,
+    };
+    config.text.eos_id = tokenizer.eos_id().unwrap_or(config.text.eos_id);
+    let scalar = |slot: &mut f32, value: Option<f64>| *slot = value.map_or(*slot, |value| value as f32);
+    scalar(&mut config.init_logit_scale, plan.init_logit_scale);
+    scalar(&mut config.init_logit_bias, plan.init_logit_bias);
+    config.validate()?;
+    Ok(config)
+}
+
+/// How a run's examples are read.
+///
+/// # Errors
+/// `Data` when a source names no shard.
+pub fn loader_config(plan: &Plan, run: &RunPlan, model: &ModelConfig, tokenizer: Tokenizer) -> Result<LoaderConfig> {
+    let mut sources = Vec::new();
+    for spec in &run.data.train {
+        sources.extend(Source::parse_list(spec)?);
+    }
+    let preprocess = Preprocess::siglip(model.vision.image_size);
+    let data = &run.data;
+    let mut config = LoaderConfig::new(sources, preprocess, Arc::new(tokenizer), model.text.tokens);
+    config.seed = plan.seed;
+    config.workers = data.workers;
+    config.shuffle = Shuffle { shards: true, buffer: data.shuffle_buffer };
+    config.cache_bytes = data.cache_mb << 20;
+    config.limits = Limits {
+        member_bytes: data.max_member_mb << 20,
+        image_pixels: data.max_image_pixels,
+        caption_bytes: data.max_caption_bytes,
+        max_skipped_share: data.max_skipped_share,
+        ..Limits::default()
+    };
+    Ok(config)
+}
+
+/// The folder of an earlier run's newest checkpoint, or the folder that was named, and its state when it has one.
+///
+/// # Errors
+/// `NoCheckpoint` when the run has none that is whole.
+pub fn origin(out: &Path, origin: &Origin) -> Result<(PathBuf, Option<RunState>)> {
+    match origin {
+        Origin::Run(name) => {
+            let folder = checkpoints_folder(out, name);
+            let (newest, _) = crate::checkpoint::Checkpoints::new(folder.clone(), 1).newest()?;
+            let found = newest.ok_or(TrainError::NoCheckpoint { path: folder })?;
+            let state = RunState::read(&found.path)?;
+            Ok((found.path, Some(state)))
+        }
+        Origin::Checkpoint(path) => {
+            if path.join("state.json").exists() {
+                crate::checkpoint::verify(path)?;
+                return Ok((path.clone(), Some(RunState::read(path)?)));
+            }
+            Ok((path.clone(), None))
+        }
+    }
+}

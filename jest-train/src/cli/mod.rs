@@ -1,0 +1,124 @@
+//! The command line: arguments become a [`Command`]; whatever fails is printed here, once, with its causes.
+
+mod args;
+mod foreign;
+mod train;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+pub use args::{
+    BenchCommand, BenchStepArgs, DevicesArgs, EmbedArgs, EvalArgs, InspectArgs, OnDevice, Pairs, ScoreArgs,
+    ScoreFormat, TokenizerCommand, TokenizerTrainArgs,
+};
+pub use train::{KeyFlags, TrainArgs};
+
+use crate::error::{Result, TrainError};
+
+/// Trains image-text models on the examples that teach them most.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "jest", version, args_override_self = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What `jest` is asked to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Train the runs of a configuration, in order
+    Train(Box<TrainArgs>),
+    /// Evaluate a checkpoint on tasks
+    Eval(EvalArgs),
+    /// Write the embeddings of a data set
+    Embed(EmbedArgs),
+    /// Write the learnability of every example of a data set
+    Score(ScoreArgs),
+    /// List the devices of this machine
+    Devices(DevicesArgs),
+    /// Time whole pieces of training
+    #[command(subcommand)]
+    Bench(BenchCommand),
+    /// Make a tokenizer
+    #[command(subcommand)]
+    Tokenizer(TokenizerCommand),
+    /// Show what is in a checkpoint or a shard
+    Inspect(InspectArgs),
+}
+
+/// Parses the arguments, the program's name first, and hands the command to `execute`.
+///
+/// The exit code is 2 where the arguments are wrong, else that of [`TrainError::exit_code`].
+pub fn run(args: impl IntoIterator<Item = OsString>, execute: impl FnOnce(Command) -> Result<()>) -> ExitCode {
+    let command = match parse(args) {
+        Ok(command) => command,
+        Err(Usage::Foreign(text)) => {
+            eprintln!("error: {text}");
+            return ExitCode::from(2);
+        }
+        Err(Usage::Clap(answer)) => {
+            // Help and version are answers too, and go to standard output.
+            if let Err(error) = answer.print() {
+                eprintln!("error: {error}");
+            }
+            return ExitCode::from(if answer.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match execute(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprint!("{}", explain(&error));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Arguments that make no command.
+enum Usage {
+    /// A flag of open_clip's that has no counterpart, with the reason.
+    Foreign(String),
+    /// Everything else, in clap's words.
+    Clap(clap::Error),
+}
+
+fn parse(args: impl IntoIterator<Item = OsString>) -> std::result::Result<Command, Usage> {
+    let parsed = Cli::command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
+    match parsed {
+        Ok(cli) => Ok(cli.command),
+        Err(error) => Err(foreign_flag(&error).map_or_else(|| Usage::Clap(error), Usage::Foreign)),
+    }
+}
+
+/// The reason why a flag known elsewhere is not known here.
+fn foreign_flag(error: &clap::Error) -> Option<String> {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    match error.get(ContextKind::InvalidArg)? {
+        ContextValue::String(flag) => foreign::explain(flag.split('=').next().unwrap_or(flag)),
+        _ => None,
+    }
+}
+
+/// The error and its causes, a line each; the last line is the root cause.
+fn explain(error: &TrainError) -> String {
+    let mut text = format!("error: {}\n", one_line(&error.to_string()));
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text += &format!("  because: {}\n", one_line(&inner.to_string()));
+        cause = inner.source();
+    }
+    text
+}
+
+/// TOML's messages come in several lines, which would hide which is the last.
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+//! `jest train`: flags with open_clip's names where they mean the same.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use toml::Value;
+
+use crate::config::{ConfigError, Note, Override, Overrides, Resolved, Surroundings, resolve};
+use crate::error::Result;
+
+/// Arguments of `jest train`. Flags set shared keys of the configuration; a key that a `[[run]]` sets itself wins.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TrainArgs {
+    /// Configuration file; without it, flags alone make the plan
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set any key: table.key=value, or run.NAME.table.key=value for one run; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub assignments: Vec<String>,
+    /// Go on from a checkpoint: a folder, or `latest`
+    #[arg(long, value_name = "FOLDER")]
+    pub resume: Option<String>,
+    /// Print the plan and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// At most 20 steps a run, in a folder of their own: does it all fit together?
+    #[arg(long)]
+    pub smoke: bool,
+    /// Name of the run and of its folder [default: the configuration's, or train]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Folder of run folders
+    #[arg(long, value_name = "FOLDER")]
+    pub logs: Option<String>,
+    #[expect(missing_docs, reason = "flattened: its fields are documented")]
+    #[command(flatten)]
+    pub keys: KeyFlags,
+}
+
+/// Flags that set one key each; `--help` names the key.
+#[derive(Debug, Clone, Default, Args)]
+pub struct KeyFlags {
+    /// out: the run folder
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<String>,
+    /// device: auto, cpu, gpu, gpu:N, or a part of an adapter's name
+    #[arg(long)]
+    pub device: Option<String>,
+    /// threads of the CPU device
+    #[arg(long)]
+    pub threads: Option<i64>,
+    /// seed of parameters, order and noise
+    #[arg(long)]
+    pub seed: Option<i64>,
+    /// data.train: shards with brace ranges, folders or files; `::` joins sources
+    #[arg(long, value_name = "SHARDS", help_heading = "Data")]
+    pub train_data: Option<String>,
+    /// data.num_examples
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub train_num_samples: Option<i64>,
+    /// data.workers
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub workers: Option<i64>,
+    /// data.max_image_pixels
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub max_image_pixels: Option<i64>,
+    /// text.tokenizer: a tokenizer.json, or a folder that holds one
+    #[arg(long, value_name = "PATH", help_heading = "Data")]
+    pub tokenizer: Option<String>,
+    /// model.preset
+    #[arg(long, value_name = "PRESET", help_heading = "Model")]
+    pub model: Option<String>,
+    /// model.image_size
+    #[arg(long, value_name = "PIXELS", help_heading = "Model")]
+    pub force_image_size: Option<i64>,
+    /// model.text_tokens
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    pub force_context_length: Option<i64>,
+    /// reference: an earlier run, or a checkpoint folder
+    #[arg(long, value_name = "RUN|FOLDER", help_heading = "Selection")]
+    pub reference: Option<String>,
+    /// selection.method: joint, independent, top_k, uniform
+    #[arg(long, value_name = "METHOD", help_heading = "Selection")]
+    pub selection: Option<String>,
+    /// selection.score: learnability, easy_reference, hard_learner
+    #[arg(long, help_heading = "Selection")]
+    pub score: Option<String>,
+    /// selection.filter_ratio: share of the examples drawn that is not trained on
+    #[arg(long, value_name = "SHARE", help_heading = "Selection")]
+    pub filter_ratio: Option<f64>,
+    /// selection.super_batch, in place of a filter ratio
+    #[arg(long, value_name = "N", help_heading = "Selection")]
+    pub super_batch: Option<i64>,
+    /// selection.chunks
+    #[arg(long, value_name = "N", help_heading = "Selection")]
+    pub chunks: Option<i64>,
+    /// selection.gain: a number, or inf
+    #[arg(long, help_heading = "Selection")]
+    pub gain: Option<f64>,
+    /// objective: sigmoid, softmax
+    #[arg(long, help_heading = "Optimisation")]
+    pub objective: Option<String>,
+    /// batch_size: examples of one update
+    #[arg(long, value_name = "N", help_heading = "Optimisation")]
+    pub batch_size: Option<i64>,
+    /// steps: updates
+    #[arg(long, value_name = "N", help_heading = "Optimisation")]
+    pub steps: Option<i64>,
+    /// epochs, in place of steps; needs --train-num-samples
+    #[arg(long, value_name = "N", help_heading = "Optimisation")]
+    pub epochs: Option<f64>,
+    /// optimizer.lr
+    #[arg(long, help_heading = "Optimisation")]
+    pub lr: Option<f64>,
+    /// optimizer.weight_decay, multiplied by the learning rate as in open_clip
+    #[arg(long, help_heading = "Optimisation")]
+    pub wd: Option<f64>,
+    /// optimizer.beta1
+    #[arg(long, help_heading = "Optimisation")]
+    pub beta1: Option<f64>,
+    /// optimizer.beta2
+    #[arg(long, help_heading = "Optimisation")]
+    pub beta2: Option<f64>,
+    /// optimizer.eps
+    #[arg(long, help_heading = "Optimisation")]
+    pub eps: Option<f64>,
+    /// optimizer.grad_clip_norm
+    #[arg(long, value_name = "NORM", help_heading = "Optimisation")]
+    pub grad_clip_norm: Option<f64>,
+    /// schedule.warmup: steps, or a share such as 1%
+    #[arg(long, value_name = "STEPS|SHARE", help_heading = "Optimisation")]
+    pub warmup: Option<String>,
+    /// schedule.kind: cosine, const
+    #[arg(long, value_name = "KIND", help_heading = "Optimisation")]
+    pub lr_scheduler: Option<String>,
+    /// logging.every: steps between lines where there is no terminal
+    #[arg(long, value_name = "N", help_heading = "Optimisation")]
+    pub log_every_n_steps: Option<i64>,
+}
+
+impl TrainArgs {
+    /// Reads the configuration and works out the plan.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn plan(&self, around: &Surroundings<'_>) -> Result<Resolved> {
+        let text = match &self.config {
+            None => String::new(),
+            Some(path) => {
+                let unread = |source| ConfigError::Read { path: path.clone(), source };
+                std::fs::read_to_string(path).map_err(unread)?
+            }
+        };
+        let title = self.config.as_deref().and_then(Path::file_stem).and_then(|stem| stem.to_str());
+        let mut resolved = resolve(&text, title, &self.overrides()?, around)?;
+        if self.keys.wd.is_some() {
+            resolved.notes.push(Note::TorchDecay);
+        }
+        Ok(resolved)
+    }
+
+    /// What the flags set; `--set` comes last and wins over a flag.
+    ///
+    /// # Errors
+    /// `Assignment`, for a `--set` that is none.
+    pub fn overrides(&self) -> std::result::Result<Overrides, ConfigError> {
+        let mut keys = self.keys.overrides();
+        for assignment in &self.assignments {
+            keys.push(Override::parse(assignment)?);
+        }
+        Ok(Overrides { keys, name: self.name.clone(), logs: self.logs.clone(), smoke: self.smoke })
+    }
+}
+
+impl KeyFlags {
+    fn overrides(&self) -> Vec<Override> {
+        let (text, integer, number) = (texts, integers, numbers);
+        let warmup = self
+            .warmup
+            .as_ref()
+            .map(|warmup| warmup.parse::<i64>().map_or_else(|_| Value::from(warmup.as_str()), Value::from));
+        let all = [
+            ("--out", "out", text(&self.out)),
+            ("--device", "device", text(&self.device)),
+            ("--threads", "threads", integer(self.threads)),
+            ("--seed", "seed", integer(self.seed)),
+            ("--train-data", "data.train", text(&self.train_data)),
+            ("--train-num-samples", "data.num_examples", integer(self.train_num_samples)),
+            ("--workers", "data.workers", integer(self.workers)),
+            ("--max-image-pixels", "data.max_image_pixels", integer(self.max_image_pixels)),
+            ("--tokenizer", "text.tokenizer", text(&self.tokenizer)),
+            ("--model", "model.preset", text(&self.model)),
+            ("--force-image-size", "model.image_size", integer(self.force_image_size)),
+            ("--force-context-length", "model.text_tokens", integer(self.force_context_length)),
+            ("--reference", "reference", text(&self.reference)),
+            ("--selection", "selection.method", text(&self.selection)),
+            ("--score", "selection.score", text(&self.score)),
+            ("--filter-ratio", "selection.filter_ratio", number(self.filter_ratio)),
+            ("--super-batch", "selection.super_batch", integer(self.super_batch)),
+            ("--chunks", "selection.chunks", integer(self.chunks)),
+            ("--gain", "selection.gain", number(self.gain)),
+            ("--objective", "objective", text(&self.objective)),
+            ("--batch-size", "batch_size", integer(self.batch_size)),
+            ("--steps", "steps", integer(self.steps)),
+            ("--epochs", "epochs", number(self.epochs)),
+            ("--lr", "optimizer.lr", number(self.lr)),
+            ("--wd", "optimizer.weight_decay", number(self.wd)),
+            ("--wd", "optimizer.decay", self.wd.map(|_| Value::from("lr"))),
+            ("--beta1", "optimizer.beta1", number(self.beta1)),
+            ("--beta2", "optimizer.beta2", number(self.beta2)),
+            ("--eps", "optimizer.eps", number(self.eps)),
+            ("--grad-clip-norm", "optimizer.grad_clip_norm", number(self.grad_clip_norm)),
+            ("--warmup", "schedule.warmup", warmup),
+            ("--lr-scheduler", "schedule.kind", text(&self.lr_scheduler)),
+            ("--log-every-n-steps", "logging.every", integer(self.log_every_n_steps)),
+        ];
+        all.into_iter().filter_map(|(flag, path, value)| Some(Override::new(flag, path, value?))).collect()
+    }
+}
+
+fn texts(value: &Option<String>) -> Option<Value> {
+    value.as_deref().map(Value::from)
+}
+
+fn integers(value: Option<i64>) -> Option<Value> {
+    value.map(Value::from)
+}
+
+fn numbers(value: Option<f64>) -> Option<Value> {
+    value.map(Value::from)
+}

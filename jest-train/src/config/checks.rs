@@ -1,0 +1,91 @@
+//! What the types cannot say about one run.
+
+use super::ConfigError;
+use super::plan::RunPlan;
+use super::tables::Augmentation;
+
+/// Refuses a name that cannot name a folder, and one that an earlier run has.
+pub(super) fn name(name: &str, earlier: &[String]) -> Result<(), ConfigError> {
+    let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !begins || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
+        return Err(ConfigError::RunName { name: name.to_owned() });
+    }
+    if earlier.iter().any(|other| other == name) {
+        return Err(ConfigError::SameName { name: name.to_owned() });
+    }
+    Ok(())
+}
+
+/// Refuses what is missing, out of range, or does not go together.
+pub(super) fn run(run: &RunPlan) -> Result<(), ConfigError> {
+    if run.data.train.is_empty() {
+        return Err(ConfigError::NoData { run: run.name.clone() });
+    }
+    if run.model.preset.is_empty() {
+        let remedy = "set model.preset or --model";
+        return Err(ConfigError::Missing { run: run.name.clone(), key: "model.preset", remedy });
+    }
+    if run.schedule.warmup > run.steps {
+        return Err(ConfigError::Warmup { run: run.name.clone(), warmup: run.schedule.warmup, steps: run.steps });
+    }
+    augmentation(run)?;
+    for (key, value, fits, expected) in ranges(run) {
+        if !fits {
+            return Err(ConfigError::Range { run: run.name.clone(), key, value, expected });
+        }
+    }
+    Ok(())
+}
+
+/// Scores compare the learner's embedding of a picture with the reference's: both must have seen the same pixels.
+fn augmentation(run: &RunPlan) -> Result<(), ConfigError> {
+    match run.data.augmentation {
+        Augmentation::None => Ok(()),
+        Augmentation::RandomCrop if run.reference.is_some() && run.selection.cache_reference => {
+            Err(ConfigError::AugmentedReference { run: run.name.clone() })
+        }
+        Augmentation::RandomCrop => Err(ConfigError::NotAvailable {
+            run: run.name.clone(),
+            key: "data.augmentation",
+            value: "random_crop",
+            remedy: "set it to \"none\"",
+        }),
+    }
+}
+
+fn ranges(run: &RunPlan) -> [(&'static str, f64, bool, &'static str); 12] {
+    let (data, optimizer) = (&run.data, &run.optimizer);
+    let share = "a share is between 0 and 1";
+    let mean = "a decay of a mean is at least 0 and below 1";
+    let one = "at least 1";
+    let not_negative = |value: f64| value >= 0.0 && value.is_finite();
+    [
+        ("optimizer.lr", optimizer.lr, not_negative(optimizer.lr), "a learning rate is at least 0 and finite"),
+        ("optimizer.beta1", optimizer.beta1, (0.0..1.0).contains(&optimizer.beta1), mean),
+        ("optimizer.beta2", optimizer.beta2, (0.0..1.0).contains(&optimizer.beta2), mean),
+        ("optimizer.eps", optimizer.eps, optimizer.eps > 0.0 && optimizer.eps.is_finite(), "it is above 0 and finite"),
+        (
+            "optimizer.weight_decay",
+            optimizer.weight_decay,
+            not_negative(optimizer.weight_decay),
+            "weight decay is at least 0 and finite",
+        ),
+        (
+            "optimizer.grad_clip_norm",
+            optimizer.grad_clip_norm,
+            optimizer.grad_clip_norm > 0.0,
+            "a norm to clip to is above 0; inf never clips",
+        ),
+        ("data.max_skipped_share", data.max_skipped_share, (0.0..=1.0).contains(&data.max_skipped_share), share),
+        ("data.workers", data.workers as f64, data.workers >= 1, one),
+        (
+            "data.shuffle_buffer",
+            data.shuffle_buffer as f64,
+            data.shuffle_buffer >= 1,
+            "at least 1, which keeps the order",
+        ),
+        ("data.max_caption_bytes", data.max_caption_bytes as f64, data.max_caption_bytes >= 1, one),
+        ("checkpoint.keep", run.checkpoint.keep as f64, run.checkpoint.keep >= 1, "the last checkpoint is always kept"),
+        ("logging.every", run.logging.every as f64, run.logging.every >= 1, one),
+    ]
+}

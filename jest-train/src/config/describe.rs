@@ -1,0 +1,104 @@
+//! The plan in words for the terminal, and in full for the run folder.
+
+use std::fmt;
+use std::path::Path;
+
+use jest_select::Method;
+
+use super::plan::{Plan, RunPlan};
+use super::resolve::Resolved;
+use crate::error::{Result, TrainError};
+use crate::storage::write_atomic;
+
+/// File of the plan in the run folder.
+pub const PLAN: &str = "plan.toml";
+
+impl Plan {
+    /// Writes `plan.toml` into the run folder: `jest train --config plan.toml` does the same again.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn save(&self, out: impl AsRef<Path>) -> Result<()> {
+        let path = out.as_ref().join(PLAN);
+        match self.to_toml() {
+            Ok(text) => write_atomic(path, text.as_bytes()),
+            Err(error) => Err(TrainError::storage("write", path)(std::io::Error::other(error))),
+        }
+    }
+}
+
+/// A line for all runs, a line for each, and a line for each remark.
+impl fmt::Display for Resolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Plan { device, threads, seed, out, runs } = &self.plan;
+        writeln!(f, "plan: device {device}, {threads} threads, seed {seed}, in {}", out.display())?;
+        for run in runs {
+            writeln!(f, "  {}", describe(run))?;
+        }
+        self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))
+    }
+}
+
+/// `jest: 400 steps of mu, sigmoid, lr 0.001; joint, 128 of 640 (filter_ratio 0.8) in 16 chunks by learnability to curator`.
+fn describe(run: &RunPlan) -> String {
+    let (selection, sizes) = (&run.selection, &run.selection.sizes);
+    let objective = match run.objective {
+        super::Objective::Sigmoid => "sigmoid",
+        super::Objective::Softmax => "softmax",
+    };
+    let mut text = format!(
+        "{}: {} steps of {}, {objective}, lr {}; {}, {}",
+        run.name,
+        run.steps,
+        run.model.preset,
+        run.optimizer.lr,
+        selection.method,
+        sizes.sub_batch()
+    );
+    if selection.method != Method::Uniform {
+        let ratio = (sizes.filter_ratio() * 1e4).round() / 1e4;
+        text += &format!(
+            " of {} (filter_ratio {ratio}) in {} chunks by {}",
+            sizes.super_batch(),
+            sizes.chunks(),
+            selection.score
+        );
+    }
+    if sizes.gain() != 1.0 {
+        text += &format!(", gain {}", sizes.gain());
+    }
+    if let Some(reference) = &run.reference {
+        let cached = if selection.cache_reference { "cached" } else { "not cached" };
+        text += &format!(", reference {reference} ({cached})");
+    }
+    if let Some(init) = &run.init {
+        text += &format!(", from {init}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Override, Overrides, Surroundings, resolve};
+
+    #[test]
+    fn a_plan_is_printed_with_its_remarks_and_saved_as_a_configuration() {
+        let config = "batch_size = 100\nsteps = 50\ndata.train = 'a.tar'\nmodel.preset = 'mu'\n
+            [[run]]\nname = 'first'\n[[run]]\nname = 'second'\nreference = 'first'\nsteps = 9\n
+            selection = { filter_ratio = 0.8, chunks = 10, gain = 2 }";
+        let around = Surroundings { cores: 2, exists: &|_| true };
+        let keys = vec![Override::parse("steps=7").unwrap()];
+        let resolved = resolve(config, Some("two"), &Overrides { keys, ..Overrides::default() }, &around).unwrap();
+        let expected = "plan: device auto, 2 threads, seed 0, in runs/two\n  \
+            first: 7 steps of mu, sigmoid, lr 0.001; uniform, 100\n  \
+            second: 9 steps of mu, sigmoid, lr 0.001; joint, 100 of 500 (filter_ratio 0.8) in 10 chunks by learnability, \
+            gain 2, reference first (cached)\n\
+            note: run \"second\" sets steps itself: --set steps=7 does not reach it; --set run.second.steps=VALUE does\n";
+        assert_eq!(resolved.to_string(), expected);
+
+        let out = tempfile::tempdir().unwrap();
+        resolved.plan.save(out.path()).unwrap();
+        let text = std::fs::read_to_string(out.path().join(super::PLAN)).unwrap();
+        assert_eq!(resolve(&text, None, &Overrides::default(), &around).unwrap().plan, resolved.plan);
+    }
+}

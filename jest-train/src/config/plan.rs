@@ -1,0 +1,212 @@
+//! The plan: every size an integer, every name settled, nothing left to a default.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use jest_select::{BatchPlan, Method, ScoreKind};
+use toml::{Table, Value};
+
+use super::raw::{RawRun, RawSchedule, RawSelection};
+use super::tables::{
+    CheckpointPlan, DataPlan, EvaluationPlan, LoggingPlan, ModelPlan, Objective, OptimizerPlan, TextPlan,
+};
+use super::values::{Gain, Share};
+use crate::schedule::{Schedule, ScheduleKind};
+
+/// What `train` does, in full.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// `auto`, `cpu`, `gpu`, `gpu:N`, or a part of an adapter's name.
+    pub device: String,
+    /// Threads of the CPU device.
+    pub threads: usize,
+    /// Seed of parameters, order and noise.
+    pub seed: u64,
+    /// The run folder.
+    pub out: PathBuf,
+    /// Runs, in the order of execution.
+    pub runs: Vec<RunPlan>,
+}
+
+/// One run of a [`Plan`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunPlan {
+    /// Its name, which can name a folder.
+    pub name: String,
+    /// The reference; present exactly where the selection reads it.
+    pub reference: Option<Origin>,
+    /// Where the learner's first parameters come from; drawn from the seed where absent.
+    pub init: Option<Origin>,
+    /// Loss of a batch.
+    pub objective: Objective,
+    /// Updates.
+    pub steps: u64,
+    /// `[data]`.
+    pub data: DataPlan,
+    /// `[text]`.
+    pub text: TextPlan,
+    /// `[model]`.
+    pub model: ModelPlan,
+    /// `[selection]` and the batch sizes.
+    pub selection: SelectionPlan,
+    /// `[optimizer]`.
+    pub optimizer: OptimizerPlan,
+    /// `[schedule]`.
+    pub schedule: SchedulePlan,
+    /// `[checkpoint]`.
+    pub checkpoint: CheckpointPlan,
+    /// `[evaluation]`.
+    pub evaluation: EvaluationPlan,
+    /// `[logging]`.
+    pub logging: LoggingPlan,
+}
+
+/// Parameters that exist before a run begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The last checkpoint of an earlier run of the plan.
+    Run(String),
+    /// A checkpoint folder.
+    Checkpoint(PathBuf),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run(name) => f.write_str(name),
+            Self::Checkpoint(folder) => write!(f, "{}", folder.display()),
+        }
+    }
+}
+
+/// How the sub-batch comes out of the super-batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SelectionPlan {
+    /// How it is chosen.
+    pub method: Method,
+    /// What is scored.
+    pub score: ScoreKind,
+    /// B, b, N and the gain; B = b and N = 1 where the method is uniform, N = 1 where it draws once.
+    pub sizes: BatchPlan,
+    /// Whether the reference's embeddings are computed once an example and kept.
+    pub cache_reference: bool,
+}
+
+impl SelectionPlan {
+    /// Whether the method and the score read a reference.
+    pub fn needs_reference(&self) -> bool {
+        self.method.needs_scores() && self.score.reference_weight() != 0.0
+    }
+}
+
+/// `[schedule]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SchedulePlan {
+    /// Shape after the warm-up.
+    pub kind: ScheduleKind,
+    /// Steps of the warm-up.
+    pub warmup: u64,
+}
+
+impl RunPlan {
+    /// b, examples an update.
+    pub fn batch_size(&self) -> usize {
+        self.selection.sizes.sub_batch()
+    }
+
+    /// Learning rate and decay of every step.
+    pub fn schedule(&self) -> Schedule {
+        Schedule {
+            kind: self.schedule.kind,
+            warmup: self.schedule.warmup,
+            steps: self.steps,
+            lr: self.optimizer.lr,
+            weight_decay: self.optimizer.weight_decay,
+            decay: self.optimizer.decay,
+        }
+    }
+
+    fn to_raw(&self) -> RawRun {
+        let sizes = &self.selection.sizes;
+        RawRun {
+            name: self.name.clone(),
+            reference: self.reference.as_ref().map(Origin::to_string),
+            init: self.init.as_ref().map(Origin::to_string),
+            objective: self.objective,
+            batch_size: Some(sizes.sub_batch()),
+            steps: Some(self.steps),
+            examples: None,
+            epochs: None,
+            data: self.data.clone(),
+            text: self.text.clone(),
+            model: self.model.clone(),
+            selection: RawSelection {
+                method: Some(self.selection.method),
+                score: self.selection.score,
+                filter_ratio: None,
+                super_batch: Some(sizes.super_batch()),
+                chunks: Some(sizes.chunks()),
+                gain: Gain(sizes.gain()),
+                cache_reference: self.selection.cache_reference,
+            },
+            optimizer: self.optimizer.clone(),
+            schedule: RawSchedule { kind: self.schedule.kind, warmup: Share::Steps(self.schedule.warmup) },
+            checkpoint: self.checkpoint.clone(),
+            evaluation: self.evaluation.clone(),
+            logging: self.logging.clone(),
+        }
+    }
+}
+
+impl Plan {
+    /// The plan as a configuration that resolves to this plan again; what all runs share stands in shared tables.
+    ///
+    /// # Errors
+    /// A value that TOML cannot hold, such as a seed above 2^63.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        let mut runs = Vec::new();
+        for run in &self.runs {
+            runs.push(Table::try_from(run.to_raw())?);
+        }
+        let mut file = hoist(&mut runs);
+        file.insert("device".to_owned(), Value::from(self.device.as_str()));
+        file.insert("threads".to_owned(), Value::try_from(self.threads)?);
+        file.insert("seed".to_owned(), Value::try_from(self.seed)?);
+        file.insert("out".to_owned(), Value::try_from(&self.out)?);
+        let runs = Table::from_iter([("run".to_owned(), Value::Array(runs.into_iter().map(Value::Table).collect()))]);
+        Ok(format!("{}\n{}", toml::to_string(&file)?, toml::to_string(&runs)?)) // Runs last, after what they share.
+    }
+}
+
+/// Takes out of `tables` what all of them hold with one value, names of runs apart.
+fn hoist(tables: &mut [Table]) -> Table {
+    let mut shared = Table::new();
+    let Some(first) = tables.first().cloned() else { return shared };
+    for (key, value) in first {
+        if key == "name" {
+            continue;
+        }
+        if tables.iter().all(|table| table.get(&key) == Some(&value)) {
+            tables.iter_mut().for_each(|table| drop(table.remove(&key)));
+            shared.insert(key, value);
+        } else if tables.iter().all(|table| table.get(&key).is_some_and(Value::is_table)) {
+            let mut inner: Vec<Table> = tables.iter_mut().map(|table| take_table(table, &key)).collect();
+            shared.insert(key.clone(), Value::Table(hoist(&mut inner)));
+            for (table, rest) in tables.iter_mut().zip(inner) {
+                table.insert(key.clone(), Value::Table(rest));
+            }
+        }
+    }
+    shared.retain(|_, value| value.as_table().is_none_or(|table| !table.is_empty()));
+    for table in tables {
+        table.retain(|_, value| value.as_table().is_none_or(|table| !table.is_empty()));
+    }
+    shared
+}
+
+fn take_table(table: &mut Table, key: &str) -> Table {
+    match table.remove(key) {
+        Some(Value::Table(inner)) => inner,
+        _ => Table::new(),
+    }
+}

@@ -1,0 +1,108 @@
+//! A configuration as it is written: the keys of the file, before sizes and lengths are worked out.
+
+use std::path::PathBuf;
+
+use jest_select::{Method, ScoreKind};
+use serde::{Deserialize, Serialize};
+
+use super::keys::fields_of;
+use super::tables::{
+    CheckpointPlan, DataPlan, EvaluationPlan, LoggingPlan, ModelPlan, Objective, OptimizerPlan, TextPlan,
+};
+use super::values::{Gain, Share, optional_word, word};
+use crate::schedule::ScheduleKind;
+
+/// Keys that hold for all runs.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RunWide {
+    pub device: Option<String>,
+    pub threads: Option<usize>,
+    pub seed: u64,
+    pub out: Option<PathBuf>,
+}
+
+/// Keys of one run, its own and the shared ones merged.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawRun {
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<String>,
+    pub objective: Objective,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_size: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub examples: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<f64>,
+    pub data: DataPlan,
+    pub text: TextPlan,
+    pub model: ModelPlan,
+    pub selection: RawSelection,
+    pub optimizer: OptimizerPlan,
+    pub schedule: RawSchedule,
+    pub checkpoint: CheckpointPlan,
+    pub evaluation: EvaluationPlan,
+    pub logging: LoggingPlan,
+}
+
+/// `[selection]`; the size B is given, or follows from the filter ratio.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawSelection {
+    #[serde(with = "optional_word", skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
+    #[serde(with = "word")]
+    pub score: ScoreKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter_ratio: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub super_batch: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chunks: Option<usize>,
+    pub gain: Gain,
+    pub cache_reference: bool,
+}
+
+impl Default for RawSelection {
+    fn default() -> Self {
+        Self {
+            method: None,
+            score: ScoreKind::Learnability,
+            filter_ratio: None,
+            super_batch: None,
+            chunks: None,
+            gain: Gain::default(),
+            cache_reference: true,
+        }
+    }
+}
+
+/// `[schedule]`; the warm-up is steps or a share.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawSchedule {
+    pub kind: ScheduleKind,
+    pub warmup: Share,
+}
+
+/// Keys of the table of that name; none where the name is no table of a run.
+pub(super) fn fields_of_table(name: &str) -> Option<&'static [&'static str]> {
+    Some(match name {
+        "data" => fields_of::<DataPlan>(),
+        "text" => fields_of::<TextPlan>(),
+        "model" => fields_of::<ModelPlan>(),
+        "selection" => fields_of::<RawSelection>(),
+        "optimizer" => fields_of::<OptimizerPlan>(),
+        "schedule" => fields_of::<RawSchedule>(),
+        "checkpoint" => fields_of::<CheckpointPlan>(),
+        "evaluation" => fields_of::<EvaluationPlan>(),
+        "logging" => fields_of::<LoggingPlan>(),
+        _ => return None,
+    })
+}

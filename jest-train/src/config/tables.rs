@@ -1,0 +1,245 @@
+//! The tables of a run that mean what they say: each is read, defaulted and written as it stands here.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::values::one_or_many;
+use crate::schedule::Decay;
+
+/// Loss of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Objective {
+    /// Every pair on its own (SigLIP).
+    #[default]
+    Sigmoid,
+    /// Cross-entropy over rows and columns (CLIP).
+    Softmax,
+}
+
+/// What is done to a picture at random before it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Augmentation {
+    /// Nothing.
+    #[default]
+    None,
+    /// A random crop. Known, so that it can be refused with its reason.
+    RandomCrop,
+}
+
+/// `[data]`: what is trained on, and how it is read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataPlan {
+    /// Sources: shards with brace ranges, folders or files, each with an optional `name=` in front; `::` joins several.
+    #[serde(deserialize_with = "one_or_many")]
+    pub train: Vec<String>,
+    /// Examples in `train`, which a length in epochs needs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_examples: Option<u64>,
+    /// Threads that read and decode.
+    pub workers: usize,
+    /// Examples among which the order is shuffled.
+    pub shuffle_buffer: usize,
+    /// MiB of decoded examples kept for the next epoch; 0 for none.
+    pub cache_mb: u64,
+    /// Share of examples that may be skipped before the run ends with an error.
+    pub max_skipped_share: f64,
+    /// Pixels of a picture above which it is skipped, by its header.
+    pub max_image_pixels: u64,
+    /// MiB of a file in a shard above which it is skipped.
+    pub max_member_mb: u64,
+    /// Bytes after which a caption is cut.
+    pub max_caption_bytes: usize,
+    /// What is done to a picture at random.
+    pub augmentation: Augmentation,
+}
+
+impl Default for DataPlan {
+    fn default() -> Self {
+        Self {
+            train: Vec::new(),
+            num_examples: None,
+            workers: 2,
+            shuffle_buffer: 5000,
+            cache_mb: 1024,
+            max_skipped_share: 0.5,
+            max_image_pixels: 25_000_000,
+            max_member_mb: 64,
+            max_caption_bytes: 8192,
+            augmentation: Augmentation::None,
+        }
+    }
+}
+
+/// What is done to a caption before its tokens are looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Canonicalize {
+    /// Nothing beyond what the tokenizer file says.
+    #[default]
+    None,
+    /// Lower case.
+    Lower,
+    /// Lower case, no punctuation, single spaces: open_clip's `canonicalize`.
+    OpenClip,
+}
+
+/// What padding tokens do in attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Padding {
+    /// They take part (SigLIP).
+    #[default]
+    Attended,
+    /// Attention does not see them.
+    Masked,
+}
+
+/// The token that the text embedding is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TextPool {
+    /// The last position, padding or not (SigLIP).
+    #[default]
+    Last,
+    /// The end of the text.
+    Eos,
+}
+
+/// `[text]`: how captions become tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TextPlan {
+    /// A `tokenizer.json`, or a folder that holds one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
+    /// What is done to a caption first.
+    pub canonicalize: Canonicalize,
+    /// What padding does in attention.
+    pub padding: Padding,
+    /// Where the embedding is read.
+    pub pool: TextPool,
+}
+
+/// `[model]`: a preset by name, and what differs from it. The preset's own table is jest-model's.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "the sizes are named as in the glossary and explained by jest-model's configuration")]
+pub struct ModelPlan {
+    pub preset: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patch_size: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_heads: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mlp_dim: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_tokens: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocab_size: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_logit_scale: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_logit_bias: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_logit_scale: Option<f64>,
+}
+
+/// Parameters that weight decay reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum DecayOn {
+    /// Weights of matrix products alone (big_vision).
+    #[default]
+    #[serde(rename = "kernels")]
+    Kernels,
+    /// Everything of two dimensions or more, embeddings and position tables too (open_clip).
+    #[serde(rename = "ndim>1")]
+    Matrices,
+}
+
+/// `[optimizer]`: AdamW, with the paper's values as defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OptimizerPlan {
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Decay of the mean of gradients.
+    pub beta1: f64,
+    /// Decay of the mean of their squares.
+    pub beta2: f64,
+    /// Added to the root of that mean.
+    pub eps: f64,
+    /// Weight decay, in the terms of `decay`.
+    pub weight_decay: f64,
+    /// What weight decay is multiplied by.
+    pub decay: Decay,
+    /// Parameters it reaches.
+    pub decay_on: DecayOn,
+    /// Norm of the whole gradient above which it is scaled down; `inf` for never.
+    pub grad_clip_norm: f64,
+}
+
+impl Default for OptimizerPlan {
+    fn default() -> Self {
+        Self {
+            lr: 1e-3,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 1e-4,
+            decay: Decay::Schedule,
+            decay_on: DecayOn::Kernels,
+            grad_clip_norm: 1.0,
+        }
+    }
+}
+
+/// `[checkpoint]`: when the run is saved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CheckpointPlan {
+    /// Steps between checkpoints; 0 for the end alone.
+    pub every: u64,
+    /// Checkpoints kept, the newest.
+    pub keep: usize,
+}
+
+impl Default for CheckpointPlan {
+    fn default() -> Self {
+        Self { every: 0, keep: 2 }
+    }
+}
+
+/// `[evaluation]`: what is measured, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluationPlan {
+    /// Folders of tasks.
+    #[serde(deserialize_with = "one_or_many")]
+    pub tasks: Vec<PathBuf>,
+    /// Steps between evaluations; 0 for the end alone.
+    pub every: u64,
+}
+
+/// `[logging]`: how often progress is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoggingPlan {
+    /// Steps between lines where there is no terminal for a bar.
+    pub every: u64,
+}
+
+impl Default for LoggingPlan {
+    fn default() -> Self {
+        Self { every: 10 }
+    }
+}

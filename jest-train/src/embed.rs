@@ -1,0 +1,50 @@
+//! Embeddings of whole batches, block by block, without keeping activations.
+
+use jest_data::SuperBatch;
+use jest_kernels::{Pass, Tensor};
+use jest_model::{TwoTowers, View};
+
+use crate::Result;
+
+/// Examples embedded at once: enough rows for full-speed products, few enough for their activations to stay small.
+const BLOCK: usize = 128;
+
+/// Unit-norm embeddings of images and captions, on the device.
+///
+/// # Shapes
+/// Two tensors `[n, d]`.
+pub fn both(pass: &mut Pass, model: &TwoTowers, batch: &SuperBatch, view: &View) -> Result<[Tensor; 2]> {
+    Ok([images(pass, model, batch, view)?, texts(pass, model, &batch.tokens, &batch.lengths, view)?])
+}
+
+/// Unit-norm embeddings of the images: `[n, d]`.
+pub fn images(pass: &mut Pass, model: &TwoTowers, batch: &SuperBatch, view: &View) -> Result<Tensor> {
+    let (n, side) = (batch.len(), batch.preprocess.size);
+    in_blocks(pass, n, model.config().embedding_dim(), |pass, first, last| {
+        let images = pass.upload(&batch.pixels_of(first..last), &[last - first, 3, side, side])?;
+        Ok(model.embed_images(pass, &images, view)?)
+    })
+}
+
+/// Unit-norm embeddings of captions given as token ids `[n * l]` and their lengths `[n]`: `[n, d]`.
+pub fn texts(pass: &mut Pass, model: &TwoTowers, tokens: &[u32], lengths: &[u32], view: &View) -> Result<Tensor> {
+    let n = lengths.len();
+    let l = tokens.len() / n.max(1);
+    in_blocks(pass, n, model.config().embedding_dim(), |pass, first, last| {
+        Ok(model.embed_texts(pass, &tokens[first * l..last * l], &lengths[first..last], view)?)
+    })
+}
+
+fn in_blocks(
+    pass: &mut Pass,
+    n: usize,
+    d: usize,
+    mut embed: impl FnMut(&mut Pass, usize, usize) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let mut all = pass.zeros(&[n, d])?;
+    for first in (0..n).step_by(BLOCK) {
+        let block = embed(pass, first, (first + BLOCK).min(n))?;
+        pass.copy_rows(&block, &mut all, first)?;
+    }
+    Ok(all)
+}

@@ -1,0 +1,115 @@
+//! Learnability of single examples, for `jest score` and the report's gallery.
+
+use jest_data::{LoaderConfig, SuperBatch};
+use jest_kernels::ops::selection_scores::{self, Candidates};
+use jest_kernels::{Pass, Tensor};
+use jest_model::{TwoTowers, View};
+
+use crate::meter::Meter;
+use crate::reference::Reference;
+use crate::report::GalleryItem;
+use crate::{Result, embed};
+
+/// Examples scored at once.
+const BLOCK: usize = 512;
+
+/// Losses of single pairs: `softplus(-(t cos + bias))`, the diagonal of the pair losses.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PairLosses {
+    /// By the learner: `[n]`.
+    pub learner: Vec<f32>,
+    /// By the reference: `[n]`.
+    pub reference: Vec<f32>,
+}
+
+impl PairLosses {
+    /// Learner loss minus reference loss of example `i`.
+    pub fn learnability(&self, i: usize) -> f32 {
+        self.learner[i] - self.reference[i]
+    }
+}
+
+/// Reads a data set once and gives each batch with its losses to `each`.
+///
+/// # Errors
+/// As data or device report, or `each` does.
+pub fn score_all(
+    pass: &mut Pass,
+    learner: &TwoTowers,
+    reference: &mut Reference,
+    data: &LoaderConfig,
+    meter: &mut Meter<'_>,
+    mut each: impl FnMut(&SuperBatch, &PairLosses) -> Result<()>,
+) -> Result<()> {
+    for batch in jest_data::read_all(data, BLOCK)? {
+        let batch = batch?;
+        let own = embed::both(pass, learner, &batch, &View::default())?;
+        let other = reference.embeddings(pass, &batch, meter)?;
+        let losses = PairLosses {
+            learner: pair_losses(pass, learner, &own)?,
+            reference: pair_losses(pass, reference.model(), &other)?,
+        };
+        each(&batch, &losses)?;
+    }
+    Ok(())
+}
+
+fn pair_losses(pass: &mut Pass, model: &TwoTowers, [image, text]: &[Tensor; 2]) -> Result<Vec<f32>> {
+    let mut losses = pass.zeros(&[image.rows()])?;
+    let (log_scale, bias) = (&model.logit_scale.value, &model.logit_bias.value);
+    selection_scores::diagonal(pass, 1.0, Candidates { image, text, log_scale, bias }, &mut losses)?;
+    Ok(pass.read(&losses)?)
+}
+
+/// The most and the least learnable examples seen so far.
+#[derive(Debug)]
+pub struct Extremes {
+    size: usize,
+    most: Vec<GalleryItem>,
+    least: Vec<GalleryItem>,
+}
+
+impl Extremes {
+    /// Keeps `size` at either end.
+    pub fn new(size: usize) -> Self {
+        Self { size, most: Vec::new(), least: Vec::new() }
+    }
+
+    /// Looks at a batch.
+    pub fn add(&mut self, batch: &SuperBatch, losses: &PairLosses) {
+        for i in 0..batch.len() {
+            let score = losses.learnability(i);
+            keep(&mut self.most, self.size, batch, i, score, |new, old| new > old);
+            keep(&mut self.least, self.size, batch, i, score, |new, old| new < old);
+        }
+    }
+
+    /// Most learnable first, and least learnable first.
+    pub fn into_galleries(self) -> (Vec<GalleryItem>, Vec<GalleryItem>) {
+        (self.most, self.least)
+    }
+}
+
+/// Inserts in order when `better` than the last that is kept.
+fn keep(
+    kept: &mut Vec<GalleryItem>,
+    size: usize,
+    batch: &SuperBatch,
+    i: usize,
+    score: f32,
+    better: impl Fn(f32, f32) -> bool,
+) {
+    let place = kept.iter().position(|item| better(score, item.score)).unwrap_or(kept.len());
+    if place >= size {
+        return;
+    }
+    let item = GalleryItem {
+        id: batch.ids[i].to_string(),
+        caption: batch.captions[i].clone(),
+        score,
+        rgb: batch.image_rgb(i).to_vec(),
+        side: batch.preprocess.size,
+    };
+    kept.insert(place, item);
+    kept.truncate(size);
+}

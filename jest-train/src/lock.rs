@@ -1,0 +1,108 @@
+//! One process a run folder.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Result, TrainError};
+
+const FILE: &str = "run.lock";
+
+/// Held by the process that writes into a run folder, until dropped.
+///
+/// The lock is the operating system's, on the file `run.lock`: it ends with the process, however that ends.
+#[derive(Debug)]
+pub struct RunLock {
+    file: File,
+}
+
+/// Notice that the folder's last process died without letting go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Takeover {
+    /// The run folder.
+    pub folder: PathBuf,
+    /// Process id that the dead process left.
+    pub pid: String,
+}
+
+impl fmt::Display for Takeover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} was left locked by process {}, which is gone; taken over", self.folder.display(), self.pid)
+    }
+}
+
+impl RunLock {
+    /// Takes the folder, which is made where it is missing; says so where a dead process had left it locked.
+    ///
+    /// # Errors
+    /// `Locked` while another process holds it, with that process's id; `Storage` if the file cannot be written.
+    pub fn acquire(folder: impl AsRef<Path>) -> Result<(Self, Option<Takeover>)> {
+        let folder = folder.as_ref();
+        fs::create_dir_all(folder).map_err(TrainError::storage("create folder", folder))?;
+        let path = folder.join(FILE);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(TrainError::storage("open", &path))?;
+        let held = match file.try_lock() {
+            Ok(()) => false,
+            Err(TryLockError::WouldBlock) => true,
+            Err(TryLockError::Error(source)) => return Err(TrainError::storage("lock", &path)(source)),
+        };
+        let mut pid = String::new();
+        file.read_to_string(&mut pid).map_err(TrainError::storage("read", &path))?;
+        let pid = pid.trim().to_owned();
+        if held {
+            let pid = if pid.is_empty() { "unknown".to_owned() } else { pid };
+            return Err(TrainError::Locked { folder: folder.to_path_buf(), pid });
+        }
+        Self::sign(&mut file).map_err(TrainError::storage("write", &path))?;
+        let takeover = (!pid.is_empty()).then(|| Takeover { folder: folder.to_path_buf(), pid });
+        Ok((Self { file }, takeover))
+    }
+
+    fn sign(file: &mut File) -> std::io::Result<()> {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())?;
+        file.flush()
+    }
+}
+
+impl Drop for RunLock {
+    /// An empty lock file says that its process ended in order; the file stays, as removing it would race.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.set_len(0) {
+            eprintln!("warning: run.lock could not be emptied: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_holder_is_refused_and_a_dead_one_replaced() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("runs/x");
+        let (lock, takeover) = RunLock::acquire(&folder).unwrap();
+        assert_eq!(takeover, None);
+
+        let error = RunLock::acquire(&folder).unwrap_err();
+        let TrainError::Locked { pid, .. } = &error else { panic!("{error}") };
+        assert_eq!(*pid, std::process::id().to_string());
+        assert_eq!(error.exit_code(), 7);
+
+        drop(lock);
+        assert_eq!(RunLock::acquire(&folder).unwrap().1, None);
+
+        fs::write(folder.join(FILE), "4194305\n").unwrap(); // As a killed process leaves it.
+        let (_lock, takeover) = RunLock::acquire(&folder).unwrap();
+        assert_eq!(takeover.unwrap().pid, "4194305");
+    }
+}

@@ -1,0 +1,74 @@
+//! Where a run's seconds and floating-point operations go.
+
+use crate::clock::Clock;
+use crate::events::{Flops, Seconds};
+
+/// What time is spent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Forward, backward and update on the sub-batch.
+    Learn,
+    /// The learner's embeddings of the super-batch, and the selection.
+    Score,
+    /// The reference's embeddings.
+    Reference,
+    /// Waiting for examples.
+    Data,
+    /// Evaluation.
+    Eval,
+}
+
+/// Adds up seconds and FLOPs by kind.
+pub struct Meter<'a> {
+    clock: &'a dyn Clock,
+    /// Seconds so far.
+    pub seconds: Seconds,
+    /// Floating-point operations executed so far; a multiply-add counts two.
+    pub flops: Flops,
+}
+
+impl<'a> Meter<'a> {
+    /// Starts from zero.
+    pub fn new(clock: &'a dyn Clock) -> Self {
+        Self { clock, seconds: Seconds::default(), flops: Flops::default() }
+    }
+
+    /// Runs `work` and books its time.
+    pub fn spend<R>(&mut self, kind: Kind, work: impl FnOnce() -> R) -> R {
+        let start = self.clock.now();
+        let result = work();
+        let seconds = (self.clock.now() - start).as_secs_f64();
+        let slot = match kind {
+            Kind::Learn => &mut self.seconds.learn,
+            Kind::Score => &mut self.seconds.score,
+            Kind::Reference => &mut self.seconds.reference,
+            Kind::Data => &mut self.seconds.data,
+            Kind::Eval => &mut self.seconds.eval,
+        };
+        *slot += seconds;
+        result
+    }
+
+    /// Seconds on the clock.
+    pub fn now(&self) -> f64 {
+        self.clock.now().as_secs_f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::FakeClock;
+
+    #[test]
+    fn time_is_booked_by_kind() {
+        let clock = FakeClock::default();
+        let mut meter = Meter::new(&clock);
+        meter.spend(Kind::Learn, || clock.advance(Duration::from_secs(2)));
+        meter.spend(Kind::Data, || clock.advance(Duration::from_secs(1)));
+        meter.spend(Kind::Learn, || clock.advance(Duration::from_secs(3)));
+        assert_eq!((meter.seconds.learn, meter.seconds.data, meter.seconds.total()), (5.0, 1.0, 6.0));
+    }
+}

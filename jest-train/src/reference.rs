@@ -1,0 +1,165 @@
+//! The frozen reference model, and the cache of its embeddings.
+
+use std::path::{Path, PathBuf};
+
+use jest_data::{CacheKey, EmbeddingCache, LoaderConfig, SuperBatch};
+use jest_kernels::{Pass, Tensor};
+use jest_model::{TwoTowers, View};
+
+use crate::events::{Flops, Seconds};
+use crate::meter::{Kind, Meter};
+use crate::{Result, TrainError, embed};
+
+/// Examples embedded between two writes to the cache's buffer.
+const BLOCK: usize = 256;
+
+/// A frozen scorer.
+#[derive(Debug)]
+pub struct Reference {
+    model: TwoTowers,
+    cache: Option<EmbeddingCache>,
+}
+
+/// What making the reference cost before this run began; zero for a checkpoint that does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// All FLOPs of training it.
+    pub flops: f64,
+    /// All seconds of training it.
+    pub seconds: f64,
+}
+
+impl Cost {
+    /// Of a run that is the reference of another.
+    pub fn of(flops: &Flops, seconds: &Seconds) -> Self {
+        Self { flops: flops.total(), seconds: seconds.total() }
+    }
+}
+
+impl Reference {
+    /// Loads the model of a checkpoint or exported folder and holds it against the learner's data.
+    ///
+    /// # Errors
+    /// `Model` when the folder holds no readable model; `Unfit` when image size, context length or tokenizer differ.
+    pub fn load(pass: &mut Pass, folder: &Path, data: &LoaderConfig) -> Result<Self> {
+        let model = TwoTowers::load(pass, folder)?;
+        let unfit = |what, reference: String, learner: String| TrainError::Unfit {
+            what,
+            reference,
+            learner,
+            path: folder.to_path_buf(),
+        };
+        let (own, wanted) = (model.config().vision.image_size, data.preprocess.size);
+        if own != wanted {
+            return Err(unfit("image size", own.to_string(), wanted.to_string()));
+        }
+        let (own, wanted) = (model.config().text.tokens, data.text_tokens);
+        if own != wanted {
+            return Err(unfit("text tokens", own.to_string(), wanted.to_string()));
+        }
+        let tokenizer = folder.join("tokenizer.json");
+        if tokenizer.exists() {
+            let own = jest_data::Tokenizer::open(&tokenizer)?;
+            if own.hash() != data.tokenizer.hash() {
+                return Err(unfit("tokenizer", own.hash().to_string(), data.tokenizer.hash().to_string()));
+            }
+        } else if model.config().text.vocab_size != data.tokenizer.vocab_size() {
+            let (own, wanted) = (model.config().text.vocab_size, data.tokenizer.vocab_size());
+            return Err(unfit("vocabulary size", own.to_string(), wanted.to_string()));
+        }
+        Ok(Self { model, cache: None })
+    }
+
+    /// The frozen model.
+    pub fn model(&self) -> &TwoTowers {
+        &self.model
+    }
+
+    /// Embeds every example of the data that the cache under `folder` does not hold yet.
+    ///
+    /// All of it is charged to `meter`, also what an earlier run had computed.
+    ///
+    /// # Errors
+    /// `Data` when no shard can be read or the cache is damaged.
+    pub fn fill_cache(
+        &mut self,
+        pass: &mut Pass,
+        folder: &Path,
+        data: &LoaderConfig,
+        meter: &mut Meter<'_>,
+    ) -> Result<()> {
+        let key = CacheKey {
+            model: self.model.hash(pass)?,
+            tokenizer: data.tokenizer.hash().to_string(),
+            preprocess: data.preprocess.key(),
+            image_size: data.preprocess.size,
+            text_tokens: data.text_tokens,
+            dim: self.model.config().embedding_dim(),
+        };
+        let mut cache = EmbeddingCache::open(&cache_folder(folder, &key), &key)?;
+        for batch in jest_data::read_all(data, BLOCK)? {
+            let batch = batch?;
+            self.charge(batch.len(), meter);
+            meter.spend(Kind::Reference, || self.embed_missing(pass, &batch, &mut cache))?;
+        }
+        cache.flush()?;
+        self.cache = Some(cache);
+        Ok(())
+    }
+
+    /// Embeddings of both towers for a super-batch: from the cache where it holds them, else computed now.
+    ///
+    /// # Shapes
+    /// Two tensors [B, d].
+    ///
+    /// # Errors
+    /// As the device or the cache reports.
+    pub fn embeddings(&mut self, pass: &mut Pass, batch: &SuperBatch, meter: &mut Meter<'_>) -> Result<[Tensor; 2]> {
+        let Some(mut cache) = self.cache.take() else {
+            self.charge(batch.len(), meter);
+            return meter.spend(Kind::Reference, || embed::both(pass, &self.model, batch, &View::default()));
+        };
+        let found = meter.spend(Kind::Reference, || {
+            self.embed_missing(pass, batch, &mut cache)?;
+            lookup(pass, batch, &cache, self.model.config().embedding_dim())
+        });
+        self.cache = Some(cache);
+        found
+    }
+
+    fn charge(&self, examples: usize, meter: &mut Meter<'_>) {
+        meter.flops.reference += self.model.config().forward_flops(&View::default()) as f64 * examples as f64;
+    }
+
+    fn embed_missing(&self, pass: &mut Pass, batch: &SuperBatch, cache: &mut EmbeddingCache) -> Result<()> {
+        let missing: Vec<usize> = (0..batch.len()).filter(|i| !cache.contains(&batch.ids[*i])).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let batch = batch.subset(&missing);
+        let [image, text] = embed::both(pass, &self.model, &batch, &View::default())?;
+        cache.add(&batch.ids, &pass.read(&image)?, &pass.read(&text)?)?;
+        Ok(())
+    }
+}
+
+fn lookup(pass: &mut Pass, batch: &SuperBatch, cache: &EmbeddingCache, d: usize) -> Result<[Tensor; 2]> {
+    let (mut images, mut texts) = (Vec::with_capacity(batch.len() * d), Vec::with_capacity(batch.len() * d));
+    for id in &batch.ids {
+        let (image, text) = cache.get(id).ok_or(TrainError::NotCached { id: id.to_string() })?;
+        images.extend_from_slice(image);
+        texts.extend_from_slice(text);
+    }
+    Ok([pass.upload(&images, &[batch.len(), d])?, pass.upload(&texts, &[batch.len(), d])?])
+}
+
+/// One folder a key, so that caches of several references live side by side.
+fn cache_folder(folder: &Path, key: &CacheKey) -> PathBuf {
+    let parts = [&key.model, &key.tokenizer, &key.preprocess];
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(part.as_bytes()).update(&[0]);
+    }
+    hasher.update(&(key.text_tokens as u64).to_le_bytes());
+    folder.join(&hasher.finalize().to_hex()[..16])
+}

@@ -1,0 +1,204 @@
+//! The training loop: the only one.
+
+use jest_data::Loader;
+use jest_kernels::Pass;
+
+use crate::checkpoint::Checkpoints;
+use crate::config::RunPlan;
+use crate::evaluation::Evaluation;
+use crate::events::{Checkpointed, Evaluated, Event, Events, Metrics, Named, Step, Timing, Warning};
+use crate::learner::{Learner, StepNumbers};
+use crate::meter::{Kind, Meter};
+use crate::run_state::{Progress, RunState};
+use crate::schedule::Schedule;
+use crate::selector::Selector;
+use crate::signals::StopFlag;
+use crate::{Result, TrainError};
+
+/// Everything that one run works with.
+pub struct Run<'a> {
+    /// What is to be done.
+    pub plan: &'a RunPlan,
+    /// Where it is recorded.
+    pub pass: Pass,
+    /// Super-batches.
+    pub loader: Loader,
+    /// The model being trained.
+    pub learner: Learner,
+    /// Which candidates are trained on.
+    pub selector: Box<dyn Selector + 'a>,
+    /// Evaluation tasks.
+    pub evaluation: Evaluation,
+    /// Where checkpoints go.
+    pub checkpoints: Checkpoints,
+    /// Seconds and FLOPs.
+    pub meter: Meter<'a>,
+    /// How far it is.
+    pub progress: Progress,
+    /// Metrics of the last evaluation.
+    pub metrics: Named<Metrics>,
+    /// Set by a signal.
+    pub stop: StopFlag,
+    /// `tokenizer.json` as it goes into checkpoints.
+    pub tokenizer: String,
+}
+
+/// Trains from `run.progress` to the end of the plan.
+///
+/// # Errors
+/// `NonFinite` naming the step, `Stopped` after a signal and a checkpoint, and whatever data, device or disk report.
+pub fn train(run: &mut Run<'_>, events: &mut dyn Events) -> Result<()> {
+    let schedule = run.plan.schedule();
+    let mut in_flight: Option<InFlight> = None;
+    while run.progress.step < run.plan.steps {
+        let started = Started::at(&run.meter);
+        let candidates = run.next_super_batch()?;
+        let pick = run.selector.pick(&mut run.pass, &run.learner, &candidates, run.progress.step, &mut run.meter)?;
+        let sub_batch = candidates.subset(&pick.indices);
+        let numbers = run.learn(&sub_batch, &schedule)?;
+        run.progress.advance(sub_batch.len(), candidates.len());
+        // The numbers of a step are read while the device works on the next.
+        let step = InFlight::new(run, &schedule, started, pick.picked, numbers);
+        if let Some(earlier) = in_flight.replace(step) {
+            earlier.tell(events)?;
+        }
+        let stopping = run.stop.is_set();
+        let evaluate = due(run.plan.evaluation.every, &run.progress, run.plan.steps);
+        if evaluate || stopping || due(run.plan.checkpoint.every, &run.progress, run.plan.steps) {
+            in_flight.take().map_or(Ok(()), |last| last.tell(events))?;
+            if evaluate {
+                run.evaluate(events)?;
+            }
+            run.save(events, stopping)?;
+        }
+    }
+    Ok(())
+}
+
+/// Every `every` steps (0: never), and at the end.
+fn due(every: u64, progress: &Progress, steps: u64) -> bool {
+    progress.step == steps || (every > 0 && progress.step.is_multiple_of(every))
+}
+
+impl Run<'_> {
+    fn next_super_batch(&mut self) -> Result<jest_data::SuperBatch> {
+        let size = self.plan.selection.sizes.super_batch();
+        Ok(self.meter.spend(Kind::Data, || self.loader.next_super_batch(size))?)
+    }
+
+    fn learn(&mut self, sub_batch: &jest_data::SuperBatch, schedule: &Schedule) -> Result<StepNumbers> {
+        let (lr, decay) = (schedule.lr_at(self.progress.step), schedule.decay_at(self.progress.step));
+        self.meter.flops.learn += self.learner.training_flops(sub_batch.len());
+        self.meter.spend(Kind::Learn, || self.learner.step(&mut self.pass, sub_batch, lr, decay))
+    }
+
+    /// Runs every task on the learner as it is.
+    ///
+    /// # Errors
+    /// As reading the task's pictures or the device report.
+    pub fn evaluate(&mut self, events: &mut dyn Events) -> Result<()> {
+        let names: Vec<String> = self.evaluation.names().map(str::to_string).collect();
+        for (index, task) in names.into_iter().enumerate() {
+            let before = self.meter.seconds.eval;
+            let model = &self.learner.model;
+            let metrics = self.meter.spend(Kind::Eval, || self.evaluation.run(&mut self.pass, model, index))?;
+            self.metrics.set(task.clone(), metrics.clone());
+            let seconds = self.meter.seconds.eval - before;
+            let (run, step) = (self.plan.name.clone(), self.progress.step);
+            events.emit(&Event::Evaluated(Evaluated { run, step, task, metrics, seconds }))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint. A full disk is only a warning while an older one stands and the run goes on.
+    fn save(&mut self, events: &mut dyn Events, stopping: bool) -> Result<()> {
+        let (run, step) = (self.plan.name.clone(), self.progress.step);
+        let state = RunState::of(self);
+        let Self { pass, learner, tokenizer, checkpoints, .. } = self;
+        let saved = checkpoints.save(step, |folder| {
+            learner.save(pass, folder)?;
+            crate::storage::write_atomic(folder.join("tokenizer.json"), tokenizer.as_bytes())?;
+            state.write(folder)
+        });
+        let last = stopping || step == self.plan.steps;
+        match saved {
+            Ok(path) => {
+                events.emit(&Event::Checkpointed(Checkpointed { run: run.clone(), step, path: path.clone() }))?;
+                if stopping && step < self.plan.steps {
+                    return Err(TrainError::Stopped { run, step, checkpoint: path });
+                }
+                Ok(())
+            }
+            Err(error @ TrainError::Storage { .. }) if !last => {
+                let message = format!("no checkpoint at this step: {}", crate::error::chain(&error));
+                events.emit(&Event::Warning(Warning { run, step, message }))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Clock and seconds at the beginning of a step.
+struct Started {
+    clock: f64,
+    seconds: crate::events::Seconds,
+}
+
+impl Started {
+    fn at(meter: &Meter<'_>) -> Self {
+        Self { clock: meter.now(), seconds: meter.seconds }
+    }
+}
+
+/// A step whose numbers are still on the device.
+struct InFlight {
+    step: Step,
+    numbers: StepNumbers,
+}
+
+impl InFlight {
+    fn new(
+        run: &Run<'_>,
+        schedule: &Schedule,
+        started: Started,
+        picked: Option<crate::events::Picked>,
+        numbers: StepNumbers,
+    ) -> Self {
+        let seconds = run.meter.seconds.since(&started.seconds);
+        let timing = Timing { wall: run.meter.now() - started.clock, waited: seconds.data, seconds };
+        let step = Step {
+            run: run.plan.name.clone(),
+            step: run.progress.step,
+            lr: schedule.lr_at(run.progress.step - 1),
+            examples_trained: run.progress.examples_trained,
+            examples_drawn: run.progress.examples_drawn,
+            picked,
+            timing,
+            loss: f32::NAN,
+            grad_norm: f32::NAN,
+            logit_scale: f32::NAN,
+            logit_bias: f32::NAN,
+        };
+        Self { step, numbers }
+    }
+
+    /// Waits for the numbers and tells them; one that is not finite ends the run.
+    fn tell(self, events: &mut dyn Events) -> Result<()> {
+        let arrived = self.numbers.arrive()?;
+        let step = Step {
+            loss: arrived.loss,
+            grad_norm: arrived.grad_norm,
+            logit_scale: arrived.logit_scale,
+            logit_bias: arrived.logit_bias,
+            ..self.step
+        };
+        let (run, at) = (step.run.clone(), step.step);
+        events.emit(&Event::Step(step))?;
+        for (quantity, value) in [("loss", arrived.loss), ("grad_norm", arrived.grad_norm)] {
+            if !value.is_finite() {
+                return Err(TrainError::NonFinite { quantity, run, step: at });
+            }
+        }
+        Ok(())
+    }
+}

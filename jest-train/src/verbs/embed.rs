@@ -1,0 +1,35 @@
+//! `jest embed`: embeddings of a data set, in the format of the reference cache.
+
+use jest_data::{CacheKey, EmbeddingCache};
+use jest_model::View;
+
+use super::open;
+use crate::cli::EmbedArgs;
+use crate::{Result, embed};
+
+pub(super) fn embed(args: &EmbedArgs) -> Result<()> {
+    let device = open::device(&args.on)?;
+    let mut pass = device.pass();
+    let (model, tokenizer) = open::checkpoint(&mut pass, &args.checkpoint)?;
+    let data = open::pairs(&args.pairs, &model, tokenizer)?;
+    let key = CacheKey {
+        model: model.hash(&mut pass)?,
+        tokenizer: data.tokenizer.hash().to_string(),
+        preprocess: data.preprocess.key(),
+        image_size: data.preprocess.size,
+        text_tokens: data.text_tokens,
+        dim: model.config().embedding_dim(),
+    };
+    let mut cache = EmbeddingCache::open(&args.out, &key)?;
+    for batch in jest_data::read_all(&data, args.pairs.batch_size)? {
+        let batch = batch?;
+        if batch.ids.iter().all(|id| cache.contains(id)) {
+            continue;
+        }
+        let [image, text] = embed::both(&mut pass, &model, &batch, &View::default())?;
+        cache.add(&batch.ids, &pass.read(&image)?, &pass.read(&text)?)?;
+    }
+    cache.flush()?;
+    println!("{}: embeddings of {} examples, {} wide", args.out.display(), cache.len(), key.dim);
+    Ok(())
+}

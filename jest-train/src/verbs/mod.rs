@@ -1,0 +1,67 @@
+//! What each verb of `jest` does.
+
+mod bench;
+mod embed;
+mod eval;
+mod inspect;
+mod open;
+mod report;
+mod score;
+mod train;
+
+use jest_kernels::Device;
+
+use crate::Result;
+use crate::cli::{BenchCommand, Command, DevicesArgs, TokenizerCommand, TokenizerTrainArgs};
+
+/// Does what the command line asks.
+///
+/// # Errors
+/// Whatever the verb reports.
+pub fn execute(command: Command) -> Result<()> {
+    match command {
+        Command::Train(args) => train::train(&args),
+        Command::Eval(args) => eval::eval(&args),
+        Command::Embed(args) => embed::embed(&args),
+        Command::Score(args) => score::score(&args),
+        Command::Devices(args) => {
+            devices(&args);
+            Ok(())
+        }
+        Command::Tokenizer(TokenizerCommand::Train(args)) => train_tokenizer(&args),
+        Command::Bench(BenchCommand::Step(args)) => bench::step(&args),
+        Command::Inspect(args) => inspect::inspect(&args),
+    }
+}
+
+fn devices(args: &DevicesArgs) {
+    let all = Device::list();
+    let gpus = all.len() - 1;
+    for (index, info) in all.iter().enumerate() {
+        let name = if index < gpus { format!("gpu:{index}") } else { "cpu".to_string() };
+        let software = if info.software { ", software" } else { "" };
+        println!("{name:<6} {} ({}{software})", info.name, info.driver);
+        if args.verbose {
+            println!(
+                "       features: {}",
+                if info.features.is_empty() { "none".into() } else { info.features.join(", ") }
+            );
+            if index < gpus {
+                println!("       largest tensor: {} MiB", info.max_tensor_bytes >> 20);
+                println!("       workgroup memory: {} KiB", info.workgroup_bytes >> 10);
+            }
+        }
+    }
+    if gpus == 0 {
+        println!("no GPU adapter: `--device auto` takes the CPU; for a GPU install its Vulkan, Metal or DX12 driver");
+    }
+}
+
+fn train_tokenizer(args: &TokenizerTrainArgs) -> Result<()> {
+    let sources = jest_data::Source::parse_list(&args.data)?;
+    let captions = open::captions(sources)?;
+    let tokenizer = jest_data::train_tokenizer(&captions, args.vocab_size)?;
+    crate::storage::write_atomic(&args.out, tokenizer.to_json().as_bytes())?;
+    println!("{}: {} ids from {} captions", args.out.display(), tokenizer.vocab_size(), captions.len());
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! What several verbs open: a device, a checkpoint, the examples to read.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jest_data::{LoaderConfig, Preprocess, Source, Tokenizer};
+use jest_kernels::{Device, DeviceOptions, Pass};
+use jest_model::TwoTowers;
+
+use crate::cli::{OnDevice, Pairs};
+use crate::{Result, TrainError};
+
+/// The device that was asked for.
+pub fn device(on: &OnDevice) -> Result<Device> {
+    open_device(&on.device, on.threads.unwrap_or(0))
+}
+
+/// Opens a device by its spelling, and says what a software adapter is good for.
+pub fn open_device(spelling: &str, threads: usize) -> Result<Device> {
+    if spelling.to_lowercase().starts_with("cuda") {
+        eprintln!("note: {spelling} means gpu here; the kernels run through Vulkan, Metal or DX12");
+    }
+    let device = Device::open(&spelling.parse()?, DeviceOptions { threads, checked: false })?;
+    if device.info().software {
+        eprintln!("note: {} is emulated on the CPU; `--device cpu` is many times faster", device.info().name);
+    }
+    Ok(device)
+}
+
+/// A checkpoint or exported folder: its model and its tokenizer.
+pub fn checkpoint(pass: &mut Pass, folder: &Path) -> Result<(TwoTowers, Tokenizer)> {
+    let model = TwoTowers::load(pass, folder)?;
+    let path = folder.join("tokenizer.json");
+    if !path.exists() {
+        return Err(TrainError::NoTokenizerBeside { path: folder.to_path_buf() });
+    }
+    Ok((model, Tokenizer::open(&path)?))
+}
+
+/// How a verb reads pairs for a model.
+pub fn pairs(pairs: &Pairs, model: &TwoTowers, tokenizer: Tokenizer) -> Result<LoaderConfig> {
+    let sources = Source::parse_list(&pairs.data)?;
+    Ok(reading(sources, model, tokenizer, pairs.workers))
+}
+
+/// How a model's examples are read once, in order.
+pub fn reading(sources: Vec<Source>, model: &TwoTowers, tokenizer: Tokenizer, workers: usize) -> LoaderConfig {
+    let preprocess = Preprocess::siglip(model.config().vision.image_size);
+    let mut config = LoaderConfig::new(sources, preprocess, Arc::new(tokenizer), model.config().text.tokens);
+    config.workers = workers;
+    config
+}
+
+/// All captions of a data set in order.
+pub fn captions(sources: Vec<Source>) -> Result<Vec<String>> {
+    // Pictures are decoded to one pixel: a caption counts only where its example can be used.
+    let any = jest_data::train_tokenizer(["a"], 300)?;
+    let config = LoaderConfig::new(sources, Preprocess::siglip(1), Arc::new(any), 2);
+    let mut all = Vec::new();
+    for batch in jest_data::read_all(&config, 1024)? {
+        all.extend(batch?.captions);
+    }
+    Ok(all)
+}

@@ -1,0 +1,67 @@
+//! The report at the end of `jest train`: curves, table, and the most and least learnable examples.
+
+use std::path::PathBuf;
+
+use jest_kernels::Device;
+
+use super::open;
+use crate::assemble;
+use crate::clock::SystemClock;
+use crate::config::{Origin, Plan, RunPlan};
+use crate::events::Summary;
+use crate::history::History;
+use crate::learnability::{Extremes, score_all};
+use crate::meter::Meter;
+use crate::reference::Reference;
+use crate::report::{GalleryItem, Report, render};
+use crate::{Result, storage};
+
+/// Pictures at either end of the gallery.
+const GALLERY: usize = 48;
+
+/// Writes `report.html` into the run folder.
+pub(super) fn write(
+    plan: &Plan,
+    text: &str,
+    summary: &Summary,
+    device: &Device,
+    clock: &SystemClock,
+) -> Result<PathBuf> {
+    let scored = plan.runs.iter().rev().find(|run| run.selection.needs_reference());
+    let (most, least) = match scored {
+        Some(run) => gallery(plan, run, device, clock)?,
+        None => (Vec::new(), Vec::new()),
+    };
+    let history = History::read(plan.out.join("metrics.jsonl"))?;
+    let title = plan.out.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let html = render(&Report { title: &title, plan: text, summary, history: &history, most: &most, least: &least })?;
+    let path = plan.out.join("report.html");
+    storage::write_atomic(&path, html.as_bytes())?;
+    Ok(path)
+}
+
+/// The extremes of learnability over the data of a run, by its last checkpoint and its reference.
+fn gallery(
+    plan: &Plan,
+    run: &RunPlan,
+    device: &Device,
+    clock: &SystemClock,
+) -> Result<(Vec<GalleryItem>, Vec<GalleryItem>)> {
+    let Some(origin) = &run.reference else { return Ok((Vec::new(), Vec::new())) };
+    let mut pass = device.pass();
+    let (folder, _) = assemble::origin(&plan.out, &Origin::Run(run.name.clone()))?;
+    let (learner, tokenizer) = open::checkpoint(&mut pass, &folder)?;
+    let data = assemble::loader_config(plan, run, learner.config(), tokenizer)?;
+    let (folder, _) = assemble::origin(&plan.out, origin)?;
+    let mut reference = Reference::load(&mut pass, &folder, &data)?;
+    let mut meter = Meter::new(clock);
+    if run.selection.cache_reference {
+        reference.fill_cache(&mut pass, &plan.out.join("cache"), &data, &mut meter)?;
+    }
+    let mut extremes = Extremes::new(GALLERY);
+    score_all(&mut pass, &learner, &mut reference, &data, &mut meter, |batch, losses| {
+        extremes.add(batch, losses);
+        Ok(())
+    })?;
+    Ok(extremes.into_galleries())
+}

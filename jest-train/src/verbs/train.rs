@@ -1,0 +1,314 @@
+//! `jest train`: the runs of a plan in order, then the table and the report.
+
+use std::fs;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use jest_data::Loader;
+use jest_kernels::{Device, Pass};
+use jest_model::TwoTowers;
+use jest_select::Selection;
+
+use super::open::open_device;
+use crate::assemble::{self, checkpoints_folder};
+use crate::checkpoint::Checkpoints;
+use crate::cli::TrainArgs;
+use crate::clock::SystemClock;
+use crate::config::{Plan, RunPlan, Surroundings};
+use crate::evaluation::Evaluation;
+use crate::events::{Event, Events, Named, RunFinished, RunStarted, RunSummary, Summary, Warning};
+use crate::learner::Learner;
+use crate::lock::RunLock;
+use crate::meter::Meter;
+use crate::optimizer::Optimizer;
+use crate::reference::{Cost, Reference};
+use crate::run_loop::{self, Run};
+use crate::run_state::{self, Progress, RunState};
+use crate::selector::{Scored, Selector, Uniform};
+use crate::signals::StopFlag;
+use crate::sinks::{Fanout, JsonLines, Position, SummaryFile, Terminal};
+use crate::{Result, TrainError, storage, table};
+
+const PLAN: &str = "plan.toml";
+
+pub(super) fn train(args: &TrainArgs) -> Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let resolved = args.plan(&Surroundings { cores, exists: &|path| path.exists() })?;
+    let plan = &resolved.plan;
+    let text = plan.to_toml().map_err(|source| TrainError::PlanText { source })?;
+    print!("{resolved}");
+    if args.dry_run {
+        println!("{text}");
+        return Ok(());
+    }
+    let device = open_device(&plan.device, plan.threads)?;
+    let session = Session::open(plan, &text, args.resume.as_deref(), device)?;
+    session.run()
+}
+
+/// A run folder that is being worked in.
+struct Session<'a> {
+    plan: &'a Plan,
+    text: &'a str,
+    device: Device,
+    stop: StopFlag,
+    clock: SystemClock,
+    resume: bool,
+    _lock: RunLock,
+}
+
+impl<'a> Session<'a> {
+    fn open(plan: &'a Plan, text: &'a str, resume: Option<&str>, device: Device) -> Result<Self> {
+        let resume = match resume {
+            None => false,
+            Some(word) => {
+                let named = Path::new(word);
+                if word != "latest" && !same_folder(named, &plan.out) {
+                    return Err(TrainError::ResumeElsewhere { named: named.into(), out: plan.out.clone() });
+                }
+                true
+            }
+        };
+        let mut lock = RunLock::acquire(&plan.out)?;
+        if resume {
+            hold_against_saved_plan(&plan.out.join(PLAN), text)?;
+        } else if plan.out.join(PLAN).exists() {
+            drop(lock);
+            let aside = set_aside(&plan.out)?;
+            println!("note: the earlier run is kept in {}", aside.display());
+            lock = RunLock::acquire(&plan.out)?;
+        }
+        let (lock, takeover) = lock;
+        if let Some(takeover) = takeover {
+            println!("note: {takeover}");
+        }
+        storage::write_atomic(plan.out.join(PLAN), text.as_bytes())?;
+        let (stop, clock) = (StopFlag::install()?, SystemClock::start());
+        Ok(Self { plan, text, device, stop, clock, resume, _lock: lock })
+    }
+
+    fn run(&self) -> Result<()> {
+        let mut states = Vec::new();
+        for run in &self.plan.runs {
+            states.push(if self.resume { self.newest_state(run)? } else { None });
+        }
+        let finished = |(run, state): &(&RunPlan, &Option<Saved>)| {
+            state.as_ref().is_some_and(|saved| saved.state.progress.step >= run.steps)
+        };
+        let done = self.plan.runs.iter().zip(&states).take_while(finished).count();
+        let earlier: Vec<RunSummary> =
+            states[..done].iter().flatten().map(|saved| saved.state.summary.clone()).collect();
+        let (lines, summary) = self.sinks(&states, done, earlier)?;
+        let mut sinks = Fanout::new(vec![
+            Box::new(lines),
+            Box::new(Terminal::stderr(self.plan.runs.first().map_or(1, |run| run.logging.every))),
+            Box::new(summary),
+        ]);
+        for (run, saved) in self.plan.runs.iter().zip(states).skip(done) {
+            self.one(run, saved, &mut sinks)?;
+        }
+        drop(sinks);
+        self.finish()
+    }
+
+    fn sinks(&self, states: &[Option<Saved>], done: usize, runs: Vec<RunSummary>) -> Result<(JsonLines, SummaryFile)> {
+        let names: Vec<&str> = self.plan.runs.iter().map(|run| run.name.as_str()).collect();
+        let going_on = states.get(done).and_then(Option::as_ref);
+        let at = match (going_on, done) {
+            (Some(saved), _) => Some((names[done], saved.state.progress.step)),
+            (None, 0) => None,
+            (None, _) => Some((names[done - 1], self.plan.runs[done - 1].steps)),
+        };
+        let lines = match at {
+            Some((run, step)) => JsonLines::resume(&self.plan.out, Position { runs: &names, run, step })?,
+            None => JsonLines::create(&self.plan.out)?,
+        };
+        let device = self.device.info();
+        let device = if device.name == "native CPU" { "cpu".to_string() } else { device.name };
+        let summary = Summary { device, threads: self.device.threads(), seed: self.plan.seed, runs };
+        Ok((lines, SummaryFile::new(&self.plan.out, summary)))
+    }
+
+    fn newest_state(&self, run: &RunPlan) -> Result<Option<Saved>> {
+        let folder = checkpoints_folder(&self.plan.out, &run.name);
+        let (found, damaged) = Checkpoints::new(folder, 1).newest()?;
+        for error in &damaged {
+            eprintln!("warning: {error}; an older checkpoint is taken");
+        }
+        let Some(found) = found else { return Ok(None) };
+        Ok(Some(Saved { state: RunState::read(&found.path)?, folder: found.path }))
+    }
+
+    /// Trains one run, from its checkpoint when there is one.
+    fn one(&self, plan: &RunPlan, saved: Option<Saved>, events: &mut dyn Events) -> Result<()> {
+        let mut pass = self.device.pass();
+        let tokenizer = assemble::tokenizer(&plan.text)?;
+        let tokenizer_json = tokenizer.to_json().to_string();
+        let model_config = assemble::model_config(plan, &tokenizer)?;
+        let data = assemble::loader_config(self.plan, plan, &model_config, tokenizer)?;
+        let mut meter = Meter::new(&self.clock);
+        let model = self.starting_model(&mut pass, plan, &model_config, saved.as_ref())?;
+        let selector = self.selector(&mut pass, plan, &data, &mut meter)?;
+        let max_logit_scale = plan.model.max_logit_scale.map(|scale| scale as f32);
+        let mut optimizer = Optimizer::new(&mut pass, &model, plan.optimizer.clone(), max_logit_scale)?;
+        let (mut progress, mut metrics, mut start) = (Progress::default(), Named::default(), Default::default());
+        if let Some(saved) = &saved {
+            optimizer.load(&mut pass, &model, &saved.folder)?;
+            (progress, metrics, start) = (saved.state.progress, saved.state.metrics(), saved.state.loader.clone());
+            (meter.seconds, meter.flops) = saved.state.cost();
+        }
+        let mut run = Run {
+            plan,
+            pass,
+            loader: Loader::new(data.clone(), start)?,
+            learner: Learner { model, optimizer, objective: plan.objective },
+            selector,
+            evaluation: Evaluation::open(&plan.evaluation.tasks, &data)?,
+            checkpoints: Checkpoints::new(checkpoints_folder(&self.plan.out, &plan.name), plan.checkpoint.keep),
+            meter,
+            progress,
+            metrics,
+            stop: self.stop.clone(),
+            tokenizer: tokenizer_json,
+        };
+        let sizes = &plan.selection.sizes;
+        events.emit(&Event::RunStarted(RunStarted {
+            run: plan.name.clone(),
+            first_step: progress.step,
+            steps: plan.steps,
+            batch_size: sizes.sub_batch(),
+            super_batch: sizes.super_batch(),
+        }))?;
+        run_loop::train(&mut run, events)?;
+        self.report_skips(&run, events)?;
+        let (name, step, summary) = (plan.name.clone(), run.progress.step, run_state::summary(&run));
+        events.emit(&Event::RunFinished(RunFinished { run: name, step, summary }))
+    }
+
+    fn starting_model(
+        &self,
+        pass: &mut Pass,
+        plan: &RunPlan,
+        config: &jest_model::ModelConfig,
+        saved: Option<&Saved>,
+    ) -> Result<TwoTowers> {
+        let folder = match (saved, &plan.init) {
+            (Some(saved), _) => saved.folder.clone(),
+            (None, Some(origin)) => assemble::origin(&self.plan.out, origin)?.0,
+            (None, None) => return Ok(TwoTowers::new(pass, config, self.plan.seed)?),
+        };
+        let model = TwoTowers::load(pass, &folder)?;
+        if model.config().vision != config.vision || model.config().text != config.text {
+            let (found, expected) = (model.config().to_hf_json(), config.to_hf_json());
+            return Err(TrainError::OtherModel { path: folder, difference: first_difference(&expected, &found) });
+        }
+        Ok(model)
+    }
+
+    fn selector(
+        &self,
+        pass: &mut Pass,
+        plan: &RunPlan,
+        data: &jest_data::LoaderConfig,
+        meter: &mut Meter<'_>,
+    ) -> Result<Box<dyn Selector>> {
+        let (selection, seed) = (&plan.selection, self.plan.seed);
+        if !selection.method.needs_scores() {
+            return Ok(Box::new(Uniform { plan: selection.sizes, seed }));
+        }
+        let reference = match (&plan.reference, selection.needs_reference()) {
+            (Some(origin), true) => {
+                let (folder, state) = assemble::origin(&self.plan.out, origin)?;
+                let mut reference = Reference::load(pass, &folder, data)?;
+                let cost = state.map(|state| Cost::of(&state.cost().1, &state.cost().0)).unwrap_or_default();
+                meter.flops.reference += cost.flops;
+                meter.seconds.reference += cost.seconds;
+                if selection.cache_reference {
+                    reference.fill_cache(pass, &self.plan.out.join("cache"), data, meter)?;
+                }
+                Some(reference)
+            }
+            _ => None,
+        };
+        let kind = selection.score;
+        Ok(Box::new(Scored { selection: Selection::new(selection.method, selection.sizes), kind, reference, seed }))
+    }
+
+    fn report_skips(&self, run: &Run<'_>, events: &mut dyn Events) -> Result<()> {
+        let skips = run.loader.skips();
+        if skips.skipped() == 0 {
+            return Ok(());
+        }
+        let (name, step) = (run.plan.name.clone(), run.progress.step);
+        let counts = skips.counts().map(|(reason, count)| (reason.word().to_string(), count)).collect();
+        events.emit(&Event::SkippedExamples(crate::events::SkippedExamples { run: name.clone(), step, counts }))?;
+        for skip in skips.first() {
+            let message = format!("skipped {}: {}", skip.key.as_deref().unwrap_or(&skip.shard), skip.detail);
+            events.emit(&Event::Warning(Warning { run: name.clone(), step, message }))?;
+        }
+        Ok(())
+    }
+
+    /// The table on the terminal and the report beside the metrics.
+    fn finish(&self) -> Result<()> {
+        let path = self.plan.out.join("summary.json");
+        let text = fs::read(&path).map_err(TrainError::storage("read", &path))?;
+        let summary: Summary =
+            serde_json::from_slice(&text).map_err(|source| TrainError::Json { what: "summary.json", source })?;
+        println!("{}", table::comparison(&summary));
+        let report = super::report::write(self.plan, self.text, &summary, &self.device, &self.clock)?;
+        println!("report: {}", report.display());
+        if std::io::stdout().is_terminal() {
+            println!("summary: {}", path.display());
+        }
+        Ok(())
+    }
+}
+
+/// A checkpoint to go on from.
+struct Saved {
+    state: RunState,
+    folder: PathBuf,
+}
+
+fn same_folder(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    real(a) == real(b)
+}
+
+/// Gives the folder of an earlier run another name, so that nothing of it is lost.
+fn set_aside(out: &Path) -> Result<PathBuf> {
+    let name = out.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let free = (1u32..).map(|n| out.with_file_name(format!("{name}.{n}"))).find(|path| !path.exists());
+    let aside = free.unwrap_or_else(|| out.with_extension("old"));
+    fs::rename(out, &aside).map_err(TrainError::storage("rename", out))?;
+    Ok(aside)
+}
+
+/// Refuses to go on under another plan; device and threads may change.
+fn hold_against_saved_plan(path: &Path, text: &str) -> Result<()> {
+    let Ok(saved) = fs::read_to_string(path) else {
+        return Err(TrainError::NothingToResume { path: path.to_path_buf() });
+    };
+    let fixed = |text: &str| {
+        let free = |line: &&str| !line.starts_with("device = ") && !line.starts_with("threads = ");
+        text.lines().filter(free).collect::<Vec<_>>().join("\n")
+    };
+    let (saved, now) = (fixed(&saved), fixed(text));
+    if saved == now {
+        return Ok(());
+    }
+    Err(TrainError::OtherPlan { path: path.to_path_buf(), difference: first_difference(&saved, &now) })
+}
+
+/// The first line in which two texts differ, as `was X, is Y`.
+fn first_difference(before: &str, now: &str) -> String {
+    let mut now_lines = now.lines();
+    for was in before.lines() {
+        let is = now_lines.next().unwrap_or("nothing");
+        if was != is {
+            return format!("was `{}`, is `{}`", was.trim(), is.trim());
+        }
+    }
+    format!("was nothing, is `{}`", now_lines.next().unwrap_or_default().trim())
+}
