@@ -1,5 +1,6 @@
 //! Why a sample or a shard was left out: counted by reason, the first few named.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -7,9 +8,9 @@ use std::sync::Arc;
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
         /// Why a sample, or the rest of a shard, was left out.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[non_exhaustive]
-        pub enum SkipReason { $($(#[$doc])* $name,)* }
+        pub enum SkipReason { $($(#[$doc])* #[serde(rename = $word)] $name,)* }
 
         impl SkipReason {
             /// The reason as one word, as logs and reports spell it.
@@ -64,13 +65,15 @@ impl fmt::Display for SkipReason {
 }
 
 /// One thing that was left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skip {
     /// Why.
     pub reason: SkipReason,
     /// Name of the source.
+    #[serde(with = "shared_text")]
     pub source: Arc<str>,
     /// Name of the shard within the source.
+    #[serde(with = "shared_text")]
     pub shard: Arc<str>,
     /// Key of the sample; none where the shard itself is meant.
     pub key: Option<String>,
@@ -88,8 +91,22 @@ impl fmt::Display for Skip {
     }
 }
 
+/// An `Arc<str>` as a plain text.
+mod shared_text {
+    use super::{Arc, Deserialize};
+    use serde::{Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(text)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(from).map(Arc::from)
+    }
+}
+
 /// Counts of what was kept and what was left out, and the first few of each reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkipReport {
     kept: u64,
     counts: BTreeMap<SkipReason, u64>,

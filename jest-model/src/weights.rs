@@ -30,6 +30,22 @@ pub struct NamedTensor {
     pub values: Vec<f32>,
 }
 
+impl ModelConfig {
+    /// Reads the configuration in a model's folder.
+    ///
+    /// # Errors
+    /// `Io`; `HeaderLength` when it is too long to be one; as [`ModelConfig::from_hf_json`].
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join(CONFIG_FILE);
+        let length = fs::metadata(&path).map_err(io("read", &path))?.len();
+        if length > MAX_CONFIG_BYTES {
+            return Err(ModelError::HeaderLength { path, got: length, limit: MAX_CONFIG_BYTES });
+        }
+        let json = fs::read_to_string(&path).map_err(io("read", &path))?;
+        Self::from_hf_json(&json, &path)
+    }
+}
+
 impl TwoTowers {
     /// Writes all parameters as a safetensors file; `metadata` goes into its header.
     ///
@@ -78,15 +94,9 @@ impl TwoTowers {
     /// Reads the model in a folder, as [`TwoTowers::save`] or Hugging Face's libraries write it.
     ///
     /// # Errors
-    /// As [`ModelConfig::from_hf_json`] and [`TwoTowers::read_weights`].
+    /// As [`ModelConfig::open`] and [`TwoTowers::read_weights`].
     pub fn load(pass: &mut Pass, folder: &Path) -> Result<Self> {
-        let path = folder.join(CONFIG_FILE);
-        let length = fs::metadata(&path).map_err(io("read", &path))?.len();
-        if length > MAX_CONFIG_BYTES {
-            return Err(ModelError::HeaderLength { path, got: length, limit: MAX_CONFIG_BYTES });
-        }
-        let json = fs::read_to_string(&path).map_err(io("read", &path))?;
-        let config = ModelConfig::from_hf_json(&json, &path)?;
+        let config = ModelConfig::open(folder)?;
         // Before memory is asked for: a configuration may claim any size, a file that is there has one.
         let path = folder.join(WEIGHTS_FILE);
         let (expected, found) = (4 * config.parameter_count(), fs::metadata(&path).map_err(io("read", &path))?.len());

@@ -6,13 +6,23 @@ use std::sync::Arc;
 use jest_data::{Limits, LoaderConfig, Preprocess, Shuffle, Source, Tokenizer};
 use jest_model::{ModelConfig, Preset};
 
+use crate::checkpoint::folder_name;
 use crate::config::{self, Origin, Plan, RunPlan};
+use crate::evaluation::Evaluation;
+use crate::events::Checkpointed;
+use crate::reference;
 use crate::run_state::RunState;
 use crate::{Result, TrainError};
 
 /// Where a run's checkpoints lie.
 pub fn checkpoints_folder(out: &Path, run: &str) -> PathBuf {
     out.join("checkpoints").join(run)
+}
+
+/// Notice of a checkpoint, by its path in the run folder: equal runs give equal notices wherever they lie.
+pub fn checkpointed(run: &str, step: u64) -> Checkpointed {
+    let path = checkpoints_folder(Path::new(""), run).join(folder_name(step));
+    Checkpointed { run: run.to_string(), step, path }
 }
 
 /// The tokenizer of a run, with its canonicaliser.
@@ -94,6 +104,44 @@ pub fn loader_config(plan: &Plan, run: &RunPlan, model: &ModelConfig, tokenizer:
         ..Limits::default()
     };
     Ok(config)
+}
+
+/// What a run reads, and the sizes of what it trains.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The model.
+    pub model: ModelConfig,
+    /// Its examples.
+    pub data: LoaderConfig,
+    /// Its tasks.
+    pub evaluation: Evaluation,
+}
+
+/// Works out all runs before the first begins, so that a fault in the last does not cost the others' time.
+///
+/// # Errors
+/// As [`tokenizer`], [`model_config`], [`loader_config`]; `Data` when a run has no shard or a task is none; `Unfit` when
+/// a reference does not read what its learner reads.
+pub fn prepare(plan: &Plan) -> Result<Vec<Prepared>> {
+    let mut all: Vec<Prepared> = Vec::new();
+    for run in &plan.runs {
+        let tokenizer = tokenizer(&run.text)?;
+        let model = model_config(run, &tokenizer)?;
+        let data = loader_config(plan, run, &model, tokenizer)?;
+        data.check()?;
+        match &run.reference {
+            Some(Origin::Checkpoint(folder)) => reference::check(folder, &data)?,
+            Some(Origin::Run(name)) => {
+                let earlier = plan.runs.iter().position(|earlier| earlier.name == *name).and_then(|at| all.get(at));
+                if let Some(Prepared { model, data: own, .. }) = earlier {
+                    reference::fit(&checkpoints_folder(&plan.out, name), model, Some(&own.tokenizer), &data)?;
+                }
+            }
+            None => {}
+        }
+        all.push(Prepared { model, evaluation: Evaluation::open(&run.evaluation.tasks, &data)?, data });
+    }
+    Ok(all)
 }
 
 /// The folder of an earlier run's newest checkpoint, or the folder that was named, and its state when it has one.

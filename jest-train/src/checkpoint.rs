@@ -10,6 +10,13 @@ use crate::{Result, TrainError};
 /// File that lists the hash of every other file of a checkpoint.
 pub const CHECKSUMS: &str = "checksums.json";
 const PREFIX: &str = "step-";
+/// Begins the name of a folder that is being written.
+const UNFINISHED: &str = ".unfinished-";
+
+/// Name of the checkpoint after so many updates.
+pub fn folder_name(step: u64) -> String {
+    format!("{PREFIX}{step:08}")
+}
 
 /// Checkpoints of one run: `<folder>/step-00000200/`.
 #[derive(Clone, Debug)]
@@ -39,9 +46,9 @@ impl Checkpoints {
     /// `Storage` when the disk is full or refuses; older checkpoints stay as they are, and nothing half-written keeps a
     /// final name.
     pub fn save(&self, step: u64, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-        let path = self.folder.join(format!("{PREFIX}{step:08}"));
-        let unfinished = self.folder.join(format!(".unfinished-{step:08}"));
-        discard(&unfinished)?;
+        let path = self.folder.join(folder_name(step));
+        let unfinished = self.folder.join(format!("{UNFINISHED}{step:08}"));
+        self.clear_unfinished()?;
         fs::create_dir_all(&unfinished).map_err(TrainError::storage("create", &unfinished))?;
         let written = fill(&unfinished).and_then(|()| seal(&unfinished));
         if let Err(error) = written {
@@ -52,7 +59,7 @@ impl Checkpoints {
         discard(&path)?;
         fs::rename(&unfinished, &path).map_err(TrainError::storage("rename", &unfinished))?;
         sync_folder(&self.folder)?;
-        self.prune()?;
+        self.prune(step)?;
         Ok(path)
     }
 
@@ -90,10 +97,23 @@ impl Checkpoints {
         Ok(found)
     }
 
-    fn prune(&self) -> Result<()> {
-        let all = self.list()?;
-        for old in &all[..all.len().saturating_sub(self.keep)] {
+    /// Keeps the newest up to `step`. Those after it are damaged, or follow from one that is: the run went back behind them.
+    fn prune(&self, step: u64) -> Result<()> {
+        let (all, later): (Vec<Found>, Vec<Found>) = self.list()?.into_iter().partition(|found| found.step <= step);
+        for old in all[..all.len().saturating_sub(self.keep)].iter().chain(&later) {
             discard(&old.path)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what a process left that was killed while it wrote.
+    fn clear_unfinished(&self) -> Result<()> {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return Ok(()) };
+        for entry in entries {
+            let entry = entry.map_err(TrainError::storage("list", &self.folder))?;
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                discard(&entry.path())?;
+            }
         }
         Ok(())
     }
@@ -181,6 +201,19 @@ mod tests {
         assert_eq!(damaged.len(), 2);
         assert!(damaged[0].to_string().contains("step-00000003"), "{}", damaged[0]);
         assert_eq!(damaged[0].exit_code(), 8);
+    }
+
+    #[test]
+    fn saving_clears_what_a_killed_process_left_and_what_lies_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(folder.path().to_path_buf(), 2);
+        for step in [3, 6, 9] {
+            checkpoints.save(step, write("x")).unwrap();
+        }
+        fs::create_dir(folder.path().join(".unfinished-00000012")).unwrap();
+        checkpoints.save(4, write("x")).unwrap();
+        assert_eq!(steps(&checkpoints), [4]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -121,7 +121,7 @@ pub enum TrainError {
         source: parquet::errors::ParquetError,
     },
     /// A file of a checkpoint is missing, cut short or changed.
-    #[error("{} is missing or damaged; take an older checkpoint of the same folder", .path.display())]
+    #[error("{} is missing or damaged", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -209,11 +209,27 @@ pub enum TrainError {
     },
 }
 
+/// What to do about a disk that refuses, after its answer.
+const STORAGE_REMEDY: &str = "; make room or choose another folder, and a run goes on with --resume latest";
+
 impl TrainError {
     /// Wraps the system's answer to `action` on `path`, for `map_err`.
     pub fn storage(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
         move |source| Self::Storage { action, path, source }
+    }
+
+    /// Whether the disk refused, be it full or not writable.
+    pub fn is_storage(&self) -> bool {
+        self.exit_code() == 7 && !matches!(self, Self::Locked { .. })
+    }
+
+    /// The error, its causes and what to do about it, on one line.
+    pub fn explain(&self) -> String {
+        let remedy = if self.is_storage() { STORAGE_REMEDY } else { "" };
+        // Some libraries answer in several lines.
+        let lines = chain(self) + remedy;
+        lines.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
     /// 1 unexpected, 3 configuration, 4 data, 5 not finite, 6 device, 7 storage, 8 checkpoint, 75 stopped by a signal.
@@ -226,6 +242,7 @@ impl TrainError {
             Self::Config(_) | Self::NoTokenizer | Self::Vocabulary { .. } | Self::Unfit { .. } => 3,
             Self::OtherPlan { .. } | Self::ResumeElsewhere { .. } | Self::Selection(_) => 3,
             Self::Kernel(jest_kernels::KernelError::UnknownDevice(_)) => 3,
+            Self::Data(jest_data::DataError::Io { action: "write" | "create", .. }) => 7,
             Self::Data(_) | Self::NotCached { .. } => 4,
             Self::DeviceSelection(jest_select::SelectError::NonFinite { .. }) => 5,
             Self::HostSelection(_) => 5,

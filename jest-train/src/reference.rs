@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use jest_data::{CacheKey, EmbeddingCache, LoaderConfig, SuperBatch};
+use jest_data::{CacheKey, EmbeddingCache, LoaderConfig, SuperBatch, Tokenizer};
 use jest_kernels::{Pass, Tensor};
-use jest_model::{TwoTowers, View};
+use jest_model::{ModelConfig, TwoTowers, View};
 
 use crate::events::{Flops, Seconds};
 use crate::meter::{Kind, Meter};
@@ -42,32 +42,8 @@ impl Reference {
     /// # Errors
     /// `Model` when the folder holds no readable model; `Unfit` when image size, context length or tokenizer differ.
     pub fn load(pass: &mut Pass, folder: &Path, data: &LoaderConfig) -> Result<Self> {
-        let model = TwoTowers::load(pass, folder)?;
-        let unfit = |what, reference: String, learner: String| TrainError::Unfit {
-            what,
-            reference,
-            learner,
-            path: folder.to_path_buf(),
-        };
-        let (own, wanted) = (model.config().vision.image_size, data.preprocess.size);
-        if own != wanted {
-            return Err(unfit("image size", own.to_string(), wanted.to_string()));
-        }
-        let (own, wanted) = (model.config().text.tokens, data.text_tokens);
-        if own != wanted {
-            return Err(unfit("text tokens", own.to_string(), wanted.to_string()));
-        }
-        let tokenizer = folder.join("tokenizer.json");
-        if tokenizer.exists() {
-            let own = jest_data::Tokenizer::open(&tokenizer)?;
-            if own.hash() != data.tokenizer.hash() {
-                return Err(unfit("tokenizer", own.hash().to_string(), data.tokenizer.hash().to_string()));
-            }
-        } else if model.config().text.vocab_size != data.tokenizer.vocab_size() {
-            let (own, wanted) = (model.config().text.vocab_size, data.tokenizer.vocab_size());
-            return Err(unfit("vocabulary size", own.to_string(), wanted.to_string()));
-        }
-        Ok(Self { model, cache: None })
+        check(folder, data)?;
+        Ok(Self { model: TwoTowers::load(pass, folder)?, cache: None })
     }
 
     /// A model at hand, without a cache.
@@ -146,6 +122,39 @@ impl Reference {
         cache.add(&batch.ids, &pass.read(&image)?, &pass.read(&text)?)?;
         Ok(())
     }
+}
+
+/// Holds the folder of a reference against the learner's data without loading it.
+///
+/// # Errors
+/// As [`Reference::load`].
+pub fn check(folder: &Path, data: &LoaderConfig) -> Result<()> {
+    let model = ModelConfig::open(folder)?;
+    let file = folder.join("tokenizer.json");
+    let tokenizer = if file.exists() { Some(Tokenizer::open(&file)?) } else { None };
+    fit(folder, &model, tokenizer.as_ref(), data)
+}
+
+/// Refuses a reference that does not read what the learner reads; without a tokenizer, the vocabulary's size must do.
+///
+/// # Errors
+/// `Unfit`.
+pub fn fit(path: &Path, model: &ModelConfig, tokenizer: Option<&Tokenizer>, data: &LoaderConfig) -> Result<()> {
+    let texts = match tokenizer {
+        Some(own) => ("tokenizer", own.hash().to_string(), data.tokenizer.hash().to_string()),
+        None => ("vocabulary size", model.text.vocab_size.to_string(), data.tokenizer.vocab_size().to_string()),
+    };
+    let size = |size: usize| size.to_string();
+    for (what, reference, learner) in [
+        ("image size", size(model.vision.image_size), size(data.preprocess.size)),
+        ("text tokens", size(model.text.tokens), size(data.text_tokens)),
+        texts,
+    ] {
+        if reference != learner {
+            return Err(TrainError::Unfit { what, reference, learner, path: path.to_path_buf() });
+        }
+    }
+    Ok(())
 }
 
 fn lookup(pass: &mut Pass, batch: &SuperBatch, cache: &EmbeddingCache, d: usize) -> Result<[Tensor; 2]> {

@@ -3,10 +3,11 @@
 use jest_data::Loader;
 use jest_kernels::Pass;
 
+use crate::assemble::checkpointed;
 use crate::checkpoint::Checkpoints;
 use crate::config::RunPlan;
 use crate::evaluation::Evaluation;
-use crate::events::{Checkpointed, Evaluated, Event, Events, Metrics, Named, Step, Timing, Warning};
+use crate::events::{Evaluated, Event, Events, Metrics, Named, Step, Timing, Warning};
 use crate::learner::{Learner, StepNumbers};
 use crate::meter::{Kind, Meter};
 use crate::run_state::{Progress, RunState};
@@ -123,13 +124,13 @@ impl Run<'_> {
         let last = stopping || step == self.plan.steps;
         match saved {
             Ok(path) => {
-                events.emit(&Event::Checkpointed(Checkpointed { run: run.clone(), step, path: path.clone() }))?;
+                events.emit(&Event::Checkpointed(checkpointed(&run, step)))?;
                 if stopping && step < self.plan.steps {
                     return Err(TrainError::Stopped { run, step, checkpoint: path });
                 }
                 Ok(())
             }
-            Err(error @ TrainError::Storage { .. }) if !last => {
+            Err(error) if error.is_storage() && !last => {
                 let message = format!("no checkpoint at this step: {}", crate::error::chain(&error));
                 events.emit(&Event::Warning(Warning { run, step, message }))
             }

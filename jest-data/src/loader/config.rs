@@ -70,7 +70,21 @@ impl LoaderConfig {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    /// Refuses what no loader can read: a setting out of range, a shard that is there twice, no shard at all.
+    ///
+    /// # Errors
+    /// `Setting`, `SameShard`; `NoExamples` if no shard is a file.
+    pub fn check(&self) -> Result<()> {
+        self.check_settings()?;
+        let shards = || self.sources.iter().flat_map(|source| source.shards());
+        if shards().any(|shard| shard.path.is_file()) {
+            return Ok(());
+        }
+        let first = shards().next().map_or(String::new(), |shard| shard.path.display().to_string());
+        Err(DataError::NoExamples { shards: shards().count(), skips: format!("none is a file; first: {first}") })
+    }
+
+    fn check_settings(&self) -> Result<()> {
         let within = |setting, value: usize, low: usize, high: usize, problem| {
             let bad = DataError::Setting { setting, value: value.to_string(), problem };
             if (low..=high).contains(&value) { Ok(()) } else { Err(bad) }
@@ -96,12 +110,7 @@ impl LoaderConfig {
         self.check()?;
         let LoaderConfig { preprocess, text_tokens, limits, .. } = *self;
         let recipe = Recipe { preprocess, tokenizer: self.tokenizer.clone(), text_tokens, limits, needs };
-        let shared = Shared::new(&self.sources, recipe, cache_bytes);
-        if shared.shards.iter().any(|shard| shard.path.is_file()) {
-            return Ok(shared);
-        }
-        let first = shared.shards.first().map_or(String::new(), |shard| shard.path.display().to_string());
-        Err(DataError::NoExamples { shards: shared.shards.len(), skips: format!("none is a file; first: {first}") })
+        Ok(Shared::new(&self.sources, recipe, cache_bytes))
     }
 }
 

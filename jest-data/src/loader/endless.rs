@@ -20,6 +20,8 @@ pub struct LoaderState {
     pub deferred: Vec<u64>,
     /// A hash of seed, shuffling, source and shard names; empty at the beginning.
     pub fingerprint: String,
+    /// What was kept and left out so far.
+    pub skips: SkipReport,
 }
 
 /// An endless, shuffled stream of super-batches.
@@ -37,7 +39,6 @@ pub struct Loader {
     /// Deferred examples that a resumed stream has yet to deliver, first of all.
     owed: usize,
     epoch_has_examples: bool,
-    skips: SkipReport,
 }
 
 impl Loader {
@@ -69,7 +70,6 @@ impl Loader {
             deferred: VecDeque::new(),
             owed: start.deferred.len(),
             epoch_has_examples: start.position > 0,
-            skips: SkipReport::default(),
             state: LoaderState { fingerprint, ..start },
         })
     }
@@ -103,7 +103,7 @@ impl Loader {
                     if self.add(outcome.as_ref(), &mut batch, &mut drawn) {
                         self.deferred.push_back((position, outcome));
                     }
-                    check_share(&self.skips, &self.limits, false)?;
+                    check_share(&self.state.skips, &self.limits, false)?;
                 }
                 Event::EpochEnd(length) => {
                     self.end_epoch(length)?;
@@ -124,9 +124,9 @@ impl Loader {
         self.state.clone()
     }
 
-    /// What was kept and left out since this loader was started.
+    /// What was kept and left out, also by the loaders that this one goes on from.
     pub fn skips(&self) -> &SkipReport {
-        &self.skips
+        &self.state.skips
     }
 
     fn receive(&mut self) -> Result<Event> {
@@ -152,7 +152,7 @@ impl Loader {
         let example = match outcome {
             Ok(example) => example,
             Err(skip) => {
-                self.skips.add(skip);
+                self.state.skips.add(skip);
                 return false;
             }
         };
@@ -161,7 +161,7 @@ impl Loader {
             return true;
         }
         batch.push(example);
-        self.skips.keep();
+        self.state.skips.keep();
         false
     }
 
@@ -170,9 +170,9 @@ impl Loader {
             let problem = format!("position {} lies behind the {length} samples of the epoch", self.state.position);
             return Err(DataError::Resume { problem });
         }
-        check_share(&self.skips, &self.limits, true)?;
+        check_share(&self.state.skips, &self.limits, true)?;
         if !self.epoch_has_examples {
-            return Err(DataError::NoExamples { shards: self.stream.shards(), skips: self.skips.to_string() });
+            return Err(DataError::NoExamples { shards: self.stream.shards(), skips: self.state.skips.to_string() });
         }
         self.epoch_has_examples = false;
         self.state.epoch += 1;

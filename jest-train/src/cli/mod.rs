@@ -4,7 +4,6 @@ mod args;
 mod foreign;
 mod train;
 
-use std::error::Error;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -17,7 +16,7 @@ pub use args::{
 };
 pub use train::{KeyFlags, TrainArgs};
 
-use crate::error::{Result, TrainError};
+use crate::error::Result;
 
 /// Trains image-text models on the examples that teach them most.
 #[derive(Debug, Clone, Parser)]
@@ -52,7 +51,7 @@ pub enum Command {
 
 /// Parses the arguments, the program's name first, and hands the command to `execute`.
 ///
-/// The exit code is 2 where the arguments are wrong, else that of [`TrainError::exit_code`].
+/// The exit code is 2 where the arguments are wrong, else that of [`exit_code`](crate::TrainError::exit_code).
 pub fn run(args: impl IntoIterator<Item = OsString>, execute: impl FnOnce(Command) -> Result<()>) -> ExitCode {
     let command = match parse(args) {
         Ok(command) => command,
@@ -71,7 +70,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, execute: impl FnOnce(Comman
     match execute(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprint!("{}", explain(&error));
+            eprintln!("error: {}", error.explain());
             ExitCode::from(error.exit_code())
         }
     }
@@ -102,22 +101,6 @@ fn foreign_flag(error: &clap::Error) -> Option<String> {
         ContextValue::String(flag) => foreign::explain(flag.split('=').next().unwrap_or(flag)),
         _ => None,
     }
-}
-
-/// The error and its causes, a line each; the last line is the root cause.
-fn explain(error: &TrainError) -> String {
-    let mut text = format!("error: {}\n", one_line(&error.to_string()));
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text += &format!("  because: {}\n", one_line(&inner.to_string()));
-        cause = inner.source();
-    }
-    text
-}
-
-/// TOML's messages come in several lines, which would hide which is the last.
-fn one_line(text: &str) -> String {
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

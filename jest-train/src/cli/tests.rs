@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{ConfigError, Note, Surroundings};
+use crate::error::TrainError;
 
 fn parsed(line: &str) -> std::result::Result<Command, Usage> {
     parse(std::iter::once("jest").chain(line.split_whitespace()).map(OsString::from))
@@ -57,9 +58,9 @@ fn weight_decay_of_a_pasted_flag_is_in_its_own_terms() {
 fn a_configuration_that_cannot_be_read_is_named() {
     let error = train("--config no/such.toml").plan(&Surroundings { cores: 2, exists: &|_| true }).unwrap_err();
     assert!(matches!(&error, TrainError::Config(ConfigError::Read { .. })));
-    let text = explain(&error);
-    assert!(text.starts_with("error: cannot read the configuration no/such.toml\n  because: "), "{text}");
-    assert_eq!(text.lines().count(), 2, "{text}");
+    let text = error.explain();
+    assert!(text.starts_with("cannot read the configuration no/such.toml: "), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
 }
 
 #[test]
@@ -119,11 +120,12 @@ fn exit_codes_are_those_of_the_error() {
 }
 
 #[test]
-fn the_last_line_names_the_root_cause() {
+fn one_line_names_the_root_cause_and_the_way_out() {
     let full = TrainError::storage("write", "a/b")(std::io::Error::other("no space"));
-    let expected = "error: cannot write a/b\n  because: no space\n";
-    assert_eq!(explain(&full), expected);
+    let expected =
+        "cannot write a/b: no space; make room or choose another folder, and a run goes on with --resume latest";
+    assert_eq!(full.explain(), expected);
     let toml = "x = = 3".parse::<toml::Table>().unwrap_err();
-    let text = explain(&TrainError::Config(toml.into()));
-    assert_eq!(text.lines().count(), 2, "{text}");
+    let text = TrainError::Config(toml.into()).explain();
+    assert_eq!(text.lines().count(), 1, "{text}");
 }

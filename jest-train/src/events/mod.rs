@@ -176,7 +176,7 @@ pub struct Checkpointed {
     pub run: String,
     /// Updates made by then.
     pub step: u64,
-    /// Its folder.
+    /// Its folder, in the run folder.
     pub path: PathBuf,
 }
 

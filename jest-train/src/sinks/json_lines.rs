@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, TrainError};
-use crate::events::{Event, Events, RunSummary, Timing};
+use crate::events::{Checkpointed, Event, Events, RunSummary, Timing};
 use crate::storage::write_atomic;
 
 /// File of the events, one a line, without a wall-clock value.
@@ -22,17 +22,6 @@ pub struct JsonLines {
     timing: Lines,
 }
 
-/// Where a checkpoint stands in a plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position<'a> {
-    /// Names of the runs, in the order of execution.
-    pub runs: &'a [&'a str],
-    /// The run that goes on.
-    pub run: &'a str,
-    /// Updates made by the checkpoint.
-    pub step: u64,
-}
-
 #[derive(Debug)]
 struct Lines {
     path: PathBuf,
@@ -42,6 +31,7 @@ struct Lines {
 /// What every line of both files begins with, its kind apart.
 #[derive(Deserialize)]
 struct Head {
+    event: String,
     run: String,
     #[serde(alias = "first_step")]
     step: u64,
@@ -74,17 +64,21 @@ impl JsonLines {
         Ok(Self { metrics: Lines::append_to(out.join(METRICS))?, timing: Lines::append_to(out.join(TIMING))? })
     }
 
-    /// The files of an interrupted run, cut back to the checkpoint, so that every step stands in them once.
+    /// The files of interrupted `runs`, in the order of execution, as they were when the checkpoint `at` was written: every
+    /// event of a resumed run stands in them once, whenever it was killed.
     ///
     /// # Errors
     /// `Storage`; `History` where a whole line is none of ours. A last line cut short is dropped.
-    pub fn resume(out: impl AsRef<Path>, at: Position<'_>) -> Result<Self> {
+    pub fn resume(out: impl AsRef<Path>, runs: &[&str], at: &Checkpointed) -> Result<Self> {
         let open = |name| {
             let path = out.as_ref().join(name);
-            cut_back(&path, at)?;
+            cut_back(&path, runs, at)?;
             Lines::append_to(path)
         };
-        Ok(Self { metrics: open(METRICS)?, timing: open(TIMING)? })
+        let mut resumed = Self { metrics: open(METRICS)?, timing: open(TIMING)? };
+        // The process may have been killed between writing the checkpoint and telling so.
+        resumed.emit(&Event::Checkpointed(at.clone()))?;
+        Ok(resumed)
     }
 }
 
@@ -136,21 +130,22 @@ impl Lines {
     }
 }
 
-/// Keeps the lines of earlier runs, and of this one up to the checkpoint.
-fn cut_back(path: &Path, at: Position<'_>) -> Result<()> {
+/// Keeps the lines of earlier runs, and of this one up to the checkpoint, its own line excepted.
+fn cut_back(path: &Path, runs: &[&str], at: &Checkpointed) -> Result<()> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(other) => return Err(TrainError::storage("read", path)(other)),
     };
-    let order = |name: &str| at.runs.iter().position(|run| *run == name);
+    let order = |name: &str| runs.iter().position(|run| *run == name);
+    let before = |head: &Head| {
+        let at_step = head.step == at.step && ["step", "evaluated"].contains(&head.event.as_str());
+        order(&head.run) < order(&at.run) || (head.run == at.run && (head.step < at.step || at_step))
+    };
     let mut kept = String::with_capacity(text.len());
     for (index, line) in text.split_inclusive('\n').enumerate().filter(|(_, line)| line.ends_with('\n')) {
         let wrong = |source| TrainError::History { path: path.to_path_buf(), line: index + 1, source };
-        let head: Head = serde_json::from_str(line).map_err(wrong)?;
-        let earlier = order(&head.run) < order(at.run);
-        // A run that begins anew, at step 0, tells again that it has begun.
-        if earlier || (head.run == at.run && at.step > 0 && head.step <= at.step) {
+        if before(&serde_json::from_str(line).map_err(wrong)?) {
             kept.push_str(line);
         }
     }
@@ -160,7 +155,7 @@ fn cut_back(path: &Path, at: Position<'_>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{Checkpointed, RunStarted, samples};
+    use crate::events::{RunFinished, RunStarted, samples};
 
     const RUNS: [&str; 2] = ["reference", "jest"];
 
@@ -176,12 +171,25 @@ mod tests {
         fs::read_to_string(out.join(name)).unwrap()
     }
 
-    /// The whole of both runs; wall-clock values as given.
+    fn saved(run: &str, step: u64) -> Checkpointed {
+        Checkpointed { run: run.into(), step, path: format!("checkpoints/{run}/{step}").into() }
+    }
+
+    fn end(sink: &mut JsonLines, run: &str) {
+        let summary = samples::run_summary(run);
+        sink.emit(&Event::RunFinished(RunFinished { run: run.into(), step: 9, summary })).unwrap();
+    }
+
+    /// The whole of both runs, each saved after steps 4 and 9; wall-clock values as given.
     fn uninterrupted(out: &Path, wall: f64) {
         let mut sink = JsonLines::create(out).unwrap();
         for run in RUNS {
             sink.emit(&started(run, 0)).unwrap();
-            steps(&mut sink, run, 1..=9, wall);
+            steps(&mut sink, run, 1..=4, wall);
+            sink.emit(&Event::Checkpointed(saved(run, 4))).unwrap();
+            steps(&mut sink, run, 5..=9, wall);
+            sink.emit(&Event::Checkpointed(saved(run, 9))).unwrap();
+            end(&mut sink, run);
         }
     }
 
@@ -192,49 +200,56 @@ mod tests {
         uninterrupted(two.path(), 0.75);
         assert_eq!(read(one.path(), METRICS), read(two.path(), METRICS));
         assert_ne!(read(one.path(), TIMING), read(two.path(), TIMING));
-        assert_eq!(read(one.path(), METRICS).lines().count(), 20);
+        assert_eq!(read(one.path(), METRICS).lines().count(), 26);
+    }
+
+    /// Writes the first `bytes` of both files of a whole record, resumes at `at`, and plays the rest.
+    fn resumed(whole: &Path, bytes: usize, at: &Checkpointed) -> [String; 2] {
+        let cut = tempfile::tempdir().unwrap();
+        for name in [METRICS, TIMING] {
+            let text = read(whole, name);
+            fs::write(cut.path().join(name), &text[..bytes.min(text.len())]).unwrap();
+        }
+        let mut sink = JsonLines::resume(cut.path(), &RUNS, at).unwrap();
+        if at.step < 9 {
+            sink.emit(&started(&at.run, at.step)).unwrap();
+            steps(&mut sink, &at.run, at.step + 1..=9, 0.5);
+            sink.emit(&Event::Checkpointed(saved(&at.run, 9))).unwrap();
+        }
+        end(&mut sink, &at.run);
+        [METRICS, TIMING].map(|name| read(cut.path(), name))
     }
 
     #[test]
-    fn killed_and_resumed_equals_uninterrupted() {
-        let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fn killed_anywhere_and_resumed_equals_uninterrupted() {
+        let whole = tempfile::tempdir().unwrap();
         uninterrupted(whole.path(), 0.5);
-        uninterrupted(cut.path(), 0.5);
-        // Killed in the middle of a line, three steps after the checkpoint at step 4 of the second run.
-        let lines: Vec<String> = read(cut.path(), METRICS).lines().map(str::to_owned).collect();
-        fs::write(cut.path().join(METRICS), format!("{}\n{}", lines[..18].join("\n"), &lines[18][..40])).unwrap();
-
-        let mut sink = JsonLines::resume(cut.path(), Position { runs: &RUNS, run: "jest", step: 4 }).unwrap();
-        sink.emit(&started("jest", 4)).unwrap();
-        steps(&mut sink, "jest", 5..=9, 0.5);
-        assert_eq!(read(cut.path(), METRICS), read(whole.path(), METRICS));
-        assert_eq!(read(cut.path(), TIMING), read(whole.path(), TIMING));
+        let want = [METRICS, TIMING].map(|name| read(whole.path(), name));
+        for at in [saved("jest", 4), saved("jest", 9)] {
+            // The steps up to a checkpoint are on disk before it is; its own line may not be.
+            let last = format!("\"run\":\"jest\",\"step\":{},", at.step);
+            let first = want[0].find(&last).unwrap() + want[0][want[0].find(&last).unwrap()..].find('\n').unwrap() + 1;
+            for bytes in [first, first + 1, first + 90, want[0].len()].map(|bytes| bytes.min(want[0].len())) {
+                assert_eq!(resumed(whole.path(), bytes, &at)[0], want[0], "{at:?}, cut at {bytes}");
+            }
+            assert_eq!(resumed(whole.path(), usize::MAX, &at)[1], want[1], "{at:?}");
+        }
     }
 
     #[test]
-    fn a_resume_at_the_start_of_a_run_drops_later_runs() {
+    fn a_resume_drops_later_runs() {
         let out = tempfile::tempdir().unwrap();
         uninterrupted(out.path(), 0.5);
-        drop(JsonLines::resume(out.path(), Position { runs: &RUNS, run: "reference", step: 2 }).unwrap());
-        assert_eq!(read(out.path(), METRICS).lines().count(), 3);
+        drop(JsonLines::resume(out.path(), &RUNS, &saved("reference", 4)).unwrap());
+        assert_eq!(read(out.path(), METRICS).lines().count(), 6);
         assert!(!read(out.path(), METRICS).contains("\"run\":\"jest\""));
-    }
-
-    #[test]
-    fn a_run_that_begins_anew_leaves_no_line() {
-        let out = tempfile::tempdir().unwrap();
-        uninterrupted(out.path(), 0.5);
-        let mut sink = JsonLines::resume(out.path(), Position { runs: &RUNS, run: "jest", step: 0 }).unwrap();
-        sink.emit(&started("jest", 0)).unwrap();
-        assert_eq!(read(out.path(), METRICS).matches("\"run_started\"").count(), 2);
-        assert_eq!(read(out.path(), METRICS).lines().count(), 11);
     }
 
     #[test]
     fn a_foreign_line_is_named() {
         let out = tempfile::tempdir().unwrap();
         fs::write(out.path().join(METRICS), "{\"event\":\"step\",\"run\":\"jest\",\"step\":1}\nhello\n").unwrap();
-        let error = JsonLines::resume(out.path(), Position { runs: &RUNS, run: "jest", step: 4 }).unwrap_err();
+        let error = JsonLines::resume(out.path(), &RUNS, &saved("jest", 4)).unwrap_err();
         assert!(matches!(error, TrainError::History { line: 2, .. }), "{error}");
         assert_eq!(error.exit_code(), 8);
     }
@@ -253,9 +268,7 @@ mod tests {
     fn a_checkpoint_is_recorded() {
         let out = tempfile::tempdir().unwrap();
         let mut sink = JsonLines::create(out.path()).unwrap();
-        let event =
-            Event::Checkpointed(Checkpointed { run: "jest".into(), step: 4, path: "checkpoints/jest/4".into() });
-        sink.emit(&event).unwrap();
+        sink.emit(&Event::Checkpointed(saved("jest", 4))).unwrap();
         let expected = "{\"event\":\"checkpointed\",\"run\":\"jest\",\"step\":4,\"path\":\"checkpoints/jest/4\"}\n";
         assert_eq!(read(out.path(), METRICS), expected);
     }

@@ -4,7 +4,7 @@ mod json_lines;
 mod summary_file;
 mod terminal;
 
-pub use json_lines::{JsonLines, METRICS, Position, TIMING};
+pub use json_lines::{JsonLines, METRICS, TIMING};
 pub use summary_file::{SUMMARY, SummaryFile};
 pub use terminal::Terminal;
 

@@ -1,7 +1,5 @@
 //! `summary.json`: rewritten whole whenever a run ends.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Result, TrainError};
@@ -24,24 +22,6 @@ impl SummaryFile {
         Self { path: out.as_ref().join(SUMMARY), summary }
     }
 
-    /// The summary of an interrupted plan: as `new`, with the runs of `earlier` names that the file has.
-    ///
-    /// # Errors
-    /// `Storage`; `History` where the file is none of ours. A missing file has no runs.
-    pub fn resume(out: impl AsRef<Path>, summary: Summary, earlier: &[&str]) -> Result<Self> {
-        let mut sink = Self::new(out, summary);
-        let text = match fs::read(&sink.path) {
-            Ok(text) => text,
-            Err(missing) if missing.kind() == ErrorKind::NotFound => return Ok(sink),
-            Err(other) => return Err(TrainError::storage("read", &sink.path)(other)),
-        };
-        let wrong = |source| TrainError::History { path: sink.path.clone(), line: 1, source };
-        let mut before: Summary = serde_json::from_slice(&text).map_err(wrong)?;
-        before.runs.retain(|run| earlier.contains(&run.name.as_str()));
-        sink.summary.runs = before.runs;
-        Ok(sink)
-    }
-
     /// What is known so far.
     pub fn summary(&self) -> &Summary {
         &self.summary
@@ -61,6 +41,8 @@ impl Events for SummaryFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::events::{RunFinished, samples};
 
@@ -81,21 +63,5 @@ mod tests {
             {\"image_to_text_R@1\":0.02,\"image_to_text_R@5\":0.02,\"image_to_text_R@10\":0.02,\"text_to_image_R@1\":0.02}}}]}\n";
         assert_eq!(text, expected);
         assert_eq!(serde_json::from_str::<Summary>(&text).unwrap(), *sink.summary());
-    }
-
-    #[test]
-    fn a_resumed_summary_keeps_the_runs_that_ended() {
-        let out = tempfile::tempdir().unwrap();
-        let resume =
-            |earlier: &[&str]| SummaryFile::resume(out.path(), Summary::default(), earlier).unwrap().summary.runs;
-        assert!(resume(&["reference"]).is_empty());
-        let mut sink = SummaryFile::new(out.path(), Summary::default());
-        for name in ["reference", "jest"] {
-            let summary = samples::run_summary(name);
-            sink.emit(&Event::RunFinished(RunFinished { run: name.into(), step: 300, summary })).unwrap();
-        }
-        assert_eq!(resume(&["reference"]), [samples::run_summary("reference")]);
-        fs::write(out.path().join(SUMMARY), "no").unwrap();
-        assert!(matches!(SummaryFile::resume(out.path(), Summary::default(), &[]), Err(TrainError::History { .. })));
     }
 }

@@ -10,23 +10,22 @@ use jest_model::TwoTowers;
 use jest_select::Selection;
 
 use super::open::open_device;
-use crate::assemble::{self, checkpoints_folder};
+use crate::assemble::{self, Prepared, checkpointed, checkpoints_folder};
 use crate::checkpoint::Checkpoints;
 use crate::cli::TrainArgs;
 use crate::clock::SystemClock;
 use crate::config::{Plan, RunPlan, Surroundings};
-use crate::evaluation::Evaluation;
-use crate::events::{Event, Events, Named, RunFinished, RunStarted, RunSummary, Summary, Warning};
+use crate::events::{Event, Events, Named, RunFinished, RunStarted, SkippedExamples, Summary, Warning};
 use crate::learner::Learner;
 use crate::lock::RunLock;
 use crate::meter::Meter;
 use crate::optimizer::Optimizer;
 use crate::reference::{Cost, Reference};
 use crate::run_loop::{self, Run};
-use crate::run_state::{self, Progress, RunState};
+use crate::run_state::{Progress, RunState};
 use crate::selector::{Scored, Selector, Uniform};
 use crate::signals::StopFlag;
-use crate::sinks::{Fanout, JsonLines, Position, SummaryFile, Terminal};
+use crate::sinks::{Fanout, JsonLines, SummaryFile, Terminal};
 use crate::{Result, TrainError, storage, table};
 
 const PLAN: &str = "plan.toml";
@@ -41,9 +40,10 @@ pub(super) fn train(args: &TrainArgs) -> Result<()> {
         println!("{text}");
         return Ok(());
     }
+    let prepared = assemble::prepare(plan)?;
     let device = open_device(&plan.device, plan.threads)?;
     let session = Session::open(plan, &text, args.resume.as_deref(), device)?;
-    session.run()
+    session.run(&prepared)
 }
 
 /// A run folder that is being worked in.
@@ -87,67 +87,73 @@ impl<'a> Session<'a> {
         Ok(Self { plan, text, device, stop, clock, resume, _lock: lock })
     }
 
-    fn run(&self) -> Result<()> {
-        let mut states = Vec::new();
-        for run in &self.plan.runs {
-            states.push(if self.resume { self.newest_state(run)? } else { None });
-        }
-        let finished = |(run, state): &(&RunPlan, &Option<Saved>)| {
-            state.as_ref().is_some_and(|saved| saved.state.progress.step >= run.steps)
-        };
-        let done = self.plan.runs.iter().zip(&states).take_while(finished).count();
-        let earlier: Vec<RunSummary> =
-            states[..done].iter().flatten().map(|saved| saved.state.summary.clone()).collect();
-        let (lines, summary) = self.sinks(&states, done, earlier)?;
-        let mut sinks = Fanout::new(vec![
-            Box::new(lines),
-            Box::new(Terminal::stderr(self.plan.runs.first().map_or(1, |run| run.logging.every))),
-            Box::new(summary),
-        ]);
-        for (run, saved) in self.plan.runs.iter().zip(states).skip(done) {
-            self.one(run, saved, &mut sinks)?;
+    fn run(&self, prepared: &[Prepared]) -> Result<()> {
+        let saved = if self.resume { self.saved()? } else { Vec::new() };
+        let mut sinks = self.sinks(&saved)?;
+        let again = saved.len().saturating_sub(1);
+        let mut last = saved.into_iter().next_back();
+        for (run, prepared) in self.plan.runs.iter().zip(prepared).skip(again) {
+            match last.take() {
+                Some(saved) if saved.state.progress.step >= run.steps => conclude(&saved.state, &mut sinks)?,
+                saved => self.one(run, prepared, saved, &mut sinks)?,
+            }
         }
         drop(sinks);
         self.finish()
     }
 
-    fn sinks(&self, states: &[Option<Saved>], done: usize, runs: Vec<RunSummary>) -> Result<(JsonLines, SummaryFile)> {
+    /// The newest checkpoints: of every run that ended and of the one that was under way.
+    fn saved(&self) -> Result<Vec<Saved>> {
+        let mut all = Vec::new();
+        for run in &self.plan.runs {
+            let Some(saved) = self.newest_state(run)? else { break };
+            let under_way = saved.state.progress.step < run.steps;
+            all.push(saved);
+            if under_way {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Files and terminal; the files stand where the last of `saved` was written.
+    fn sinks(&self, saved: &[Saved]) -> Result<Fanout> {
         let names: Vec<&str> = self.plan.runs.iter().map(|run| run.name.as_str()).collect();
-        let going_on = states.get(done).and_then(Option::as_ref);
-        let at = match (going_on, done) {
-            (Some(saved), _) => Some((names[done], saved.state.progress.step)),
-            (None, 0) => None,
-            (None, _) => Some((names[done - 1], self.plan.runs[done - 1].steps)),
-        };
-        let lines = match at {
-            Some((run, step)) => JsonLines::resume(&self.plan.out, Position { runs: &names, run, step })?,
-            None => JsonLines::create(&self.plan.out)?,
+        let (lines, runs) = match saved {
+            [] => (JsonLines::create(&self.plan.out)?, Vec::new()),
+            [earlier @ .., last] => {
+                let at = checkpointed(&last.state.summary.name, last.state.progress.step);
+                let runs = earlier.iter().map(|saved| saved.state.summary.clone()).collect();
+                (JsonLines::resume(&self.plan.out, &names, &at)?, runs)
+            }
         };
         let device = super::open::word(&self.device);
         let summary = Summary { device, threads: self.device.threads(), seed: self.plan.seed, runs };
-        Ok((lines, SummaryFile::new(&self.plan.out, summary)))
+        Ok(Fanout::new(vec![
+            Box::new(lines),
+            Box::new(Terminal::stderr(self.plan.runs.first().map_or(1, |run| run.logging.every))),
+            Box::new(SummaryFile::new(&self.plan.out, summary)),
+        ]))
     }
 
     fn newest_state(&self, run: &RunPlan) -> Result<Option<Saved>> {
         let folder = checkpoints_folder(&self.plan.out, &run.name);
         let (found, damaged) = Checkpoints::new(folder, 1).newest()?;
+        let then = if found.is_some() { "an older one is taken" } else { "the run begins anew" };
         for error in &damaged {
-            eprintln!("warning: {error}; an older checkpoint is taken");
+            eprintln!("warning: {error}; {then}");
         }
         let Some(found) = found else { return Ok(None) };
         Ok(Some(Saved { state: RunState::read(&found.path)?, folder: found.path }))
     }
 
     /// Trains one run, from its checkpoint when there is one.
-    fn one(&self, plan: &RunPlan, saved: Option<Saved>, events: &mut dyn Events) -> Result<()> {
+    fn one(&self, plan: &RunPlan, prepared: &Prepared, saved: Option<Saved>, events: &mut dyn Events) -> Result<()> {
         let mut pass = self.device.pass();
-        let tokenizer = assemble::tokenizer(&plan.text)?;
-        let tokenizer_json = tokenizer.to_json().to_string();
-        let model_config = assemble::model_config(plan, &tokenizer)?;
-        let data = assemble::loader_config(self.plan, plan, &model_config, tokenizer)?;
+        let Prepared { model, data, evaluation } = prepared;
         let mut meter = Meter::new(&self.clock);
-        let model = self.starting_model(&mut pass, plan, &model_config, saved.as_ref())?;
-        let selector = self.selector(&mut pass, plan, &data, &mut meter)?;
+        let model = self.starting_model(&mut pass, plan, model, saved.as_ref())?;
+        let selector = self.selector(&mut pass, plan, data, &mut meter)?;
         let max_logit_scale = plan.model.max_logit_scale.map(|scale| scale as f32);
         let mut optimizer = Optimizer::new(&mut pass, &model, plan.optimizer.clone(), max_logit_scale)?;
         let (mut progress, mut metrics, mut start) = (Progress::default(), Named::default(), Default::default());
@@ -162,13 +168,13 @@ impl<'a> Session<'a> {
             loader: Loader::new(data.clone(), start)?,
             learner: Learner { model, optimizer, objective: plan.objective },
             selector,
-            evaluation: Evaluation::open(&plan.evaluation.tasks, &data)?,
+            evaluation: evaluation.clone(),
             checkpoints: Checkpoints::new(checkpoints_folder(&self.plan.out, &plan.name), plan.checkpoint.keep),
             meter,
             progress,
             metrics,
             stop: self.stop.clone(),
-            tokenizer: tokenizer_json,
+            tokenizer: data.tokenizer.to_json().to_string(),
         };
         let sizes = &plan.selection.sizes;
         events.emit(&Event::RunStarted(RunStarted {
@@ -179,9 +185,7 @@ impl<'a> Session<'a> {
             super_batch: sizes.super_batch(),
         }))?;
         run_loop::train(&mut run, events)?;
-        self.report_skips(&run, events)?;
-        let (name, step, summary) = (plan.name.clone(), run.progress.step, run_state::summary(&run));
-        events.emit(&Event::RunFinished(RunFinished { run: name, step, summary }))
+        conclude(&RunState::of(&run), events)
     }
 
     fn starting_model(
@@ -233,21 +237,6 @@ impl<'a> Session<'a> {
         Ok(Box::new(Scored { selection: Selection::new(selection.method, selection.sizes), kind, reference, seed }))
     }
 
-    fn report_skips(&self, run: &Run<'_>, events: &mut dyn Events) -> Result<()> {
-        let skips = run.loader.skips();
-        if skips.skipped() == 0 {
-            return Ok(());
-        }
-        let (name, step) = (run.plan.name.clone(), run.progress.step);
-        let counts = skips.counts().map(|(reason, count)| (reason.word().to_string(), count)).collect();
-        events.emit(&Event::SkippedExamples(crate::events::SkippedExamples { run: name.clone(), step, counts }))?;
-        for skip in skips.first() {
-            let message = format!("skipped {}: {}", skip.key.as_deref().unwrap_or(&skip.shard), skip.detail);
-            events.emit(&Event::Warning(Warning { run: name.clone(), step, message }))?;
-        }
-        Ok(())
-    }
-
     /// The table on the terminal and the report beside the metrics.
     fn finish(&self) -> Result<()> {
         let path = self.plan.out.join("summary.json");
@@ -268,6 +257,19 @@ impl<'a> Session<'a> {
 struct Saved {
     state: RunState,
     folder: PathBuf,
+}
+
+/// Tells what was left out of a run's data, and that the run has ended.
+fn conclude(state: &RunState, events: &mut dyn Events) -> Result<()> {
+    let (run, step, skips) = (state.summary.name.clone(), state.progress.step, &state.loader.skips);
+    if skips.skipped() > 0 {
+        let counts = skips.counts().map(|(reason, count)| (reason.word().to_string(), count)).collect();
+        events.emit(&Event::SkippedExamples(SkippedExamples { run: run.clone(), step, counts }))?;
+    }
+    for skip in skips.first() {
+        events.emit(&Event::Warning(Warning { run: run.clone(), step, message: format!("skipped {skip}") }))?;
+    }
+    events.emit(&Event::RunFinished(RunFinished { run, step, summary: state.summary.clone() }))
 }
 
 fn same_folder(a: &Path, b: &Path) -> bool {
