@@ -19,17 +19,6 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// Longest `config.json` that is read.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
-/// A tensor on the host under the name that a weight file gives it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NamedTensor {
-    /// Name in the file.
-    pub name: String,
-    /// Sizes, slowest axis first.
-    pub shape: Vec<usize>,
-    /// Elements, row by row.
-    pub values: Vec<f32>,
-}
-
 impl ModelConfig {
     /// Reads the configuration in a model's folder.
     ///
@@ -44,6 +33,17 @@ impl ModelConfig {
         let json = fs::read_to_string(&path).map_err(io("read", &path))?;
         Self::from_hf_json(&json, &path)
     }
+}
+
+/// A tensor on the host under the name that a weight file gives it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedTensor {
+    /// Name in the file.
+    pub name: String,
+    /// Sizes, slowest axis first.
+    pub shape: Vec<usize>,
+    /// Elements, row by row.
+    pub values: Vec<f32>,
 }
 
 impl TwoTowers {

@@ -19,7 +19,7 @@ pub enum TrainError {
         "{quantity} is not finite at step {step} of run {run}; the last checkpoint is intact, a lower optimizer.lr may help"
     )]
     NonFinite {
-        /// What was not finite: `loss`, `grad_norm`.
+        /// What was not finite: `loss`, `grad_norm`, a score.
         quantity: &'static str,
         /// Name of the run.
         run: String,

@@ -2,6 +2,7 @@
 
 use jest_data::Loader;
 use jest_kernels::Pass;
+use jest_select::SelectError;
 
 use crate::assemble::checkpointed;
 use crate::checkpoint::Checkpoints;
@@ -12,7 +13,7 @@ use crate::learner::{Learner, StepNumbers};
 use crate::meter::{Kind, Meter};
 use crate::run_state::{Progress, RunState};
 use crate::schedule::Schedule;
-use crate::selector::Selector;
+use crate::selector::{Pick, Selector};
 use crate::signals::StopFlag;
 use crate::{Result, TrainError};
 
@@ -52,17 +53,12 @@ pub fn train(run: &mut Run<'_>, events: &mut dyn Events) -> Result<()> {
     let schedule = run.plan.schedule();
     let mut in_flight: Option<InFlight> = None;
     while run.progress.step < run.plan.steps {
-        let started = Started::at(&run.meter);
-        let candidates = run.next_super_batch()?;
-        let pick = run.selector.pick(&mut run.pass, &run.learner, &candidates, run.progress.step, &mut run.meter)?;
-        let sub_batch = candidates.subset(&pick.indices);
-        let numbers = run.learn(&sub_batch, &schedule)?;
-        run.progress.advance(sub_batch.len(), candidates.len());
+        let step = run.step(&schedule);
         // The numbers of a step are read while the device works on the next.
-        let step = InFlight::new(run, &schedule, started, pick.picked, numbers);
-        if let Some(earlier) = in_flight.replace(step) {
+        if let Some(earlier) = in_flight.take() {
             earlier.tell(events)?;
         }
+        in_flight = Some(step?);
         let stopping = run.stop.is_set();
         let evaluate = due(run.plan.evaluation.every, &run.progress, run.plan.steps);
         if evaluate || stopping || due(run.plan.checkpoint.every, &run.progress, run.plan.steps) {
@@ -82,6 +78,29 @@ fn due(every: u64, progress: &Progress, steps: u64) -> bool {
 }
 
 impl Run<'_> {
+    /// Draws a super-batch, selects from it, and learns from what was selected.
+    fn step(&mut self, schedule: &Schedule) -> Result<InFlight> {
+        let started = Started::at(&self.meter);
+        let candidates = self.next_super_batch()?;
+        let pick = self.pick(&candidates)?;
+        let sub_batch = candidates.subset(&pick.indices);
+        let numbers = self.learn(&sub_batch, schedule)?;
+        self.progress.advance(sub_batch.len(), candidates.len());
+        Ok(InFlight::new(self, schedule, started, pick.picked, numbers))
+    }
+
+    fn pick(&mut self, candidates: &jest_data::SuperBatch) -> Result<Pick> {
+        let (pass, step) = (&mut self.pass, self.progress.step);
+        let picked = self.selector.pick(pass, &self.learner, candidates, step, &mut self.meter);
+        picked.map_err(|error| match error {
+            TrainError::DeviceSelection(SelectError::NonFinite { .. })
+            | TrainError::HostSelection(SelectError::NonFinite { .. }) => {
+                TrainError::NonFinite { quantity: "a score", run: self.plan.name.clone(), step: step + 1 }
+            }
+            other => other,
+        })
+    }
+
     fn next_super_batch(&mut self) -> Result<jest_data::SuperBatch> {
         let size = self.plan.selection.sizes.super_batch();
         Ok(self.meter.spend(Kind::Data, || self.loader.next_super_batch(size))?)
