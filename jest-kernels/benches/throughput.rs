@@ -127,7 +127,7 @@ fn rows(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
 }
 
 fn embeddings(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
-    let (vocab, patch) = (4096, 16);
+    let (vocab, patch) = (4096, if s.name == "b16" { 16 } else { 8 });
     let side = patch * (s.l as f64).sqrt() as usize;
     let images = tensor(pass, &[s.n, 3, side, side])?;
     let (weight, bias) = (tensor(pass, &[s.width, 3, patch, patch])?, tensor(pass, &[s.width])?);

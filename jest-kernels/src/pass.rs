@@ -80,7 +80,7 @@ impl Pass {
     }
 
     fn upload_words(&mut self, words: &[u32], shape: &[usize], dtype: DType) -> Result<Tensor> {
-        if shape.iter().product::<usize>() != words.len() {
+        if shape.iter().try_fold(1usize, |len, size| len.checked_mul(*size)) != Some(words.len()) {
             let (expected, got) = (shape.to_vec(), vec![words.len()]);
             return Err(KernelError::Shape { op: "upload", what: "values", expected, got });
         }
@@ -107,7 +107,13 @@ impl Pass {
 
     /// A tensor with unspecified contents, for an operation that writes every element.
     pub(crate) fn empty(&mut self, dtype: DType, shape: &[usize]) -> Result<Tensor> {
-        let len: usize = shape.iter().product();
+        let len = shape
+            .iter()
+            .try_fold(1usize, |len, size| len.checked_mul(*size))
+            .filter(|len| *len <= isize::MAX as usize / 8);
+        let Some(len) = len else {
+            return Err(KernelError::TooLarge { shape: shape.to_vec(), bytes: u64::MAX, limit: isize::MAX as u64 });
+        };
         if len == 0 || shape.is_empty() {
             let (expected, got) = (vec![1], shape.to_vec());
             return Err(KernelError::Shape { op: "allocate", what: "tensor without elements", expected, got });
@@ -187,7 +193,15 @@ impl Pass {
     }
 
     /// Starts copying an f32 tensor to the host without stalling the device.
+    ///
+    /// # Errors
+    /// `DType` unless it is f32; `OtherDevice`.
     pub fn read_later(&mut self, tensor: &Tensor) -> Result<Pending> {
+        tensor.expect_f32("read", "tensor", tensor.shape())?;
+        self.read_words_later(tensor)
+    }
+
+    fn read_words_later(&mut self, tensor: &Tensor) -> Result<Pending> {
         self.admit("read", &[("tensor", tensor)])?;
         let words = tensor.dtype().words(tensor.len());
         Ok(Pending(match (self.device.backend(), tensor.dtype()) {
@@ -205,7 +219,6 @@ impl Pass {
     /// # Errors
     /// `Gpu` or `Lost` when the recorded work failed.
     pub fn read(&mut self, tensor: &Tensor) -> Result<Vec<f32>> {
-        tensor.expect_f32("read", "tensor", tensor.shape())?;
         self.read_later(tensor)?.wait()
     }
 
@@ -215,7 +228,18 @@ impl Pass {
     /// As [`Pass::read`].
     pub fn read_u32(&mut self, tensor: &Tensor) -> Result<Vec<u32>> {
         tensor.expect("read", "tensor", DType::U32, tensor.shape())?;
-        self.read_later(tensor)?.wait_words()
+        self.read_words_later(tensor)?.wait_words()
+    }
+
+    /// The elements of an f16 tensor, once all recorded work is done.
+    ///
+    /// # Errors
+    /// As [`Pass::read`].
+    pub fn read_f16(&mut self, tensor: &Tensor) -> Result<Vec<half::f16>> {
+        tensor.expect("read", "tensor", DType::F16, tensor.shape())?;
+        let words = self.read_words_later(tensor)?.wait_words()?;
+        let halves = words.iter().flat_map(|word| [*word as u16, (word >> 16) as u16]).map(half::f16::from_bits);
+        Ok(halves.take(tensor.len()).collect())
     }
 
     /// Hands the recorded work to the device without waiting.

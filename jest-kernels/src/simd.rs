@@ -38,7 +38,7 @@ pub(crate) use simd_fn;
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn level() -> u8 {
     use std::is_x86_feature_detected as has;
-    if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") && has!("fma") {
+    if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") && has!("avx2") && has!("fma") {
         2
     } else {
         u8::from(has!("avx2") && has!("fma"))

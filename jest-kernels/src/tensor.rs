@@ -80,7 +80,8 @@ impl Tensor {
     /// # Errors
     /// `Shape` when the number of elements differs.
     pub fn reshape(&self, shape: &[usize]) -> Result<Tensor> {
-        if shape.iter().product::<usize>() != self.len() {
+        let len = shape.iter().try_fold(1usize, |len, size| len.checked_mul(*size));
+        if shape.is_empty() || len != Some(self.len()) {
             return Err(KernelError::Shape {
                 op: "reshape",
                 what: "tensor",

@@ -60,9 +60,14 @@ impl ModelConfig {
         self.image_flops(view) + self.text_flops(view)
     }
 
-    /// Operations of a forward and a backward pass on one example.
+    /// Operations of a forward and a backward pass on one example: each product and its two gradients, and the attention
+    /// scores, which are not kept but computed again.
     pub fn training_flops(&self, view: &View) -> u64 {
-        (1 + BACKWARD) * self.forward_flops(view)
+        let (image, text) = (view.image_tokens(self), view.text_tokens(self));
+        let again = self.vision.depth as u64 * product(image, image, self.vision.width)
+            + self.text.depth as u64 * product(text, text, self.text.width)
+            + product(1, image, self.vision.width);
+        (1 + BACKWARD) * self.forward_flops(view) + again
     }
 }
 
@@ -86,7 +91,8 @@ mod tests {
         assert_giga(base.forward_flops(&full), 57.8);
         assert_giga(base.forward_flops(&View::patches(32)), 22.5);
         assert_giga(Preset::L256.config().forward_flops(&full), 201.6);
-        assert_eq!(base.training_flops(&full), 3 * base.forward_flops(&full));
+        let (small, scores) = (Preset::Mu.config(), 2 * 2 * (2 * 16 * 16 * 64) + 2 * 16 * 64);
+        assert_eq!(small.training_flops(&full), 3 * small.forward_flops(&full) + scores);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::storage::{sync_folder, write_atomic};
 use crate::{Result, TrainError};
 
 /// File that lists the hash of every other file of a checkpoint.
-const CHECKSUMS: &str = "checksums.json";
+pub const CHECKSUMS: &str = "checksums.json";
 const PREFIX: &str = "step-";
 /// Begins the name of a folder that is being written.
 const UNFINISHED: &str = ".unfinished-";

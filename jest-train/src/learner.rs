@@ -106,7 +106,9 @@ impl Learner {
     /// FLOPs of one update on `n` examples: forward, backward, and the loss from embeddings.
     pub fn training_flops(&self, n: usize) -> f64 {
         let towers = self.model.config().training_flops(&View::default()) as f64 * n as f64;
-        towers + 6.0 * (n * n) as f64 * self.model.config().embedding_dim() as f64
+        // Logits and two gradients; softmax needs the logits twice, as its sums come before its gradients.
+        let products = if self.objective == Objective::Sigmoid { 6.0 } else { 8.0 };
+        towers + products * (n * n) as f64 * self.model.config().embedding_dim() as f64
     }
 
     /// Writes weights, config and running means into a checkpoint folder.

@@ -39,6 +39,8 @@ pub mod learner;
 pub mod lock;
 pub mod meter;
 pub mod optimizer;
+#[cfg(any(test, doctest))]
+mod readme;
 pub mod reference;
 pub mod report;
 pub mod resources;

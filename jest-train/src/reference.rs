@@ -46,6 +46,11 @@ impl Reference {
         Ok(Self { model: TwoTowers::load(pass, folder)?, cache: None })
     }
 
+    /// A model at hand, without a cache.
+    pub fn of(model: TwoTowers) -> Self {
+        Self { model, cache: None }
+    }
+
     /// The frozen model.
     pub fn model(&self) -> &TwoTowers {
         &self.model

@@ -27,7 +27,7 @@ pub struct DeviceInfo {
     pub kind: DeviceKind,
     /// Adapter name as the driver gives it, or `native CPU`.
     pub name: String,
-    /// Graphics API and driver, or the instruction set of the CPU device.
+    /// Graphics API and driver, or the number of cores.
     pub driver: String,
     /// True for a GPU that is emulated on the CPU.
     pub software: bool,
@@ -72,10 +72,16 @@ impl Device {
     /// `NoAdapter` when a GPU is asked for and none answers; `Unsupported` when the adapter lacks what every kernel
     /// needs; `Open` when the driver refuses; `Threads` when the CPU's thread pool cannot start.
     pub fn open(request: &DeviceRequest, options: DeviceOptions) -> Result<Device> {
-        let backend = match request.adapter()? {
-            Some(adapter) => Backend::Gpu(Box::new(gpu::Gpu::open(adapter, options)?)),
-            None => Backend::Cpu(cpu::Cpu::open(options)?),
-        };
+        let cpu = |options| Ok(Backend::Cpu(cpu::Cpu::open(options)?));
+        let backend = match request {
+            DeviceRequest::Cpu => cpu(options),
+            DeviceRequest::Auto => {
+                // An adapter that cannot run the kernels is passed over: `auto` always finds a device.
+                let opened = request::real_gpus().into_iter().find_map(|adapter| gpu::Gpu::open(adapter, options).ok());
+                opened.map_or_else(|| cpu(options), |gpu| Ok(Backend::Gpu(Box::new(gpu))))
+            }
+            other => Ok(Backend::Gpu(Box::new(gpu::Gpu::open(other.adapter()?, options)?))),
+        }?;
         Ok(Device(Arc::new(backend)))
     }
 

@@ -58,23 +58,19 @@ impl std::fmt::Display for DeviceRequest {
 }
 
 impl DeviceRequest {
-    /// The adapter that the request names; `None` stands for the CPU device.
-    pub(crate) fn adapter(&self) -> Result<Option<wgpu::Adapter>> {
-        if *self == DeviceRequest::Cpu {
-            return Ok(None);
-        }
+    /// The adapter that the request names.
+    pub(crate) fn adapter(&self) -> Result<wgpu::Adapter> {
         let all = adapters();
         let names: Vec<_> = all.iter().map(|a| a.get_info().name).collect();
         let position = match self {
-            DeviceRequest::Auto => {
-                return Ok(all.into_iter().find(|a| a.get_info().device_type != wgpu::DeviceType::Cpu));
-            }
-            DeviceRequest::Gpu | DeviceRequest::Cpu => (!all.is_empty()).then_some(0),
+            DeviceRequest::Auto | DeviceRequest::Cpu | DeviceRequest::Gpu => (!all.is_empty()).then_some(0),
             DeviceRequest::Index(index) => (*index < all.len()).then_some(*index),
-            DeviceRequest::Name(part) => names.iter().position(|name| name.to_lowercase().contains(part)),
+            DeviceRequest::Name(part) => {
+                names.iter().position(|name| name.to_lowercase().contains(&part.to_lowercase()))
+            }
         };
         match position {
-            Some(position) => Ok(all.into_iter().nth(position)),
+            Some(position) => Ok(all[position].clone()),
             None => Err(KernelError::NoAdapter {
                 requested: self.to_string(),
                 found: if names.is_empty() { "none".to_string() } else { names.join(", ") },
@@ -84,10 +80,15 @@ impl DeviceRequest {
     }
 }
 
+/// All adapters that are not emulated, best kind first.
+pub(crate) fn real_gpus() -> Vec<wgpu::Adapter> {
+    adapters().into_iter().filter(|adapter| adapter.get_info().device_type != wgpu::DeviceType::Cpu).collect()
+}
+
 /// All adapters, best kind first, then by PCI address so that indexes agree with the vendors' tools.
 pub(crate) fn adapters() -> Vec<wgpu::Adapter> {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-    descriptor.backends &= BACKENDS;
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = BACKENDS;
     let instance = wgpu::Instance::new(descriptor);
     let mut all = pollster::block_on(instance.enumerate_adapters(BACKENDS));
     all.sort_by_key(|adapter| {

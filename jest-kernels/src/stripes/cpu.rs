@@ -7,7 +7,12 @@ use crate::simd::simd_fn;
 use crate::{Pass, Result, Tensor};
 
 /// Images whose products are in memory at once.
-pub(crate) const STRIPE: usize = 256;
+const STRIPE: usize = 256;
+
+/// Rows of a stripe of an `[n, n]` matrix: never more than half of them, so that the matrix is never stored.
+pub(crate) fn rows(n: usize) -> usize {
+    STRIPE.min(n.div_ceil(2))
+}
 /// Rows of `dimage` that one task adds up.
 const SUM_ROWS: usize = 16;
 
@@ -51,7 +56,7 @@ impl Pairs<'_> {
 
     fn tile(&self, row: usize, col: usize) -> Tile {
         let n = self.len();
-        Tile { row, rows: STRIPE.min(n - row), col, cols: tile_cols(n).min(n - col) }
+        Tile { row, rows: rows(n).min(n - row), col, cols: tile_cols(n).min(n - col) }
     }
 
     fn product(&self, tile: &Tile, out: &mut [f32]) {
@@ -81,7 +86,7 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// Scratch for n pairs of width d; `d = 0` when no gradients are wanted.
     pub(crate) fn new(pass: &mut Pass, n: usize, d: usize) -> Result<Self> {
-        let rows = STRIPE.min(n);
+        let rows = rows(n);
         let products = pass.empty_f32(&[tiles(n), rows, tile_cols(n)])?;
         let partial = pass.empty_f32(&[tiles(n), rows, d.max(1)])?;
         Ok(Self { products, partial })
@@ -97,9 +102,9 @@ pub(crate) fn visit<S: Send>(
 ) {
     let n = pairs.len();
     let cols = tile_cols(n);
-    let products = scratch.products.f32_mut().par_chunks_mut(STRIPE.min(n) * cols);
+    let products = scratch.products.f32_mut().par_chunks_mut(rows(n) * cols);
     products.zip(states).enumerate().with_max_len(1).for_each(|(index, (product, state))| {
-        for row in (0..n).step_by(STRIPE) {
+        for row in (0..n).step_by(rows(n)) {
             let tile = pairs.tile(row, index * cols);
             let product = &mut product[..tile.rows * tile.cols];
             pairs.product(&tile, product);
@@ -119,7 +124,7 @@ pub(crate) fn gradients<S: Send>(
     dtext: &mut [f32],
 ) {
     let (n, d) = (pairs.len(), pairs.d);
-    let (cols, stripe) = (tile_cols(n), STRIPE.min(n));
+    let (cols, stripe) = (tile_cols(n), rows(n));
     let (products, partial) = (scratch.products.f32_mut(), scratch.partial.f32_mut());
     for (index, dimage) in dimage.chunks_mut(stripe * d).enumerate() {
         let row = index * stripe;

@@ -6,7 +6,12 @@ use crate::catalog::{Kernel, Variant};
 use crate::{Grid, Pass, Result, Tensor};
 
 /// Images whose products are in memory at once: enough rows to fill a GPU.
-pub(crate) const STRIPE: usize = 1024;
+const STRIPE: usize = 1024;
+
+/// Rows of a stripe of an [n, n] matrix: never more than half of them, so that the matrix is never stored.
+pub(crate) fn rows(n: usize) -> usize {
+    STRIPE.min(n.div_ceil(2))
+}
 const WG: usize = 64;
 
 static ROWS: Kernel = Kernel {

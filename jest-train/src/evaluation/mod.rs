@@ -45,7 +45,8 @@ impl Evaluation {
         let task = &self.tasks[index];
         let view = View::default();
         let (mut images, mut texts, mut labels) = (Vec::new(), Vec::new(), Vec::new());
-        for batch in task.batches(&self.data, BLOCK)? {
+        let mut reading = task.batches(&self.data, BLOCK)?;
+        for batch in reading.by_ref() {
             let batch: SuperBatch = batch?;
             images.push(embed::images(pass, model, &batch, &view)?);
             match &task.kind {
@@ -56,13 +57,18 @@ impl Evaluation {
             }
         }
         let images = stack(pass, &images)?;
-        if let EvalKind::Retrieval = task.kind {
+        let mut metrics = if let EvalKind::Retrieval = task.kind {
             let texts = stack(pass, &texts)?;
-            let similarity = similarity(pass, &images, &texts)?;
-            return Ok(metrics::retrieval(&similarity, texts.rows()));
+            metrics::retrieval(&similarity(pass, &images, &texts)?, texts.rows())
+        } else {
+            let classes = class_embeddings(pass, model, &self.data, &task.prompts())?;
+            metrics::zero_shot(&similarity(pass, &images, &classes)?, classes.rows(), &labels)
+        };
+        // A metric over fewer pictures than the task has must say so.
+        if reading.skips().skipped() > 0 {
+            metrics.set("skipped", reading.skips().skipped() as f64);
         }
-        let classes = class_embeddings(pass, model, &self.data, &task.prompts())?;
-        Ok(metrics::zero_shot(&similarity(pass, &images, &classes)?, classes.rows(), &labels))
+        Ok(metrics)
     }
 }
 

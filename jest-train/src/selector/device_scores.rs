@@ -20,7 +20,6 @@ pub struct DeviceScores<'a> {
     terms: Vec<Term<'a>>,
     device: Tensor,
     host: Vec<f32>,
-    diagonal: Vec<f32>,
 }
 
 impl<'a> DeviceScores<'a> {
@@ -33,13 +32,8 @@ impl<'a> DeviceScores<'a> {
         for term in &terms {
             selection_scores::diagonal(pass, term.weight, term.candidates, &mut device)?;
         }
-        let diagonal = pass.read(&device)?;
-        Ok(Self { pass, terms, device, host: diagonal.clone(), diagonal })
-    }
-
-    /// S_xx of every candidate.
-    pub fn diagonal(&self) -> &[f32] {
-        &self.diagonal
+        let host = pass.read(&device)?;
+        Ok(Self { pass, terms, device, host })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which candidates of a super-batch become the sub-batch.
 
 mod device_scores;
+mod recorded;
 mod scored;
 
 use jest_data::SuperBatch;
@@ -36,34 +37,12 @@ pub trait Selector {
     ) -> Result<Pick>;
 }
 
-/// Draws without looking at scores.
+/// Trains on every candidate, in the loader's order: a super-batch is the sub-batch.
 #[derive(Clone, Copy, Debug)]
-pub struct Uniform {
-    /// Sizes of super-batch and sub-batch.
-    pub plan: jest_select::BatchPlan,
-    /// Seed of the run.
-    pub seed: u64,
-}
+pub struct Uniform;
 
 impl Selector for Uniform {
-    fn pick(&mut self, _: &mut Pass, _: &Learner, _: &SuperBatch, step: u64, _: &mut Meter<'_>) -> Result<Pick> {
-        // A super-batch that is the sub-batch needs no draw, and keeps the loader's order.
-        if self.plan.super_batch() == self.plan.sub_batch() {
-            return Ok(Pick { indices: (0..self.plan.sub_batch()).collect(), picked: None });
-        }
-        let noise = jest_select::Gumbel::new(self.seed, step);
-        let drawn = jest_select::pick_uniform(&self.plan, &noise);
-        Ok(Pick { indices: drawn.indices().collect(), picked: None })
-    }
-}
-
-/// Repeats picks made before: holds one device's losses against another's on the same sub-batches.
-#[derive(Clone, Debug)]
-pub struct Replay(pub Vec<Vec<usize>>);
-
-impl Selector for Replay {
-    fn pick(&mut self, _: &mut Pass, _: &Learner, _: &SuperBatch, step: u64, _: &mut Meter<'_>) -> Result<Pick> {
-        let indices = self.0.get(step as usize).cloned().unwrap_or_default();
-        Ok(Pick { indices, picked: None })
+    fn pick(&mut self, _: &mut Pass, _: &Learner, batch: &SuperBatch, _: u64, _: &mut Meter<'_>) -> Result<Pick> {
+        Ok(Pick { indices: (0..batch.len()).collect(), picked: None })
     }
 }

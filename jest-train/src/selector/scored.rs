@@ -1,23 +1,24 @@
 //! Selection by the learner's and the reference's losses.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use jest_data::SuperBatch;
 use jest_kernels::ops::selection_scores::Candidates;
 use jest_kernels::{Pass, Tensor};
 use jest_model::TwoTowers;
 use jest_select::{
-    ConditionalScores, Embeddings, Gumbel, LearnerLoss, ReferenceLoss, ScoreKind, ScoreTerms, Selection, SoftmaxScores,
-    SubBatch,
+    ConditionalScores, Embeddings, Gumbel, LearnerLoss, ReferenceLoss, ScoreKind, ScoreTerms, SelectError, Selection,
+    SoftmaxScores,
 };
 
+use super::recorded::Recorded;
 use super::{DeviceScores, Pick, Selector, Term};
-use crate::Result;
 use crate::config::Objective;
-use crate::events::{Contrast, Picked};
 use crate::learner::Learner;
 use crate::meter::{Kind, Meter};
 use crate::reference::Reference;
+use crate::{Result, TrainError};
 
 /// Joint or independent selection by a kind of score.
 #[derive(Debug)]
@@ -30,13 +31,6 @@ pub struct Scored {
     pub reference: Option<Reference>,
     /// Seed of the run.
     pub seed: u64,
-}
-
-/// What a draw gives: the picks, S_xx, and the conditional scores before the last chunk.
-struct Drawn {
-    picks: SubBatch,
-    diagonal: Vec<f32>,
-    conditional: Vec<f32>,
 }
 
 impl Selector for Scored {
@@ -63,11 +57,12 @@ impl Selector for Scored {
         let models = usize::from(own.is_some()) + usize::from(reference.is_some());
         meter.flops.score += self.selection_flops(models, learner.model.config().embedding_dim());
         let noise = Gumbel::new(self.seed, step);
-        let drawn = meter.spend(Kind::Score, || match learner.objective {
-            Objective::Sigmoid => self.draw_sigmoid(pass, learner, own.as_ref(), reference.as_ref(), &noise),
-            Objective::Softmax => self.draw_softmax(pass, learner, own.as_ref(), reference.as_ref(), &noise),
-        })?;
-        Ok(drawn.into_pick(candidates))
+        let embedded = Embedded { learner, own: own.as_ref(), reference: reference.as_ref() };
+        let sources = &candidates.sources;
+        meter.spend(Kind::Score, || match learner.objective {
+            Objective::Sigmoid => self.draw_sigmoid(pass, &embedded, &noise, sources),
+            Objective::Softmax => self.draw_softmax(pass, &embedded, &noise, sources),
+        })
     }
 }
 
@@ -82,54 +77,58 @@ impl Scored {
     fn draw_sigmoid(
         &self,
         pass: &mut Pass,
-        learner: &Learner,
-        own: Option<&[Tensor; 2]>,
-        reference: Option<&[Tensor; 2]>,
+        embedded: &Embedded<'_>,
         noise: &Gumbel,
-    ) -> Result<Drawn> {
-        let term = |weight, model: &'_ TwoTowers, [image, text]: &'_ [Tensor; 2]| {
-            (weight, image.clone(), text.clone(), model.logit_scale.value.clone(), model.logit_bias.value.clone())
-        };
-        let mut parts = Vec::new();
-        parts.extend(own.map(|own| term(self.kind.learner_weight(), &learner.model, own)));
-        if let (Some(reference), Some(embeddings)) = (&self.reference, reference) {
-            parts.push(term(self.kind.reference_weight(), reference.model(), embeddings));
+        sources: &[Arc<str>],
+    ) -> Result<Pick> {
+        let mut terms = Vec::new();
+        terms.extend(embedded.own.map(|own| term(self.kind.learner_weight(), &embedded.learner.model, own)));
+        if let (Some(reference), Some(embeddings)) = (&self.reference, embedded.reference) {
+            terms.push(term(self.kind.reference_weight(), reference.model(), embeddings));
         }
-        let terms = parts
-            .iter()
-            .map(|(weight, image, text, log_scale, bias)| Term {
-                weight: *weight,
-                candidates: Candidates { image, text, log_scale, bias },
-            })
-            .collect();
-        let mut scores = DeviceScores::new(pass, terms, self.selection.plan().super_batch())?;
-        let picks = self.selection.pick(&mut scores, noise)?;
-        Ok(Drawn { picks, diagonal: scores.diagonal().to_vec(), conditional: scores.conditional().to_vec() })
+        self.draw(DeviceScores::new(pass, terms, self.selection.plan().super_batch())?, noise, sources)
     }
 
     /// The softmax objective keeps its running log-sum-exps on the host.
     fn draw_softmax(
         &self,
         pass: &mut Pass,
-        learner: &Learner,
-        own: Option<&[Tensor; 2]>,
-        reference: Option<&[Tensor; 2]>,
+        embedded: &Embedded<'_>,
         noise: &Gumbel,
-    ) -> Result<Drawn> {
+        sources: &[Arc<str>],
+    ) -> Result<Pick> {
         let threads = NonZeroUsize::new(pass.device().threads()).unwrap_or(NonZeroUsize::MIN);
-        let own = own.map(|own| HostEmbeddings::read(pass, &learner.model, own)).transpose()?;
-        let reference = match (&self.reference, reference) {
+        let own = embedded.own.map(|own| HostEmbeddings::read(pass, &embedded.learner.model, own)).transpose()?;
+        let reference = match (&self.reference, embedded.reference) {
             (Some(model), Some(embeddings)) => Some(HostEmbeddings::read(pass, model.model(), embeddings)?),
             _ => None,
         };
         let learner_loss = own.as_ref().map(HostEmbeddings::view).transpose()?.map(LearnerLoss);
         let reference_loss = reference.as_ref().map(HostEmbeddings::view).transpose()?.map(ReferenceLoss);
         let terms = ScoreTerms::new(self.kind, learner_loss, reference_loss)?;
-        let mut scores = SoftmaxScores::new(terms, threads);
-        let diagonal = scores.conditional().to_vec();
-        let picks = self.selection.pick(&mut scores, noise)?;
-        Ok(Drawn { picks, diagonal, conditional: scores.conditional().to_vec() })
+        self.draw(SoftmaxScores::new(terms, threads), noise, sources)
     }
+
+    fn draw<S: ConditionalScores>(&self, scores: S, noise: &Gumbel, sources: &[Arc<str>]) -> Result<Pick>
+    where
+        TrainError: From<SelectError<S::Error>>,
+    {
+        let mut scores = Recorded::new(scores);
+        let picks = self.selection.pick(&mut scores, noise)?;
+        Ok(Pick { indices: picks.indices().collect(), picked: Some(scores.finish(&picks, sources)) })
+    }
+}
+
+/// Embeddings of a super-batch by those models whose losses enter.
+struct Embedded<'a> {
+    learner: &'a Learner,
+    own: Option<&'a [Tensor; 2]>,
+    reference: Option<&'a [Tensor; 2]>,
+}
+
+fn term<'a>(weight: f32, model: &'a TwoTowers, [image, text]: &'a [Tensor; 2]) -> Term<'a> {
+    let (log_scale, bias) = (&model.logit_scale.value, &model.logit_bias.value);
+    Term { weight, candidates: Candidates { image, text, log_scale, bias } }
 }
 
 /// Embeddings and logit parameters read back from a device.
@@ -157,27 +156,51 @@ impl HostEmbeddings {
     }
 }
 
-impl Drawn {
-    fn into_pick(self, candidates: &SuperBatch) -> Pick {
-        let indices: Vec<usize> = self.picks.indices().collect();
-        let mut shares = std::collections::BTreeMap::<String, f32>::new();
-        for index in &indices {
-            *shares.entry(candidates.sources[*index].to_string()).or_default() += 1.0 / indices.len() as f32;
-        }
-        let picked = Picked {
-            digest: Picked::digest_of(indices.iter().map(|index| *index as u32)),
-            conditional: contrast(&self.conditional, &indices),
-            score: contrast(&self.diagonal, &indices),
-            shares,
-        };
-        Pick { indices, picked: Some(picked) }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use jest_kernels::{Device, DeviceOptions, DeviceRequest};
+    use jest_model::Preset;
+    use jest_select::{BatchPlan, Method, StreamingScores};
 
-fn contrast(values: &[f32], picked: &[usize]) -> Contrast {
-    let mean = |values: &mut dyn Iterator<Item = f32>, n: usize| values.map(f64::from).sum::<f64>() / n.max(1) as f64;
-    Contrast {
-        picked: mean(&mut picked.iter().map(|index| values[*index]), picked.len()) as f32,
-        super_batch: mean(&mut values.iter().copied(), values.len()) as f32,
+    use super::*;
+    use crate::clock::FakeClock;
+    use crate::config::OptimizerPlan;
+    use crate::optimizer::Optimizer;
+    use crate::verbs::bench::synthetic;
+
+    /// Picks of a kind of score by two models of different seeds, on the device and by jest-select's own scores.
+    fn check(kind: ScoreKind) {
+        let device = Device::open(&DeviceRequest::Cpu, DeviceOptions { threads: 2, checked: true }).unwrap();
+        let mut pass = device.pass();
+        let config = Preset::Mu.config();
+        let model = TwoTowers::new(&mut pass, &config, 1).unwrap();
+        let optimizer = Optimizer::new(&mut pass, &model, OptimizerPlan::default(), None).unwrap();
+        let learner = Learner { model, optimizer, objective: Objective::Sigmoid };
+        let other = TwoTowers::new(&mut pass, &config, 2).unwrap();
+        let batch = synthetic(&config, 60);
+        let embeddings = learner.embed(&mut pass, &batch).unwrap();
+        let own = HostEmbeddings::read(&mut pass, &learner.model, &embeddings).unwrap();
+        let mut reference = Reference::of(other);
+        let (clock, selection) =
+            (FakeClock::default(), Selection::new(Method::Joint, BatchPlan::new(60, 12, 4).unwrap()));
+        let mut meter = Meter::new(&clock);
+        let embeddings = reference.embeddings(&mut pass, &batch, &mut meter).unwrap();
+        let theirs = HostEmbeddings::read(&mut pass, reference.model(), &embeddings).unwrap();
+        let losses = (LearnerLoss(own.view().unwrap()), ReferenceLoss(theirs.view().unwrap()));
+        let terms = ScoreTerms::new(kind, Some(losses.0), Some(losses.1)).unwrap();
+        let mut scored = Scored { selection, kind, reference: Some(reference), seed: 3 };
+        for step in 0..5 {
+            let pick = scored.pick(&mut pass, &learner, &batch, step, &mut meter).unwrap();
+            let mut host = StreamingScores::new(terms.clone(), NonZeroUsize::MIN);
+            let want = selection.pick(&mut host, &Gumbel::new(3, step)).unwrap();
+            assert_eq!(pick.indices, want.indices().collect::<Vec<_>>(), "{kind} at step {step}");
+        }
+    }
+
+    #[test]
+    fn picks_are_those_of_the_host_scores() {
+        for kind in [ScoreKind::Learnability, ScoreKind::EasyReference, ScoreKind::HardLearner] {
+            check(kind);
+        }
     }
 }

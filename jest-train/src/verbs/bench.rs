@@ -33,7 +33,7 @@ pub(super) fn step(args: &BenchStepArgs) -> Result<()> {
     })?;
     let line = serde_json::json!({
         "preset": args.preset, "batch": args.batch, "precision": "f32",
-        "device": device.info().name, "threads": device.threads(),
+        "device": open::word(&device), "threads": device.threads(),
         "score_ips": args.batch as f64 / score, "step_ips": args.batch as f64 / training,
         "score_gflops": learner.forward_flops(args.batch) / score / 1e9,
         "step_gflops": learner.training_flops(args.batch) / training / 1e9,
@@ -57,7 +57,7 @@ fn median(clock: &SystemClock, repeats: usize, mut work: impl FnMut() -> Result<
 }
 
 /// Pictures of noise and captions of full length.
-fn synthetic(config: &ModelConfig, n: usize) -> SuperBatch {
+pub(crate) fn synthetic(config: &ModelConfig, n: usize) -> SuperBatch {
     let (side, l, vocab) = (config.vision.image_size, config.text.tokens, config.text.vocab_size as u64);
     let mut state = 1u64;
     let mut next = || {

@@ -1,6 +1,6 @@
 //! What each verb of `jest` does.
 
-mod bench;
+pub(crate) mod bench;
 mod embed;
 mod eval;
 mod inspect;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jest_data::{LoaderConfig, Preprocess, Source, Tokenizer};
-use jest_kernels::{Device, DeviceOptions, Pass};
+use jest_kernels::{Device, DeviceKind, DeviceOptions, Pass};
 use jest_model::TwoTowers;
 
 use crate::cli::{OnDevice, Pairs};
@@ -27,8 +27,17 @@ pub fn open_device(spelling: &str, threads: usize) -> Result<Device> {
     Ok(device)
 }
 
+/// How results name a device: `cpu`, or the adapter's name.
+pub fn word(device: &Device) -> String {
+    let info = device.info();
+    if info.kind == DeviceKind::Cpu { "cpu".to_string() } else { info.name }
+}
+
 /// A checkpoint or exported folder: its model and its tokenizer.
 pub fn checkpoint(pass: &mut Pass, folder: &Path) -> Result<(TwoTowers, Tokenizer)> {
+    if folder.join(crate::checkpoint::CHECKSUMS).exists() {
+        crate::checkpoint::verify(folder)?;
+    }
     let model = TwoTowers::load(pass, folder)?;
     let path = folder.join("tokenizer.json");
     if !path.exists() {

@@ -127,8 +127,7 @@ impl<'a> Session<'a> {
                 (JsonLines::resume(&self.plan.out, &names, &at)?, runs)
             }
         };
-        let device = self.device.info();
-        let device = if device.name == "native CPU" { "cpu".to_string() } else { device.name };
+        let device = super::open::word(&self.device);
         let summary = Summary { device, threads: self.device.threads(), seed: self.plan.seed, runs };
         Ok(Fanout::new(vec![
             Box::new(lines),
@@ -218,7 +217,7 @@ impl<'a> Session<'a> {
     ) -> Result<Box<dyn Selector>> {
         let (selection, seed) = (&plan.selection, self.plan.seed);
         if !selection.method.needs_scores() {
-            return Ok(Box::new(Uniform { plan: selection.sizes, seed }));
+            return Ok(Box::new(Uniform));
         }
         let reference = match (&plan.reference, selection.needs_reference()) {
             (Some(origin), true) => {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::stream::Ticket;
 use super::{Gpu, PATIENCE};
 use crate::device::cpu::POISON;
 use crate::device::pool::{LINE_WORDS, Pool, size_class};
@@ -36,17 +37,20 @@ impl Drop for GpuBuffer {
 #[derive(Debug)]
 pub(crate) struct Reading {
     staging: wgpu::Buffer,
+    ticket: Ticket,
 }
 
 impl Gpu {
     /// A buffer of at least `words` words with unspecified contents; a checked device fills all of it with NaN.
     pub(crate) fn allocate(&self, shape: &[usize], words: usize) -> Result<GpuBuffer> {
         let guard = if self.checked { LINE_WORDS } else { 0 };
-        let class = size_class(words + guard);
-        let bytes = class as u64 * 4;
-        if bytes > self.info.max_tensor_bytes {
-            return Err(KernelError::TooLarge { shape: shape.to_vec(), bytes, limit: self.info.max_tensor_bytes });
+        let (needed, limit) = ((words + guard) as u64 * 4, self.info.max_tensor_bytes);
+        if needed > limit {
+            return Err(KernelError::TooLarge { shape: shape.to_vec(), bytes: needed, limit });
         }
+        // A size class may lie above the limit although the tensor does not.
+        let class = size_class(words + guard).min(limit as usize / 64 * LINE_WORDS).max(words + guard);
+        let bytes = class as u64 * 4;
         let raw = match self.free.take(class) {
             Some(raw) => raw,
             None => {
@@ -109,20 +113,30 @@ impl Gpu {
             usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
             mapped_at_creation: false,
         });
-        self.with_stream(|stream| {
+        let ticket = self.with_stream(|stream| {
             stream.copies(&self.device).copy_buffer_to_buffer(&source.raw, 0, &staging, 0, words * 4);
+            stream.ticket()
         });
-        Reading { staging }
+        Reading { staging, ticket }
     }
 
     /// The words of a reading, once the device has delivered them.
     pub(crate) fn finish_reading(&self, reading: Reading) -> Result<Vec<u32>> {
-        self.submit()?;
-        reading.staging.slice(..).map_async(wgpu::MapMode::Read, |_| {});
-        let waited = self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(PATIENCE) });
+        if self.with_stream(|stream| stream.holds(reading.ticket)) {
+            self.submit()?;
+        }
+        self.wait_for(reading.ticket)?;
+        // The copy is done; only the mapping itself is left, which later submissions do not hold up. Another thread's
+        // poll may be the one that carries it out.
+        let (sender, mapped) = std::sync::mpsc::channel();
+        reading.staging.slice(..).map_async(wgpu::MapMode::Read, move |result| drop(sender.send(result)));
+        let polled = self.device.poll(wgpu::PollType::Poll);
         self.check()?;
-        if let Err(error) = waited {
-            return Err(KernelError::Lost { adapter: self.info.name.clone(), reason: error.to_string() });
+        polled.map_err(|error| self.lost(&error))?;
+        match mapped.recv_timeout(PATIENCE) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(KernelError::Gpu { reason: error.to_string() }),
+            Err(error) => return Err(self.lost(&error)),
         }
         let words = match reading.staging.get_mapped_range(..) {
             Ok(view) => bytemuck::pod_collect_to_vec(&view),

@@ -13,7 +13,7 @@ use super::pool::Pool;
 use super::{DeviceInfo, DeviceKind, DeviceOptions};
 use crate::{KernelError, Result};
 
-/// Longest wait for the device before it is taken for lost.
+/// Longest wait for one submission before it is taken for lost.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Bytes of kernel parameters; what Vulkan guarantees.
 const IMMEDIATE_BYTES: u32 = 128;
@@ -100,12 +100,26 @@ impl Gpu {
     /// Submits what is recorded and waits until the device has done it.
     pub(crate) fn wait(&self) -> Result<()> {
         self.submit()?;
-        let waited = self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(PATIENCE) });
-        self.check()?;
-        match waited {
-            Ok(_) => Ok(()),
-            Err(error) => Err(KernelError::Lost { adapter: self.info.name.clone(), reason: error.to_string() }),
+        let newest = self.with_stream(|stream| stream.ticket());
+        self.wait_for(newest)
+    }
+
+    /// Waits for all submissions up to one, each with the full patience.
+    fn wait_for(&self, ticket: stream::Ticket) -> Result<()> {
+        while let Some((oldest, index)) = self.with_stream(|stream| stream.oldest_up_to(ticket)) {
+            let one = wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(PATIENCE) };
+            let waited = self.device.poll(one);
+            self.check()?;
+            if let Err(error) = waited {
+                return Err(self.lost(&error));
+            }
+            self.with_stream(|stream| stream.done(oldest));
         }
+        Ok(())
+    }
+
+    fn lost(&self, reason: &dyn std::fmt::Display) -> KernelError {
+        KernelError::Lost { adapter: self.info.name.clone(), reason: reason.to_string() }
     }
 
     fn with_stream<R>(&self, work: impl FnOnce(&mut stream::Stream) -> R) -> R {

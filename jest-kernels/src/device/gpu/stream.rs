@@ -1,5 +1,7 @@
 //! The one ordered stream of commands of a device.
 
+use std::collections::VecDeque;
+
 /// Work after which a submission goes out, so that none keeps a device busy for about a second.
 const FLOP_BUDGET: f64 = 5e11;
 /// The same for an adapter that is emulated on the CPU.
@@ -7,9 +9,14 @@ const SOFTWARE_FLOP_BUDGET: f64 = 2e9;
 /// Dispatches after which a submission goes out in any case, so that the device starts while the host records.
 const DISPATCH_BUDGET: usize = 256;
 
-/// Commands recorded but not yet submitted.
+/// Number of the submission that carries a command; the first is 0.
+pub(super) type Ticket = u64;
+
+/// Commands recorded but not yet submitted, and the submissions that nobody has waited for.
 #[derive(Debug)]
 pub(super) struct Stream {
+    next: Ticket,
+    running: VecDeque<(Ticket, wgpu::SubmissionIndex)>,
     encoder: Option<wgpu::CommandEncoder>,
     compute: Option<wgpu::ComputePass<'static>>,
     dispatches: usize,
@@ -20,7 +27,7 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(software: bool) -> Self {
         let budget = if software { SOFTWARE_FLOP_BUDGET } else { FLOP_BUDGET };
-        Self { encoder: None, compute: None, dispatches: 0, flops: 0.0, budget }
+        Self { next: 0, running: VecDeque::new(), encoder: None, compute: None, dispatches: 0, flops: 0.0, budget }
     }
 
     /// The encoder, outside of any compute pass.
@@ -50,7 +57,28 @@ impl Stream {
         self.compute = None;
         (self.dispatches, self.flops) = (0, 0.0);
         if let Some(encoder) = self.encoder.take() {
-            queue.submit([encoder.finish()]);
+            self.running.push_back((self.next, queue.submit([encoder.finish()])));
+            self.next += 1;
         }
+    }
+
+    /// The submission that will carry what is recorded now.
+    pub(super) fn ticket(&self) -> Ticket {
+        self.next
+    }
+
+    /// True while a command of that ticket is recorded but not submitted.
+    pub(super) fn holds(&self, ticket: Ticket) -> bool {
+        ticket == self.next && self.encoder.is_some()
+    }
+
+    /// The oldest submission up to `ticket` that is not known to be done.
+    pub(super) fn oldest_up_to(&self, ticket: Ticket) -> Option<(Ticket, wgpu::SubmissionIndex)> {
+        self.running.front().filter(|(first, _)| *first <= ticket).cloned()
+    }
+
+    /// Notes that all submissions up to `ticket` are done.
+    pub(super) fn done(&mut self, ticket: Ticket) {
+        self.running.retain(|(running, _)| *running > ticket);
     }
 }

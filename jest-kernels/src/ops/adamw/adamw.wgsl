@@ -37,5 +37,6 @@ fn step(
     mean[i] = m;
     square[i] = v;
     let value = p.keep * parameter[i] - p.step_size * m / (sqrt(v) * p.correction + p.eps);
-    parameter[i] = min(value, p.max_value);
+    // By comparison, as min() may turn NaN into the bound.
+    parameter[i] = select(value, p.max_value, value > p.max_value);
 }

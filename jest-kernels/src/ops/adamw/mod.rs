@@ -11,7 +11,7 @@ use crate::{Grid, KernelError, Pass, Result, Tensor};
 const OP: &str = "adamw";
 const WG: usize = 64;
 /// Stands for "no limit" where a kernel must not see infinity.
-const NO_LIMIT: f32 = 3.0e38;
+const NO_LIMIT: f32 = 1.0e30;
 
 static STEP: Kernel =
     Kernel { name: "adamw/step", entry: "step", parts: &[include_str!("adamw.wgsl")], constants: &[("WG", WG as u32)] };

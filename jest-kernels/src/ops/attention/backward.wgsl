@@ -13,19 +13,22 @@ fn load_dy(b: Block, row: u32, col: u32) -> f32 {
     return dy[((b.example * p.q_len + row) * p.heads + b.head) * p.head_dim + col];
 }
 
-// Own 4 x 4 elements of dy . vᵀ: rows are queries from query0, columns keys from key0.
+// Own 4 x 4 elements of dy . vᵀ: rows are queries from query0, columns keys from key0; unspecified where there is no
+// such query or key.
 fn weight_gradients(b: Block, query0: u32, key0: u32, lane: u32) -> array<f32, 16> {
     var tile: array<f32, 16>;
     for (var d0 = 0u; d0 < p.head_dim; d0 += DEPTH) {
         // Orders the reads of the last step before the operands are overwritten.
         workgroupBarrier();
-        for (var i = lane; i < SIDE * DEPTH; i += WG) {
+        for (var i = lane; i < DEPTH * min(SIDE, p.q_len - query0); i += WG) {
             left[i % DEPTH * PITCH + i / DEPTH] = load_dy(b, query0 + i / DEPTH, d0 + i % DEPTH);
+        }
+        for (var i = lane; i < DEPTH * min(SIDE, p.k_len - key0); i += WG) {
             right[i % DEPTH * PITCH + i / DEPTH] = load_kv(b, p.v_offset, key0 + i / DEPTH, d0 + i % DEPTH);
         }
         // Orders the writes of the operands before their use.
         workgroupBarrier();
-        multiply(lane, &tile);
+        multiply(lane, d0, &tile);
     }
     return tile;
 }
@@ -86,12 +89,12 @@ fn backward_query(
         for (var index = 0u; index < STRIPS; index++) {
             // Orders the reads of the last strip before it is overwritten.
             workgroupBarrier();
-            for (var i = lane; i < SIDE * SIDE; i += WG) {
+            for (var i = lane; i < SIDE * min(SIDE, end - key0); i += WG) {
                 strip[i] = load_kv(b, p.k_offset, key0 + i / SIDE, index * SIDE + i % SIDE);
             }
             // Orders the writes of strip and weights before their reads.
             workgroupBarrier();
-            accumulate(lane, index, ends, &sums);
+            accumulate(lane, index, end - key0, ends, &sums);
         }
     }
     write(b, p.q_len, p.out_offset, lane, &sums);
@@ -118,12 +121,12 @@ fn backward_key(
         for (var index = 0u; index < STRIPS; index++) {
             // Orders the reads of the last strip before it is overwritten.
             workgroupBarrier();
-            for (var i = lane; i < SIDE * SIDE; i += WG) {
+            for (var i = lane; i < SIDE * min(SIDE, end - query0); i += WG) {
                 strip[i] = load_dy(b, query0 + i / SIDE, index * SIDE + i % SIDE);
             }
             // Orders the writes of strip and weights before their reads.
             workgroupBarrier();
-            accumulate(lane, index, vec4(SIDE), &dv);
+            accumulate(lane, index, end - query0, vec4(SIDE), &dv);
         }
         // Its barriers also order the reads of the weights before they are overwritten.
         var dw = weight_gradients(b, query0, b.first, lane);
@@ -134,11 +137,11 @@ fn backward_key(
         }
         for (var index = 0u; index < STRIPS; index++) {
             workgroupBarrier(); // As above.
-            for (var i = lane; i < SIDE * SIDE; i += WG) {
+            for (var i = lane; i < SIDE * min(SIDE, end - query0); i += WG) {
                 strip[i] = load_q(b, query0 + i / SIDE, index * SIDE + i % SIDE);
             }
             workgroupBarrier();
-            accumulate(lane, index, vec4(SIDE), &dk);
+            accumulate(lane, index, end - query0, vec4(SIDE), &dk);
         }
     }
     write(b, p.k_len, p.out_offset, lane, &dk);

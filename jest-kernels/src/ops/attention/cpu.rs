@@ -7,13 +7,13 @@ use rayon::prelude::*;
 use super::Operands;
 use crate::ops::block_range;
 use crate::ops::matmul::cpu::gemm;
-use crate::simd::{exp, max, simd_fn, sum};
+use crate::simd::{LANES, exp, max, simd_fn, sum};
 
 /// Query rows of a tile of scores.
 const TILE: usize = 64;
 
 thread_local! {
-    /// Tiles of this thread, kept from call to call.
+    /// Weights and score gradients of one tile, rows padded to whole vectors; kept from call to call.
     static TILES: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
@@ -77,8 +77,11 @@ impl<'a> Inputs<'a> {
 pub(super) fn forward(inputs: &Inputs<'_>, y: &mut [f32], lse: &mut [f32]) {
     let shape = inputs.operands.shape;
     let width = shape.width();
+    let kv_rows = shape.k_len * inputs.operands.kv_stride;
     y.par_chunks_mut(shape.q_len * width).zip(lse.par_chunks_mut(shape.heads * shape.q_len)).enumerate().for_each(
         |(example, (y, lse))| {
+            fetch(&inputs.kv[example * kv_rows..][..kv_rows]);
+            fetch(y);
             TILES.with_borrow_mut(|[tile, _]| {
                 for (head, lse) in lse.chunks_exact_mut(shape.q_len).enumerate() {
                     let at = head * shape.head_dim;
@@ -95,36 +98,32 @@ fn forward_head(operands: &Operands, head: &Head<'_>, tile: &mut Vec<f32>, y: &m
     for index in 0..shape.q_len.div_ceil(head.tile) {
         let rows = block_range(shape.q_len, head.tile, index);
         let seen = operands.seen(head.keys, rows.end - 1);
-        let (first, m) = (rows.start, rows.len());
-        let s = space(tile, m * seen);
-        gemm(m, seen, d, (&head.q[first * q_stride..], q_stride, 1), (head.k, 1, kv_stride), (s, seen), false);
-        soften(operands, head.keys, first, s, &mut lse[rows]);
+        let (first, m, pitch) = (rows.start, rows.len(), seen.next_multiple_of(LANES));
+        let w = space(tile, m * pitch);
+        gemm(m, seen, d, (&head.q[first * q_stride..], q_stride, 1), (head.k, 1, kv_stride), (w, pitch), false);
+        for (i, (w, lse)) in w.chunks_exact_mut(pitch).zip(&mut lse[rows]).enumerate() {
+            *lse = softmax(w, operands.seen(head.keys, first + i), operands.scale());
+        }
         let y = &mut y[first * width..];
-        gemm(m, d, seen, (s, seen, 1), (head.v, kv_stride, 1), (y, width), false);
-    }
-}
-
-/// Turns scores into weights, row by row, and writes each row's logarithm of the sum of exponentials.
-fn soften(operands: &Operands, keys: usize, first: usize, s: &mut [f32], lse: &mut [f32]) {
-    let cols = s.len() / lse.len();
-    for (i, (s, lse)) in s.chunks_exact_mut(cols).zip(lse).enumerate() {
-        let (seen, hidden) = s.split_at_mut(operands.seen(keys, first + i));
-        *lse = softmax(seen, operands.scale());
-        hidden.fill(0.0);
+        gemm(m, d, seen, (w, pitch, 1), (head.v, kv_stride, 1), (y, width), false);
     }
 }
 
 simd_fn! {
-    fn softmax(s: &mut [f32], scale: f32) -> f32 {
-        let n = s.len();
-        let top = max(n, |j| s[j]) * scale;
-        for s in s.iter_mut() {
-            *s = exp(*s * scale - top);
+    /// Turns one row's first `seen` scores into weights and the rest of its padded length into 0; gives the logarithm
+    /// of the sum of exponentials.
+    fn softmax(w: &mut [f32], seen: usize, scale: f32) -> f32 {
+        let n = w.len();
+        w[seen..].fill(f32::NEG_INFINITY);
+        let top = max(n, |j| w[j]) * scale;
+        for w in w.iter_mut() {
+            *w = exp(*w * scale - top);
         }
-        let total = sum(n, |j| s[j]);
+        w[seen..].fill(0.0);
+        let total = sum(n, |j| w[j]);
         let inverse = 1.0 / total;
-        for s in s.iter_mut() {
-            *s *= inverse;
+        for w in w.iter_mut() {
+            *w *= inverse;
         }
         top + total.ln()
     }
@@ -160,6 +159,11 @@ fn backward_example(inputs: &Inputs<'_>, upstream: &Upstream<'_>, example: usize
     let shape = inputs.operands.shape;
     let width = shape.width();
     let lse = &upstream.lse[example * shape.heads * shape.q_len..];
+    let (q_rows, kv_rows) = (shape.q_len * width, shape.k_len * inputs.operands.kv_stride);
+    fetch(&inputs.kv[example * kv_rows..][..kv_rows]);
+    fetch(&upstream.y[example * q_rows..][..q_rows]);
+    fetch(&upstream.dy[example * q_rows..][..q_rows]);
+    fetch(outputs.dkv());
     for (head, lse) in lse.chunks_exact(shape.q_len).take(shape.heads).enumerate() {
         let at = example * shape.q_len * width + head * shape.head_dim;
         let upstream = Upstream { y: &upstream.y[at..], lse, dy: &upstream.dy[at..] };
@@ -178,65 +182,57 @@ fn backward_head(
     outputs: &mut Outputs<'_>,
 ) {
     let (shape, d, width) = (operands.shape, operands.shape.head_dim, operands.shape.width());
-    let (q_stride, kv_stride, dq_stride) = (operands.q_stride, operands.kv_stride, operands.q_stride);
-    let (q_at, k_at, v_at) = (operands.q_offset, operands.k_offset, operands.v_offset);
-    let at = index * d;
+    let (q_stride, kv_stride) = (operands.q_stride, operands.kv_stride);
+    let [q_at, k_at, v_at] = [operands.q_offset, operands.k_offset, operands.v_offset].map(|at| at + index * d);
     for row in outputs.dkv().chunks_exact_mut(kv_stride) {
-        row[k_at + at..k_at + at + d].fill(0.0);
-        row[v_at + at..v_at + at + d].fill(0.0);
+        row[k_at..k_at + d].fill(0.0);
+        row[v_at..v_at + d].fill(0.0);
     }
     for index in 0..shape.q_len.div_ceil(head.tile) {
         let rows = block_range(shape.q_len, head.tile, index);
-        let (first, m) = (rows.start, rows.len());
         let seen = operands.seen(head.keys, rows.end - 1);
-        let (w, ds) = (space(w_tile, m * seen), space(ds_tile, m * seen));
+        let (first, m, pitch) = (rows.start, rows.len(), seen.next_multiple_of(LANES));
+        let (w, ds) = (space(w_tile, m * pitch), space(ds_tile, m * pitch));
         let (q, dy) = (&head.q[first * q_stride..], &upstream.dy[first * width..]);
-        gemm(m, seen, d, (q, q_stride, 1), (head.k, 1, kv_stride), (w, seen), false);
-        gemm(m, seen, d, (dy, width, 1), (head.v, 1, kv_stride), (ds, seen), false);
-        for i in 0..m {
-            let sight = operands.seen(head.keys, first + i);
-            let y = &upstream.y[(first + i) * width..][..d];
-            let row = i * seen..(i + 1) * seen;
-            let lse = upstream.lse[first + i];
-            score_gradients(&mut w[row.clone()], &mut ds[row], sight, lse, operands.scale(), y, &dy[i * width..]);
+        gemm(m, seen, d, (q, q_stride, 1), (head.k, 1, kv_stride), (w, pitch), false);
+        gemm(m, seen, d, (dy, width, 1), (head.v, 1, kv_stride), (ds, pitch), false);
+        for (i, (w, ds)) in w.chunks_exact_mut(pitch).zip(ds.chunks_exact_mut(pitch)).enumerate() {
+            let (y, dy) = (&upstream.y[(first + i) * width..][..d], &dy[i * width..][..d]);
+            let seen = operands.seen(head.keys, first + i);
+            score_gradients(w, ds, seen, upstream.lse[first + i], operands.scale(), y, dy);
         }
-        gemm(
-            m,
-            d,
-            seen,
-            (ds, seen, 1),
-            (head.k, kv_stride, 1),
-            (&mut outputs.dq()[first * dq_stride + q_at + at..], dq_stride),
-            false,
-        );
-        gemm(seen, d, m, (ds, 1, seen), (q, q_stride, 1), (&mut outputs.dkv()[k_at + at..], kv_stride), true);
-        gemm(seen, d, m, (w, 1, seen), (dy, width, 1), (&mut outputs.dkv()[v_at + at..], kv_stride), true);
+        let dq = &mut outputs.dq()[first * q_stride + q_at..];
+        gemm(m, d, seen, (ds, pitch, 1), (head.k, kv_stride, 1), (dq, q_stride), false);
+        let dk = &mut outputs.dkv()[k_at..];
+        gemm(seen, d, m, (ds, 1, pitch), (q, q_stride, 1), (dk, kv_stride), true);
+        let dv = &mut outputs.dkv()[v_at..];
+        gemm(seen, d, m, (w, 1, pitch), (dy, width, 1), (dv, kv_stride), true);
     }
 }
 
 simd_fn! {
-    /// One row: `w` turns from scores into weights, `ds` from `dy · vᵀ` into the gradient of the unscaled scores.
+    /// One row: `w` turns from scores into weights, `ds` from `dy · vᵀ` into the gradient of the unscaled scores; both
+    /// are 0 from `seen` on.
     fn score_gradients(w: &mut [f32], ds: &mut [f32], seen: usize, lse: f32, scale: f32, y: &[f32], dy: &[f32]) {
         let delta = sum(y.len(), |j| y[j] * dy[j]);
-        let (w, hidden) = w.split_at_mut(seen);
-        hidden.fill(0.0);
-        let (ds, hidden) = ds.split_at_mut(seen);
-        hidden.fill(0.0);
-        for (w, ds) in w.iter_mut().zip(ds) {
+        for (w, ds) in w.iter_mut().zip(ds.iter_mut()) {
             *w = exp(*w * scale - lse);
             *ds = scale * *w * (*ds - delta);
         }
+        w[seen..].fill(0.0);
+        ds[seen..].fill(0.0);
     }
 }
 
 simd_fn! {
     /// Whether `rows` rows of `d` elements, `stride` apart, are all finite.
     fn is_finite(x: &[f32], rows: usize, stride: usize, d: usize) -> bool {
-        (0..rows).all(|row| {
-            let row = &x[row * stride..][..d];
+        let mut zero = 0.0;
+        for row in x.chunks(stride).take(rows) {
             // 0 * x is 0 exactly where x is finite.
-            sum(d, |j| row[j] * 0.0) == 0.0
-        })
+            zero += sum(d, |j| row[j] * 0.0);
+        }
+        zero == 0.0
     }
 }
 
@@ -246,4 +242,16 @@ fn space(tile: &mut Vec<f32>, len: usize) -> &mut [f32] {
         tile.resize(len, 0.0);
     }
     &mut tile[..len]
+}
+
+/// Asks for all of one example's rows at once: the heads then walk them by columns, where no line would be expected.
+fn fetch(rows: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in rows.chunks(64 / size_of::<f32>()) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: the address is that of an element; a prefetch changes nothing but the caches.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = rows;
 }

@@ -71,12 +71,12 @@ fn forward(
         for (var index = 0u; index < STRIPS; index++) {
             // Orders the reads of the last strip before it is overwritten.
             workgroupBarrier();
-            for (var i = lane; i < SIDE * SIDE; i += WG) {
+            for (var i = lane; i < SIDE * min(SIDE, end - key0); i += WG) {
                 strip[i] = load_kv(b, p.v_offset, key0 + i / SIDE, index * SIDE + i % SIDE);
             }
             // Orders the writes of strip, weights and totals before their reads.
             workgroupBarrier();
-            accumulate(lane, index, ends, &sums);
+            accumulate(lane, index, end - key0, ends, &sums);
         }
         for (var i = 0u; i < 4u; i++) {
             var tile_total = 0.0;

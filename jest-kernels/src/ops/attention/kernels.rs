@@ -94,10 +94,11 @@ impl Saved {
         }
     }
 
-    /// Floating-point operations of one product of a [q_len, k_len] matrix, over all heads.
+    /// Floating-point operations of one product over all heads, padding to whole tiles included.
     fn product_flops(&self) -> f64 {
         let shape = self.operands.shape;
-        2.0 * (shape.n * shape.q_len * shape.k_len * shape.width()) as f64
+        let tile = shape.q_len.next_multiple_of(SIDE) * shape.k_len.next_multiple_of(SIDE);
+        2.0 * (shape.n * shape.heads * tile * shape.head_dim.next_multiple_of(16)) as f64
     }
 
     fn grid(&self, len: usize) -> Grid {

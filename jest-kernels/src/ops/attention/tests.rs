@@ -172,7 +172,7 @@ fn large_logits_do_not_overflow() {
 
 #[test]
 fn matches_oracle_beyond_one_dispatch_dimension() {
-    let shape = Attention { n: 21_846, heads: 3, head_dim: 2, q_len: 2, k_len: 2, ..BASE };
+    let shape = Attention { n: 21_846, heads: 3, head_dim: 1, q_len: 2, k_len: 2, ..BASE };
     Case::new(shape, None, 1.0).check_packed();
 }
 

@@ -6,9 +6,7 @@ use crate::testing::*;
 /// Bits of the halves of a tensor.
 fn halves(pass: &mut Pass, tensor: &Tensor) -> Vec<u16> {
     assert_guarded(pass, "y", tensor);
-    let words = pass.read_later(tensor).unwrap().wait().unwrap();
-    let halves = words.iter().flat_map(|word| [word.to_bits() as u16, (word.to_bits() >> 16) as u16]);
-    halves.take(tensor.len()).collect()
+    pass.read_f16(tensor).unwrap().into_iter().map(f16::to_bits).collect()
 }
 
 /// Every f16, the ties between neighbours, and the floats beside both; NaNs; beyond the range.

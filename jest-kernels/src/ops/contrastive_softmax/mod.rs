@@ -55,7 +55,7 @@ struct Parameters {
 pub fn forward(pass: &mut Pass, image: &Tensor, text: &Tensor, log_scale: &Tensor) -> Result<Tensor> {
     let (n, d) = check(pass, image, text, log_scale)?;
     if pass.cpu().is_none() {
-        let sides = Sides::sum(pass, image, text, log_scale, stripes::gpu::STRIPE)?;
+        let sides = Sides::sum(pass, image, text, log_scale, stripes::gpu::rows(image.rows()))?;
         let (sums, mut dlog_scale) = (pass.zeros(&[n])?, pass.zeros(&[1])?);
         return sides.finish(pass, &sums, &mut dlog_scale);
     }
@@ -91,7 +91,7 @@ pub fn forward_backward(
     pass.admit(OP, &[("dlog_scale", dlog_scale)])?;
     dlog_scale.expect_f32(OP, "dlog_scale", &[1])?;
     if pass.cpu().is_none() {
-        return gradients_on_gpu(pass, image, text, log_scale, dlog_scale, stripes::gpu::STRIPE);
+        return gradients_on_gpu(pass, image, text, log_scale, dlog_scale, stripes::gpu::rows(image.rows()));
     }
     let mut scratch = stripes::cpu::Scratch::new(pass, n, d)?;
     let mut loss = pass.empty_f32(&[1])?;

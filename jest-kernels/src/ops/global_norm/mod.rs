@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn matches_oracle_over_several_tensors() {
-        for sizes in [vec![1], vec![3, 4096, 4097], vec![769, 65, 20_000, 1]] {
+        for sizes in [vec![1], vec![3, 4096, 4097], vec![769, 65, 20_000, 1], vec![65 * 4096 + 1]] {
             let values: Vec<Vec<f32>> = (1..).zip(&sizes).map(|(seed, n)| random(*n, seed)).collect();
             let want = oracle::forward(&values.iter().map(|v| wide(v)).collect::<Vec<_>>());
             on_each_device(|pass| {

@@ -18,7 +18,7 @@ pub(super) struct Operands<'a> {
 
 /// Rows per block: by shape alone, so that results do not depend on the thread count.
 fn rows_per_block(m: usize) -> usize {
-    (m / 8).next_multiple_of(16).clamp(32, 256)
+    (m / 8).next_multiple_of(16).clamp(16, 256)
 }
 
 pub(super) fn product(operands: &Operands<'_>, store: Store, y: &mut [f32], pre: Option<&mut [f32]>) {

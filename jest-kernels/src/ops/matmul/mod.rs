@@ -119,6 +119,7 @@ pub fn accumulate(pass: &mut Pass, form: Form, a: &Tensor, b: &Tensor, out: &mut
         let (expected, got) = (vec![sizes.m, sizes.n], out.shape().to_vec());
         return Err(KernelError::Shape { op: OP, what: "out", expected, got });
     }
+    pass.admit(OP, &[("out", out)])?;
     out.gpu_unique(pass)?;
     run(pass, form, Store::Add, sizes, [a, b], None, out, None)
 }

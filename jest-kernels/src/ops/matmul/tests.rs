@@ -1,6 +1,8 @@
 use super::*;
 use crate::testing::*;
 
+const FORMS: [Form; 3] = [Form::AB, Form::ABt, Form::AtB];
+
 /// Ragged sizes around the tiles of the kernels and the blocks of the CPU form.
 const SIZES: [(usize, usize, usize); 8] =
     [(1, 1, 1), (3, 31, 33), (33, 3, 257), (31, 33, 16), (64, 65, 17), (257, 33, 5), (2, 255, 64), (65, 769, 3)];
@@ -43,7 +45,7 @@ fn check(form: Form, m: usize, n: usize, k: usize) {
 
 #[test]
 fn every_form_matches_oracle_on_ragged_shapes() {
-    for form in [Form::AB, Form::ABt, Form::AtB] {
+    for form in FORMS {
         for (m, n, k) in SIZES {
             check(form, m, n, k);
         }
@@ -56,30 +58,53 @@ fn many_rows_match_oracle() {
     check(Form::AtB, 3, 2, 65_537);
 }
 
+/// What a store makes of sums, given what was there before.
+fn stored(store: Store, sums: &[f64], before: &[f64], bias: &[f64]) -> Vec<f64> {
+    let with_bias = || sums.iter().enumerate().map(|(i, sum)| sum + bias[i % bias.len()]).collect::<Vec<_>>();
+    match store {
+        Store::Write => sums.to_vec(),
+        Store::Add => sums.iter().zip(before).map(|(sum, before)| sum + before).collect(),
+        Store::Bias => with_bias(),
+        Store::BiasGelu(kind) => crate::ops::gelu::oracle::forward(kind, &with_bias()),
+    }
+}
+
+/// The software adapter of the tests is given small tiles, so the others are dispatched by hand.
 #[test]
-fn the_large_tile_matches_the_oracle_too() {
+fn the_large_tile_matches_the_oracle_with_every_store() {
     let (m, n, k) = (65, 130, 35);
-    let [_, gpu] = devices();
-    let mut pass = gpu.pass();
-    for form in [Form::AB, Form::ABt, Form::AtB] {
-        let (a, b) = (random(m * k, 1), random(k * n, 2));
-        let want = oracle_for(form)(m, n, k, &wide(&a), &wide(&b));
-        let magnitude = oracle_for(form)(m, n, k, &magnitudes(&wide(&a)), &magnitudes(&wide(&b)));
-        let (a_shape, b_shape) = shapes(form, m, n, k);
-        let (a, b) = (pass.upload(&a, &a_shape).unwrap(), pass.upload(&b, &b_shape).unwrap());
-        let y = pass.empty_f32(&[m, n]).unwrap();
-        let variant = kernels::variant(form, Store::Write, Tile::Large);
-        let tiles = m.div_ceil(64) * n.div_ceil(64);
-        let parameters = Parameters { m: m as u32, n: n as u32, k: k as u32, first: 0, last: k as u32 };
-        pass.dispatch(&variant, &[&a, &b, &y], parameters, Grid::rows(tiles), 0.0).unwrap();
-        assert_within("y", &checked_read(&mut pass, "y", &y), &want, |i| sum_tolerance(k, magnitude[i]));
+    let mut pass = devices()[1].pass();
+    let gelus = Gelu::ALL.map(Store::BiasGelu);
+    for store in [Store::Write, Store::Add, Store::Bias].into_iter().chain(gelus) {
+        let forms: &[Form] = if matches!(store, Store::Write | Store::Add) { &FORMS } else { &[Form::ABt] };
+        for &form in forms {
+            let [a, b, before, bias] = [m * k, k * n, m * n, n].map(|len| random(len, len as u64));
+            let sums = oracle_for(form)(m, n, k, &wide(&a), &wide(&b));
+            let want = stored(store, &sums, &wide(&before), &wide(&bias));
+            let (a_shape, b_shape) = shapes(form, m, n, k);
+            let (a, b) = (pass.upload(&a, &a_shape).unwrap(), pass.upload(&b, &b_shape).unwrap());
+            let (y, bias) = (pass.upload(&before, &[m, n]).unwrap(), pass.upload(&bias, &[n]).unwrap());
+            let pre = pass.empty_f32(&[m, n]).unwrap();
+            let all = [&a, &b, &y, &bias, &pre];
+            let used = match store {
+                Store::Write | Store::Add => 3,
+                Store::Bias => 4,
+                Store::BiasGelu(_) => 5,
+            };
+            let tiles = m.div_ceil(64) * n.div_ceil(64);
+            let parameters = Parameters { m: m as u32, n: n as u32, k: k as u32, first: 0, last: k as u32 };
+            let variant = kernels::variant(form, store, Tile::Large);
+            pass.dispatch(&variant, &all[..used], parameters, Grid::rows(tiles), 0.0).unwrap();
+            let tolerance = sum_tolerance(k + 2, k as f64 + 2.0) * 1.2 + crate::ops::gelu::TOLERANCE * 8.0;
+            assert_within(&variant.key(), &checked_read(&mut pass, "y", &y), &want, |_| tolerance);
+        }
     }
 }
 
 #[test]
 fn batches_match_one_product_each() {
     let (z, m, n, k) = (3, 33, 17, 9);
-    for form in [Form::AB, Form::ABt, Form::AtB] {
+    for form in FORMS {
         let (a, b) = (random(z * m * k, 1), random(z * k * n, 2));
         let exact = oracle_for(form);
         let mut want = Vec::new();
@@ -151,6 +176,8 @@ fn linear_backward_is_the_derivative() {
         let dx_out = linear_backward(pass, &x, &w, &dy, &mut dw_out, &mut dbias).unwrap();
         assert_within("dx", &checked_read(pass, "dx", &dx_out), &dx, |_| sum_tolerance(n, n as f64));
         assert_within("dw", &checked_read(pass, "dw", &dw_out), &dw, |_| sum_tolerance(m, m as f64));
+        let sums: Vec<f64> = (0..n).map(|j| dy64.iter().skip(j).step_by(n).sum()).collect();
+        assert_within("dbias", &checked_read(pass, "dbias", &dbias), &sums, |_| sum_tolerance(m, m as f64));
     });
 }
 

@@ -76,7 +76,7 @@ impl LogitParameters<'_> {
 pub fn forward(pass: &mut Pass, image: &Tensor, text: &Tensor, parameters: LogitParameters<'_>) -> Result<Tensor> {
     let (n, d) = check(pass, image, text, parameters)?;
     if pass.cpu().is_none() {
-        return forward_on_gpu(pass, image, text, parameters, stripes::gpu::STRIPE);
+        return forward_on_gpu(pass, image, text, parameters, stripes::gpu::rows(image.rows()));
     }
     let mut scratch = stripes::cpu::Scratch::new(pass, n, 0)?;
     let mut loss = pass.empty_f32(&[1])?;
@@ -111,7 +111,7 @@ pub fn forward_backward(
     dlog_scale.expect_f32(OP, "dlog_scale", &[1])?;
     dbias.expect_f32(OP, "dbias", &[1])?;
     if pass.cpu().is_none() {
-        return gradients_on_gpu(pass, image, text, parameters, dlog_scale, dbias, stripes::gpu::STRIPE);
+        return gradients_on_gpu(pass, image, text, parameters, dlog_scale, dbias, stripes::gpu::rows(image.rows()));
     }
     let mut scratch = stripes::cpu::Scratch::new(pass, n, d)?;
     let mut loss = pass.empty_f32(&[1])?;
