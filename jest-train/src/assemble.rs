@@ -96,6 +96,8 @@ pub fn loader_config(plan: &Plan, run: &RunPlan, model: &ModelConfig, tokenizer:
     let data = &run.data;
     let mut config = LoaderConfig::new(sources, preprocess, Arc::new(tokenizer), model.text.tokens);
     config.seed = plan.seed;
+    // The next super-batch is made ready while this one is trained on.
+    config.prefetch = config.prefetch.max(run.selection.sizes.super_batch());
     config.workers = data.workers;
     config.shuffle = Shuffle { shards: true, buffer: data.shuffle_buffer };
     config.cache_bytes = data.cache_mb << 20;

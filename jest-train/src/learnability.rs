@@ -29,7 +29,7 @@ impl PairLosses {
     }
 }
 
-/// Reads a data set once and gives each batch with its losses to `each`.
+/// Reads a data set once, up to `limit` examples and the batch they end in, and gives each batch with its losses to `each`.
 ///
 /// # Errors
 /// As data or device report, or `each` does.
@@ -38,11 +38,14 @@ pub fn score_all(
     learner: &TwoTowers,
     reference: &mut Reference,
     data: &LoaderConfig,
+    limit: usize,
     meter: &mut Meter<'_>,
     mut each: impl FnMut(&SuperBatch, &PairLosses) -> Result<()>,
 ) -> Result<()> {
+    let mut seen = 0;
     for batch in jest_data::read_all(data, BLOCK)? {
         let batch = batch?;
+        seen += batch.len();
         let own = embed::both(pass, learner, &batch, &View::default())?;
         let other = reference.embeddings(pass, &batch, meter)?;
         let losses = PairLosses {
@@ -50,6 +53,9 @@ pub fn score_all(
             reference: pair_losses(pass, reference.model(), &other)?,
         };
         each(&batch, &losses)?;
+        if seen >= limit {
+            break;
+        }
     }
     Ok(())
 }

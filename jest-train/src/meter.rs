@@ -1,7 +1,9 @@
 //! Where a run's seconds and floating-point operations go.
 
+use std::time::Duration;
+
 use crate::clock::Clock;
-use crate::events::{Flops, Seconds};
+use crate::events::{Flops, Seconds, Timing};
 
 /// What time is spent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +27,13 @@ pub struct Meter<'a> {
     pub seconds: Seconds,
     /// Floating-point operations executed so far; a multiply-add counts two.
     pub flops: Flops,
+    lap: (Duration, Seconds),
 }
 
 impl<'a> Meter<'a> {
     /// Starts from zero.
     pub fn new(clock: &'a dyn Clock) -> Self {
-        Self { clock, seconds: Seconds::default(), flops: Flops::default() }
+        Self { clock, seconds: Seconds::default(), flops: Flops::default(), lap: (clock.now(), Seconds::default()) }
     }
 
     /// Runs `work` and books its time.
@@ -49,16 +52,17 @@ impl<'a> Meter<'a> {
         result
     }
 
-    /// Seconds on the clock.
-    pub fn now(&self) -> f64 {
-        self.clock.now().as_secs_f64()
+    /// What was spent since the last lap, or since the meter was made.
+    pub fn lap(&mut self) -> Timing {
+        let now = self.clock.now();
+        let (then, before) = std::mem::replace(&mut self.lap, (now, self.seconds));
+        let seconds = self.seconds.since(&before);
+        Timing { wall: (now - then).as_secs_f64(), waited: seconds.data, seconds }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::clock::FakeClock;
 
@@ -70,5 +74,10 @@ mod tests {
         meter.spend(Kind::Data, || clock.advance(Duration::from_secs(1)));
         meter.spend(Kind::Learn, || clock.advance(Duration::from_secs(3)));
         assert_eq!((meter.seconds.learn, meter.seconds.data, meter.seconds.total()), (5.0, 1.0, 6.0));
+        assert_eq!((meter.lap().wall, meter.lap().wall), (6.0, 0.0));
+        clock.advance(Duration::from_secs(1));
+        meter.spend(Kind::Score, || clock.advance(Duration::from_secs(2)));
+        let lap = meter.lap();
+        assert_eq!((lap.wall, lap.seconds.score, lap.seconds.learn), (3.0, 2.0, 0.0));
     }
 }

@@ -32,7 +32,8 @@ pub struct Cost {
 impl Cost {
     /// Of a run that is the reference of another.
     pub fn of(flops: &Flops, seconds: &Seconds) -> Self {
-        Self { flops: flops.total(), seconds: seconds.total() }
+        // Evaluation is in no count of FLOPs, so its seconds are left out too.
+        Self { flops: flops.total(), seconds: seconds.total() - seconds.eval }
     }
 }
 
@@ -56,6 +57,27 @@ impl Reference {
         &self.model
     }
 
+    /// Looks embeddings up in the cache under `folder` from now on; those that it lacks are computed when asked for.
+    ///
+    /// # Errors
+    /// `Data` when the cache is damaged.
+    pub fn use_cache(&mut self, pass: &mut Pass, folder: &Path, data: &LoaderConfig) -> Result<()> {
+        self.cache = Some(self.open_cache(pass, folder, data)?);
+        Ok(())
+    }
+
+    fn open_cache(&self, pass: &mut Pass, folder: &Path, data: &LoaderConfig) -> Result<EmbeddingCache> {
+        let key = CacheKey {
+            model: self.model.hash(pass)?,
+            tokenizer: data.tokenizer.hash().to_string(),
+            preprocess: data.preprocess.key(),
+            image_size: data.preprocess.size,
+            text_tokens: data.text_tokens,
+            dim: self.model.config().embedding_dim(),
+        };
+        Ok(EmbeddingCache::open(&cache_folder(folder, &key), &key)?)
+    }
+
     /// Embeds every example of the data that the cache under `folder` does not hold yet.
     ///
     /// All of it is charged to `meter`, also what an earlier run had computed.
@@ -69,15 +91,7 @@ impl Reference {
         data: &LoaderConfig,
         meter: &mut Meter<'_>,
     ) -> Result<()> {
-        let key = CacheKey {
-            model: self.model.hash(pass)?,
-            tokenizer: data.tokenizer.hash().to_string(),
-            preprocess: data.preprocess.key(),
-            image_size: data.preprocess.size,
-            text_tokens: data.text_tokens,
-            dim: self.model.config().embedding_dim(),
-        };
-        let mut cache = EmbeddingCache::open(&cache_folder(folder, &key), &key)?;
+        let mut cache = self.open_cache(pass, folder, data)?;
         for batch in jest_data::read_all(data, BLOCK)? {
             let batch = batch?;
             self.charge(batch.len(), meter);

@@ -52,17 +52,19 @@ pub struct Run<'a> {
 pub fn train(run: &mut Run<'_>, events: &mut dyn Events) -> Result<()> {
     let schedule = run.plan.schedule();
     let mut in_flight: Option<InFlight> = None;
+    // What came before, such as filling a cache, belongs to no step.
+    run.meter.lap();
     while run.progress.step < run.plan.steps {
         let step = run.step(&schedule);
         // The numbers of a step are read while the device works on the next.
         if let Some(earlier) = in_flight.take() {
-            earlier.tell(events)?;
+            earlier.tell(&mut run.meter, events)?;
         }
         in_flight = Some(step?);
         let stopping = run.stop.is_set();
         let evaluate = due(run.plan.evaluation.every, &run.progress, run.plan.steps);
         if evaluate || stopping || due(run.plan.checkpoint.every, &run.progress, run.plan.steps) {
-            in_flight.take().map_or(Ok(()), |last| last.tell(events))?;
+            in_flight.take().map_or(Ok(()), |last| last.tell(&mut run.meter, events))?;
             if evaluate {
                 run.evaluate(events)?;
             }
@@ -80,13 +82,12 @@ fn due(every: u64, progress: &Progress, steps: u64) -> bool {
 impl Run<'_> {
     /// Draws a super-batch, selects from it, and learns from what was selected.
     fn step(&mut self, schedule: &Schedule) -> Result<InFlight> {
-        let started = Started::at(&self.meter);
         let candidates = self.next_super_batch()?;
         let pick = self.pick(&candidates)?;
         let sub_batch = candidates.subset(&pick.indices);
         let numbers = self.learn(&sub_batch, schedule)?;
         self.progress.advance(sub_batch.len(), candidates.len());
-        Ok(InFlight::new(self, schedule, started, pick.picked, numbers))
+        Ok(InFlight::new(self, schedule, pick.picked, numbers))
     }
 
     fn pick(&mut self, candidates: &jest_data::SuperBatch) -> Result<Pick> {
@@ -158,18 +159,6 @@ impl Run<'_> {
     }
 }
 
-/// Clock and seconds at the beginning of a step.
-struct Started {
-    clock: f64,
-    seconds: crate::events::Seconds,
-}
-
-impl Started {
-    fn at(meter: &Meter<'_>) -> Self {
-        Self { clock: meter.now(), seconds: meter.seconds }
-    }
-}
-
 /// A step whose numbers are still on the device.
 struct InFlight {
     step: Step,
@@ -177,15 +166,7 @@ struct InFlight {
 }
 
 impl InFlight {
-    fn new(
-        run: &Run<'_>,
-        schedule: &Schedule,
-        started: Started,
-        picked: Option<crate::events::Picked>,
-        numbers: StepNumbers,
-    ) -> Self {
-        let seconds = run.meter.seconds.since(&started.seconds);
-        let timing = Timing { wall: run.meter.now() - started.clock, waited: seconds.data, seconds };
+    fn new(run: &Run<'_>, schedule: &Schedule, picked: Option<crate::events::Picked>, numbers: StepNumbers) -> Self {
         let step = Step {
             run: run.plan.name.clone(),
             step: run.progress.step,
@@ -193,7 +174,7 @@ impl InFlight {
             examples_trained: run.progress.examples_trained,
             examples_drawn: run.progress.examples_drawn,
             picked,
-            timing,
+            timing: Timing::default(),
             loss: f32::NAN,
             grad_norm: f32::NAN,
             logit_scale: f32::NAN,
@@ -203,9 +184,11 @@ impl InFlight {
     }
 
     /// Waits for the numbers and tells them; one that is not finite ends the run.
-    fn tell(self, events: &mut dyn Events) -> Result<()> {
-        let arrived = self.numbers.arrive()?;
+    fn tell(self, meter: &mut Meter<'_>, events: &mut dyn Events) -> Result<()> {
+        // Where work is only recorded, this is where the host waits for it.
+        let arrived = meter.spend(Kind::Learn, || self.numbers.arrive())?;
         let step = Step {
+            timing: meter.lap(),
             loss: arrived.loss,
             grad_norm: arrived.grad_norm,
             logit_scale: arrived.logit_scale,

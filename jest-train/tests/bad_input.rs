@@ -1,5 +1,7 @@
 //! Bad input ends with a line that says what is wrong and what to do, or is skipped, counted and named.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
+
 mod common;
 
 use std::fs;

@@ -1,4 +1,6 @@
 //! Killed anywhere and resumed, a run gives what it gives uninterrupted.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
 #![cfg(unix)]
 
 mod common;

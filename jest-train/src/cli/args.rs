@@ -24,9 +24,6 @@ pub struct Pairs {
     /// Threads that read and decode
     #[arg(long, default_value_t = 2)]
     pub workers: usize,
-    /// Examples embedded at a time
-    #[arg(long, default_value_t = 256)]
-    pub batch_size: usize,
 }
 
 /// Arguments of `jest eval`.
@@ -41,9 +38,6 @@ pub struct EvalArgs {
     /// Threads that read and decode
     #[arg(long, default_value_t = 2)]
     pub workers: usize,
-    /// Examples embedded at a time
-    #[arg(long, default_value_t = 256)]
-    pub batch_size: usize,
     /// Where it computes
     #[command(flatten)]
     pub on: OnDevice,

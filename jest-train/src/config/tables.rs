@@ -215,7 +215,7 @@ pub struct CheckpointPlan {
 
 impl Default for CheckpointPlan {
     fn default() -> Self {
-        Self { every: 0, keep: 2 }
+        Self { every: 1000, keep: 2 }
     }
 }
 

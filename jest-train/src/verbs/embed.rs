@@ -7,6 +7,9 @@ use super::open;
 use crate::cli::EmbedArgs;
 use crate::{Result, embed};
 
+/// Examples read at once.
+const BLOCK: usize = 256;
+
 pub(super) fn embed(args: &EmbedArgs) -> Result<()> {
     let device = open::device(&args.on)?;
     let mut pass = device.pass();
@@ -21,7 +24,7 @@ pub(super) fn embed(args: &EmbedArgs) -> Result<()> {
         dim: model.config().embedding_dim(),
     };
     let mut cache = EmbeddingCache::open(&args.out, &key)?;
-    for batch in jest_data::read_all(&data, args.pairs.batch_size)? {
+    for batch in jest_data::read_all(&data, BLOCK)? {
         let batch = batch?;
         if batch.ids.iter().all(|id| cache.contains(id)) {
             continue;

@@ -18,6 +18,8 @@ use crate::{Result, storage};
 
 /// Pictures at either end of the gallery.
 const GALLERY: usize = 48;
+/// Examples that the gallery looks at: of a large data set, the first.
+const CANDIDATES: usize = 20_000;
 
 /// Writes `report.html` into the run folder.
 pub(super) fn write(
@@ -56,10 +58,10 @@ fn gallery(
     let mut reference = Reference::load(&mut pass, &folder, &data)?;
     let mut meter = Meter::new(clock);
     if run.selection.cache_reference {
-        reference.fill_cache(&mut pass, &plan.out.join("cache"), &data, &mut meter)?;
+        reference.use_cache(&mut pass, &plan.out.join("cache"), &data)?;
     }
     let mut extremes = Extremes::new(GALLERY);
-    score_all(&mut pass, &learner, &mut reference, &data, &mut meter, |batch, losses| {
+    score_all(&mut pass, &learner, &mut reference, &data, CANDIDATES, &mut meter, |batch, losses| {
         extremes.add(batch, losses);
         Ok(())
     })?;

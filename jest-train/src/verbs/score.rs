@@ -34,7 +34,7 @@ pub(super) fn score(args: &ScoreArgs) -> Result<()> {
     let mut reference = Reference::load(&mut pass, &args.reference, &data)?;
     let clock = SystemClock::start();
     let mut rows = Rows::default();
-    score_all(&mut pass, &learner, &mut reference, &data, &mut Meter::new(&clock), |batch, losses| {
+    score_all(&mut pass, &learner, &mut reference, &data, usize::MAX, &mut Meter::new(&clock), |batch, losses| {
         rows.ids.extend(batch.ids.iter().map(ToString::to_string));
         rows.keys.extend(batch.keys.iter().cloned());
         rows.sources.extend(batch.sources.iter().map(ToString::to_string));
