@@ -1,6 +1,5 @@
 //! Every verb of the binary, on a model of a few steps.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 mod common;
 
