@@ -1,5 +1,6 @@
 //! Killed anywhere and resumed, a run gives what it gives uninterrupted.
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 mod common;
 
