@@ -178,7 +178,11 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Res
     let beside = path.with_extension("partial");
     let file = File::create(&beside).map_err(io("create", &beside))?;
     let mut out = BufWriter::new(file);
-    write(&mut out)?;
+    write(&mut out).map_err(|error| match error {
+        // What writes into any stream knows no folder.
+        ModelError::Io { action, source, .. } => io(action, path)(source),
+        other => other,
+    })?;
     let file = out.into_inner().map_err(|error| io("write", &beside)(error.into_error()))?;
     file.sync_all().map_err(io("write", &beside))?;
     fs::rename(&beside, path).map_err(io("rename", path))

@@ -59,7 +59,7 @@ impl Checkpoints {
         discard(&path)?;
         fs::rename(&unfinished, &path).map_err(TrainError::storage("rename", &unfinished))?;
         sync_folder(&self.folder)?;
-        self.prune(step)?;
+        self.tidy(step)?;
         Ok(path)
     }
 
@@ -97,13 +97,16 @@ impl Checkpoints {
         Ok(found)
     }
 
-    /// Keeps the newest up to `step`. Those after it are damaged, or follow from one that is: the run went back behind them.
-    fn prune(&self, step: u64) -> Result<()> {
+    /// Keeps the newest up to `step` and nothing else, also where a process was killed before it had done so. Those after it are damaged, or follow from one that is: the run went back behind them.
+    ///
+    /// # Errors
+    /// `Storage` when the folder cannot be read or the rest not be removed.
+    pub fn tidy(&self, step: u64) -> Result<()> {
         let (all, later): (Vec<Found>, Vec<Found>) = self.list()?.into_iter().partition(|found| found.step <= step);
         for old in all[..all.len().saturating_sub(self.keep)].iter().chain(&later) {
             discard(&old.path)?;
         }
-        Ok(())
+        self.clear_unfinished()
     }
 
     /// Removes what a process left that was killed while it wrote.

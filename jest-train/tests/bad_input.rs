@@ -1,12 +1,12 @@
 //! Bad input ends with a line that says what is wrong and what to do, or is skipped, counted and named.
-
 #![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 mod common;
 
 use std::fs;
+use std::path::Path;
 
-use common::{Place, THREE_RUNS, damage, sample, shards};
+use common::{Place, THREE_RUNS, damage, jest, sample, shards};
 
 /// No step was made.
 fn untrained(place: &Place, out: &str) {
@@ -187,29 +187,22 @@ fn a_damaged_cache_names_its_file() {
 #[test]
 fn a_full_disk_costs_a_warning_and_at_the_end_exit_code_7() {
     let place = Place::new("");
-    place.train("whole", &["--set", "checkpoint.every=2"]).well();
-    let every = ["--set", "checkpoint.every=2"];
-    let mut running = place.start("out", &every);
-    running
-        .wait_until(|| !place.checkpoints("out", "train").is_empty() && place.metrics("out").contains("checkpointed"));
-    running.kill();
-    let older = place.newest("out", "train");
-    let step: u64 = older.file_name().unwrap().to_str().unwrap().trim_start_matches("step-").parse().unwrap();
-    if step < 6 {
-        let full = place.train_on_small_disk("out", 40_000, &[&every[..], &["--resume", "latest"]].concat());
-        let full = full.refused(7, &["model.", "make room", "--resume latest"]);
-        assert_eq!(
-            full.err.matches("warning: no checkpoint at this step").count() as u64,
-            (6 - step) / 2 - 1,
-            "{}",
-            full.err
-        );
-        assert_eq!(place.newest("out", "train"), older);
-        assert_eq!(place.checkpoints("out", "train").iter().filter(|name| name.starts_with('.')).count(), 0);
+    let args = ["--set", "checkpoint.every=2", "--set", "checkpoint.keep=3"];
+    let resume = [&args[..], &["--resume", "latest"]].concat();
+    place.train("out", &args).well();
+    let (metrics, weights) = (place.metrics("out"), place.weights("out", "train"));
+    for later in ["step-00000004", "step-00000006"] {
+        fs::remove_dir_all(place.path("out/checkpoints/train").join(later)).unwrap();
     }
-    place.train("out", &[&every[..], &["--resume", "latest"]].concat()).well();
-    assert!(place.weights("out", "train") == place.weights("whole", "train"));
-    assert_eq!(place.metrics("out"), place.metrics("whole"));
+    let full = place.train_on_small_disk("out", 40_000, &resume);
+    let full = full.refused(7, &["checkpoints/train/", "make room", "--resume latest"]);
+    assert_eq!(full.err.matches("warning: no checkpoint at this step").count(), 1, "{}", full.err);
+    // The older checkpoint stands, and nothing else.
+    assert_eq!(place.checkpoints("out", "train"), ["step-00000002"]);
+    assert!(jest([Path::new("inspect"), &place.newest("out", "train")]).well().out.contains("all files match"));
+    place.train("out", &resume).well();
+    assert_eq!(place.metrics("out"), metrics);
+    assert!(place.weights("out", "train") == weights);
 }
 
 #[test]

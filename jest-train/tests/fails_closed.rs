@@ -1,5 +1,4 @@
 //! What is not finite changes no parameter and ends the run.
-
 #![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 mod common;

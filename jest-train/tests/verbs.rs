@@ -1,6 +1,5 @@
 //! Every verb of the binary, on a model of a few steps.
 
-
 mod common;
 
 use std::collections::BTreeMap;

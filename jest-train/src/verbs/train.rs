@@ -138,12 +138,14 @@ impl<'a> Session<'a> {
 
     fn newest_state(&self, run: &RunPlan) -> Result<Option<Saved>> {
         let folder = checkpoints_folder(&self.plan.out, &run.name);
-        let (found, damaged) = Checkpoints::new(folder, 1).newest()?;
+        let checkpoints = Checkpoints::new(folder, run.checkpoint.keep);
+        let (found, damaged) = checkpoints.newest()?;
         let then = if found.is_some() { "an older one is taken" } else { "the run begins anew" };
         for error in &damaged {
             eprintln!("warning: {error}; {then}");
         }
         let Some(found) = found else { return Ok(None) };
+        checkpoints.tidy(found.step)?;
         Ok(Some(Saved { state: RunState::read(&found.path)?, folder: found.path }))
     }
 
