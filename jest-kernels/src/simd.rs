@@ -175,8 +175,12 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
 /// `ln(1 + exp(x))`, with full relative precision for very negative x.
 #[inline(always)]
 pub(crate) fn softplus(x: f32) -> f32 {
-    let u = exp(-x.abs());
-    // ln(1 + u) = 2 atanh(u / (2 + u)), and the argument is at most 1/3.
+    (if x < 0.0 { 0.0 } else { x }) + log1p_unit(exp(-x.abs()))
+}
+
+/// `ln(1 + u)` for u within [0, 1], with full relative precision: `2 atanh(u / (2 + u))`, whose argument is at most 1/3.
+#[inline(always)]
+pub(crate) fn log1p_unit(u: f32) -> f32 {
     let s = u / (2.0 + u);
     let q = s * s;
     let mut p = 1.0 / 15.0;
@@ -186,8 +190,7 @@ pub(crate) fn softplus(x: f32) -> f32 {
     p = p * q + 1.0 / 7.0;
     p = p * q + 1.0 / 5.0;
     p = p * q + 1.0 / 3.0;
-    let tail = 2.0 * (s + s * q * p);
-    (if x < 0.0 { 0.0 } else { x }) + tail
+    2.0 * (s + s * q * p)
 }
 
 /// `erf(x)` within 2e-7 (Abramowitz and Stegun, 7.1.26).

@@ -203,7 +203,7 @@ fn inspect_shows_checkpoints_weights_and_shards() {
 
 #[test]
 fn devices_lists_the_cpu_last() {
-    let told = jest(["devices", "--verbose"]).well().out;
+    let told = jest(["devices"]).well().out;
     assert!(told.lines().any(|line| line.starts_with("cpu ") && line.contains("native CPU")), "{told}");
     assert!(told.contains("features: "), "{told}");
 }

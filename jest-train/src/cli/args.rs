@@ -100,14 +100,6 @@ impl ScoreArgs {
     }
 }
 
-/// Arguments of `jest devices`.
-#[derive(Debug, Clone, Args)]
-pub struct DevicesArgs {
-    /// Show features and limits too
-    #[arg(long, short)]
-    pub verbose: bool,
-}
-
 /// What `jest tokenizer` is asked to do.
 #[derive(Debug, Clone, Subcommand)]
 pub enum TokenizerCommand {

@@ -11,8 +11,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use args::{
-    BenchCommand, BenchStepArgs, DevicesArgs, EmbedArgs, EvalArgs, InspectArgs, OnDevice, Pairs, ScoreArgs,
-    ScoreFormat, TokenizerCommand, TokenizerTrainArgs,
+    BenchCommand, BenchStepArgs, EmbedArgs, EvalArgs, InspectArgs, OnDevice, Pairs, ScoreArgs, ScoreFormat,
+    TokenizerCommand, TokenizerTrainArgs,
 };
 pub use train::{KeyFlags, TrainArgs};
 
@@ -38,7 +38,7 @@ pub enum Command {
     /// Write the learnability of every example of a data set
     Score(ScoreArgs),
     /// List the devices of this machine
-    Devices(DevicesArgs),
+    Devices,
     /// Time whole pieces of training
     #[command(subcommand)]
     Bench(BenchCommand),

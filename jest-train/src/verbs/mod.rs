@@ -12,7 +12,7 @@ mod train;
 use jest_kernels::Device;
 
 use crate::Result;
-use crate::cli::{BenchCommand, Command, DevicesArgs, TokenizerCommand, TokenizerTrainArgs};
+use crate::cli::{BenchCommand, Command, TokenizerCommand, TokenizerTrainArgs};
 
 /// Does what the command line asks.
 ///
@@ -24,8 +24,8 @@ pub fn execute(command: Command) -> Result<()> {
         Command::Eval(args) => eval::eval(&args),
         Command::Embed(args) => embed::embed(&args),
         Command::Score(args) => score::score(&args),
-        Command::Devices(args) => {
-            devices(&args);
+        Command::Devices => {
+            devices();
             Ok(())
         }
         Command::Tokenizer(TokenizerCommand::Train(args)) => train_tokenizer(&args),
@@ -34,22 +34,20 @@ pub fn execute(command: Command) -> Result<()> {
     }
 }
 
-fn devices(args: &DevicesArgs) {
+fn devices() {
     let all = Device::list();
     let gpus = all.len() - 1;
     for (index, info) in all.iter().enumerate() {
         let name = if index < gpus { format!("gpu:{index}") } else { "cpu".to_string() };
         let software = if info.software { ", software" } else { "" };
         println!("{name:<6} {} ({}{software})", info.name, info.driver);
-        if args.verbose {
-            println!(
-                "       features: {}",
-                if info.features.is_empty() { "none".into() } else { info.features.join(", ") }
-            );
-            if index < gpus {
-                println!("       largest tensor: {} MiB", info.max_tensor_bytes >> 20);
-                println!("       workgroup memory: {} KiB", info.workgroup_bytes >> 10);
-            }
+        println!(
+            "       features: {}",
+            if info.features.is_empty() { "none".into() } else { info.features.join(", ") }
+        );
+        if index < gpus {
+            let (tensor, workgroup) = (info.max_tensor_bytes >> 20, info.workgroup_bytes >> 10);
+            println!("       limits: {tensor} MiB a tensor, {workgroup} KiB of workgroup memory");
         }
     }
     if gpus == 0 {

@@ -1,6 +1,6 @@
 //! The sigmoid loss on the CPU: each tile of the product becomes loss and gradient while it is in the cache.
 
-use crate::simd::{LANES, exp, simd_fn, softplus, sum_over};
+use crate::simd::{LANES, exp, log1p_unit, simd_fn, softplus, sum_over};
 use crate::stripes::cpu::{Pairs, Scratch, Tile, gradients, tiles, visit};
 
 /// Scale and bias of the logits, as used.
@@ -55,19 +55,8 @@ pub(super) fn forward_backward(
 #[inline(always)]
 fn softplus_sigmoid(x: f32) -> (f32, f32) {
     let u = exp(-x.abs());
-    // ln(1 + u) = 2 atanh(u / (2 + u)), and the argument is at most 1/3.
-    let s = u / (2.0 + u);
-    let q = s * s;
-    let mut p = 1.0 / 15.0;
-    p = p * q + 1.0 / 13.0;
-    p = p * q + 1.0 / 11.0;
-    p = p * q + 1.0 / 9.0;
-    p = p * q + 1.0 / 7.0;
-    p = p * q + 1.0 / 5.0;
-    p = p * q + 1.0 / 3.0;
-    let tail = 2.0 * (s + s * q * p);
     let (positive, numerator) = if x > 0.0 { (x, 1.0) } else { (0.0, u) };
-    (positive + tail, numerator / (1.0 + u))
+    (positive + log1p_unit(u), numerator / (1.0 + u))
 }
 
 /// Replaces each product in a row of negatives by `weight * sigmoid(L)`; adds to the lanes of loss, G and G * product.
