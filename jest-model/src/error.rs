@@ -153,6 +153,18 @@ pub enum ModelError {
         /// Its value.
         value: f32,
     },
+    /// A tensor of indices holds something else.
+    #[error("{}: element {index} of {name} is {value}, not an index of 32 bits", path.display())]
+    NotAnIndex {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Index of the element.
+        index: usize,
+        /// Its value.
+        value: i64,
+    },
     /// A `config.json` asks for something that this crate does not build.
     #[error("{}: {key} is {value}, supported: {supported}", path.display())]
     Unsupported {

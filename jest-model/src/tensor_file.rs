@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use crate::{Difference, Differences, ModelError, Result};
+use crate::{Difference, Differences, ModelError, NamedTensor, Result};
 
 const MAX_HEADER_BYTES: u64 = 32 << 20;
 const MAX_TENSORS: usize = 100_000;
@@ -116,13 +116,8 @@ impl TensorFile {
         if let Some(difference) = self.difference(name, shape) {
             return Err(ModelError::Mismatch { path: self.path.clone(), differences: Differences(vec![difference]) });
         }
-        let (start, end) = self.tensors[name].data_offsets;
-        let mut bytes = vec![0; end - start];
-        let io = |source| ModelError::Io { action: "read", path: self.path.clone(), source };
-        self.file.seek(SeekFrom::Start(self.data_start + start as u64)).map_err(io)?;
-        self.file.read_exact(&mut bytes).map_err(io)?;
-        let values: Vec<f32> =
-            bytes.chunks_exact(4).map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect();
+        let bytes = self.bytes(name)?;
+        let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect();
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),
             Some(index) => {
@@ -130,6 +125,51 @@ impl TensorFile {
                 Err(ModelError::NotFinite { path, name, index, value })
             }
         }
+    }
+}
+
+impl TensorFile {
+    /// An f32 tensor with the shape that the file gives it.
+    ///
+    /// # Errors
+    /// As [`TensorFile::read_f32`].
+    pub fn tensor(&mut self, name: &str) -> Result<NamedTensor> {
+        let shape = self.shape(name).unwrap_or_default().to_vec();
+        Ok(NamedTensor { name: name.to_string(), values: self.read_f32(name, &shape)?, shape })
+    }
+
+    /// Shape and elements of a 64-bit integer tensor of ids or indices, none below 0 or over 32 bits.
+    ///
+    /// # Errors
+    /// `Mismatch` when it is absent or of another type; `NotAnIndex`; `Io`.
+    pub fn indices(&mut self, name: &str) -> Result<(Vec<usize>, Vec<u32>)> {
+        let difference = match self.tensors.get(name) {
+            None => Difference::Missing { name: name.to_string(), expected: Vec::new() },
+            Some(info) if info.dtype == Dtype::I64 => {
+                let (shape, bytes) = (info.shape.clone(), self.bytes(name)?);
+                let values = bytes.as_chunks::<8>().0.iter().enumerate().map(|(index, word)| {
+                    let value = i64::from_le_bytes(*word);
+                    u32::try_from(value).map_err(|_| self.not_an_index(name, index, value))
+                });
+                return Ok((shape, values.collect::<Result<_>>()?));
+            }
+            Some(info) => Difference::DType { name: name.to_string(), found: format!("{:?}", info.dtype) },
+        };
+        Err(ModelError::Mismatch { path: self.path.clone(), differences: Differences(vec![difference]) })
+    }
+
+    fn not_an_index(&self, name: &str, index: usize, value: i64) -> ModelError {
+        ModelError::NotAnIndex { path: self.path.clone(), name: name.to_string(), index, value }
+    }
+
+    /// Bytes of a tensor that is there.
+    fn bytes(&mut self, name: &str) -> Result<Vec<u8>> {
+        let (start, end) = self.tensors[name].data_offsets;
+        let mut bytes = vec![0; end - start];
+        let io = |source| ModelError::Io { action: "read", path: self.path.clone(), source };
+        self.file.seek(SeekFrom::Start(self.data_start + start as u64)).map_err(io)?;
+        self.file.read_exact(&mut bytes).map_err(io)?;
+        Ok(bytes)
     }
 }
 

@@ -203,6 +203,16 @@ pub enum TrainError {
         /// The example.
         id: String,
     },
+    /// Values differ from those of other libraries, or there were none to compare with.
+    #[error("{}: {out} of {all} checks are out; a folder to check holds what docs/interchange.md lists", .path.display())]
+    Parity {
+        /// The folder.
+        path: PathBuf,
+        /// Checks that failed.
+        out: usize,
+        /// All checks.
+        all: usize,
+    },
     /// A signal ended the run after a checkpoint.
     #[error("stopped by a signal at step {step} of run {run}; saved {}, run again with --resume latest to go on", .checkpoint.display())]
     Stopped {
@@ -244,7 +254,7 @@ impl TrainError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Signals { .. } | Self::Picture { .. } | Self::Template(_) => 1,
-            Self::Json { .. } | Self::PlanText { .. } | Self::Parquet { .. } => 1,
+            Self::Json { .. } | Self::PlanText { .. } | Self::Parquet { .. } | Self::Parity { .. } => 1,
             Self::Config(_)
             | Self::NoTokenizer
             | Self::MissingTokenizer { .. }

@@ -9,7 +9,9 @@ struct Readme;
 mod tests {
     use clap::{Args, Command};
 
-    use crate::cli::{BenchStepArgs, EmbedArgs, EvalArgs, InspectArgs, ScoreArgs, TokenizerTrainArgs, TrainArgs};
+    use crate::cli::{
+        BenchStepArgs, EmbedArgs, EvalArgs, InspectArgs, ParityArgs, ScoreArgs, TokenizerTrainArgs, TrainArgs,
+    };
     use crate::config::{Overrides, Surroundings, resolve};
     use crate::events::{Event, Summary};
 
@@ -56,7 +58,7 @@ mod tests {
             command.get_arguments().filter_map(|flag| flag.get_long()).map(|long| format!("| `--{long}` |")).collect()
         }
         let own = [flags::<TrainArgs>(), flags::<EvalArgs>(), flags::<EmbedArgs>(), flags::<ScoreArgs>()].concat();
-        let more = [flags::<TokenizerTrainArgs>(), flags::<InspectArgs>()].concat();
+        let more = [flags::<TokenizerTrainArgs>(), flags::<InspectArgs>(), flags::<ParityArgs>()].concat();
         for flag in [own, more, flags::<BenchStepArgs>()].concat() {
             assert!(CONFIGURATION.contains(&flag), "docs/configuration.md has no row {flag}");
         }

@@ -6,6 +6,7 @@
 
 mod bench;
 mod ci;
+mod parity;
 mod suggest;
 mod tally;
 mod test;
@@ -26,7 +27,7 @@ struct Verb {
     run: fn(&[String]) -> u8,
 }
 
-const VERBS: [Verb; 5] = [
+const VERBS: [Verb; 6] = [
     Verb {
         name: "train",
         help: "train; without ARGS configs/quickstart.toml, with --smoke a one-minute run",
@@ -43,6 +44,11 @@ const VERBS: [Verb; 5] = [
         name: "bench",
         help: "throughput of the operations; ARGS go to cargo bench -p jest-kernels",
         run: bench::run,
+    },
+    Verb {
+        name: "parity",
+        help: "hold a folder of other libraries' values against ours; ARGS go to jest parity",
+        run: parity::run,
     },
 ];
 

@@ -132,6 +132,20 @@ pub struct InspectArgs {
     pub limit: usize,
 }
 
+/// Arguments of `jest parity`.
+#[derive(Debug, Clone, Args)]
+pub struct ParityArgs {
+    /// Folder of files and folders of expected values
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
+    /// Print all checks as one line of JSON at the end
+    #[arg(long)]
+    pub json: bool,
+    /// Where it computes
+    #[command(flatten)]
+    pub on: OnDevice,
+}
+
 /// What `jest bench` measures.
 #[derive(Debug, Clone, Subcommand)]
 pub enum BenchCommand {

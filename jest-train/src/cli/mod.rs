@@ -11,7 +11,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use args::{
-    BenchCommand, BenchStepArgs, EmbedArgs, EvalArgs, InspectArgs, OnDevice, Pairs, ScoreArgs, ScoreFormat,
+    BenchCommand, BenchStepArgs, EmbedArgs, EvalArgs, InspectArgs, OnDevice, Pairs, ParityArgs, ScoreArgs, ScoreFormat,
     TokenizerCommand, TokenizerTrainArgs,
 };
 pub use train::{KeyFlags, TrainArgs};
@@ -45,6 +45,8 @@ pub enum Command {
     /// Make a tokenizer
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),
+    /// Hold what is computed here against what other libraries computed
+    Parity(ParityArgs),
     /// Show what is in a checkpoint or a shard
     Inspect(InspectArgs),
 }

@@ -5,6 +5,7 @@ mod embed;
 mod eval;
 mod inspect;
 mod open;
+mod parity;
 mod report;
 mod score;
 mod train;
@@ -30,6 +31,7 @@ pub fn execute(command: Command) -> Result<()> {
         }
         Command::Tokenizer(TokenizerCommand::Train(args)) => train_tokenizer(&args),
         Command::Bench(BenchCommand::Step(args)) => bench::step(&args),
+        Command::Parity(args) => parity::parity(&args),
         Command::Inspect(args) => inspect::inspect(&args),
     }
 }

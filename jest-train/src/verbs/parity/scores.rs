@@ -1,0 +1,112 @@
+//! Conditional scores of joint example selection after picks that are given.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use jest_kernels::ops::selection_scores::Candidates;
+use jest_kernels::{Pass, Tensor};
+use jest_select::{
+    Candidate, ConditionalScores, DenseScores, Embeddings, LearnerLoss, ReferenceLoss, ScoreKind, ScoreTerms,
+    SoftmaxScores, StreamingScores,
+};
+
+use super::checks::{Checks, Expected};
+use crate::Result;
+use crate::selector::{DeviceScores, Term};
+
+const SCORES: f64 = 1e-5;
+const KINDS: [(&str, ScoreKind); 3] = [
+    ("learnability", ScoreKind::Learnability),
+    ("easy_reference", ScoreKind::EasyReference),
+    ("hard_learner", ScoreKind::HardLearner),
+];
+
+/// One model's embeddings of all candidates.
+struct Model {
+    image: Vec<f32>,
+    text: Vec<f32>,
+    width: usize,
+    scale: f32,
+    bias: f32,
+}
+
+impl Model {
+    fn read(expected: &mut Expected, name: &str) -> Result<Self> {
+        let (image, text) = (expected.tensor(&format!("{name}.image"))?, expected.floats(&format!("{name}.text"))?);
+        let scale_bias = expected.tensor(&format!("{name}.scale_bias"))?.values;
+        let [scale, bias] = [0, 1].map(|at| scale_bias.get(at).copied().unwrap_or(f32::NAN));
+        let width = image.shape.last().copied().unwrap_or(0);
+        Ok(Self { image: image.values, text, width, scale, bias })
+    }
+
+    fn embeddings(&self) -> Result<Embeddings<'_>> {
+        Ok(Embeddings::new(&self.image, &self.text, self.width, self.scale, self.bias)?)
+    }
+
+    /// Image, text, logarithm of t, bias.
+    fn upload(&self, pass: &mut Pass) -> Result<[Tensor; 4]> {
+        let shape = [self.image.len() / self.width, self.width];
+        let mut number = |value: f32| pass.upload(&[value], &[1]);
+        let (log_scale, bias) = (number(self.scale.ln())?, number(self.bias)?);
+        Ok([pass.upload(&self.image, &shape)?, pass.upload(&self.text, &shape)?, log_scale, bias])
+    }
+}
+
+/// Every form of the scores: dense, streaming and the device's for the sigmoid, the host's for the softmax.
+pub(super) fn jest_scores(pass: &mut Pass, path: &Path, checks: &mut Checks) -> Result<()> {
+    let mut expected = Expected::open(path)?;
+    let (shape, picks) = expected.indices("picks")?;
+    let picks: Vec<Candidate> = picks.into_iter().map(Candidate::new).collect();
+    let chunks: Vec<&[Candidate]> = picks.chunks(shape.last().copied().unwrap_or(1).max(1)).collect();
+    let models = [Model::read(&mut expected, "learner")?, Model::read(&mut expected, "reference")?];
+    let on_device = [models[0].upload(pass)?, models[1].upload(pass)?];
+    for (word, kind) in KINDS {
+        let (learner, reference) = (LearnerLoss(models[0].embeddings()?), ReferenceLoss(models[1].embeddings()?));
+        let terms = ScoreTerms::new(kind, Some(learner), Some(reference))?;
+        let mut values = Values { expected: &mut expected, chunks: &chunks, checks };
+        let sigmoid = format!("sigmoid.{word}");
+        values.hold(&sigmoid, DenseScores::new(&terms))?;
+        values.hold(&sigmoid, StreamingScores::new(terms.clone(), NonZeroUsize::MIN))?;
+        values.hold(&format!("softmax.{word}"), SoftmaxScores::new(terms, NonZeroUsize::MIN))?;
+        let weights = [kind.learner_weight(), kind.reference_weight()];
+        let device_terms = on_device.iter().zip(weights).filter(|(_, weight)| *weight != 0.0);
+        let device_terms = device_terms.map(|([image, text, log_scale, bias], weight)| Term {
+            weight,
+            candidates: Candidates { image, text, log_scale, bias },
+        });
+        let super_batch = models[0].image.len() / models[0].width;
+        values.hold(&sigmoid, DeviceScores::new(pass, device_terms.collect(), super_batch)?)?;
+    }
+    Ok(())
+}
+
+struct Values<'a> {
+    expected: &'a mut Expected,
+    chunks: &'a [&'a [Candidate]],
+    checks: &'a mut Checks,
+}
+
+impl Values<'_> {
+    /// The scores before each chunk, of the candidates that are still open.
+    fn hold<S: ConditionalScores>(&mut self, name: &str, mut scores: S) -> Result<()>
+    where
+        crate::TrainError: From<S::Error>,
+    {
+        let mut open = vec![true; scores.conditional().len()];
+        for (k, chunk) in self.chunks.iter().enumerate() {
+            let name = format!("{name}.{k}");
+            let want = self.expected.floats(&name)?;
+            let of_open = |values: &[f32]| -> Vec<f32> {
+                values.iter().zip(&open).filter_map(|(value, open)| open.then_some(*value)).collect()
+            };
+            self.checks.compare(&name, &of_open(scores.conditional()), &of_open(&want), SCORES);
+            scores.condition_on(chunk)?;
+            for picked in *chunk {
+                if let Some(slot) = open.get_mut(picked.index()) {
+                    *slot = false;
+                }
+            }
+        }
+        Ok(())
+    }
+}
