@@ -73,7 +73,7 @@ pub use eval::{EvalKind, EvalTask};
 pub use example::{BadExampleId, ExampleId};
 pub use limits::Limits;
 pub use loader::{Loader, LoaderConfig, LoaderState, ReadAll, Shuffle, read_all};
-pub use pixels::{Preprocess, RgbImage, decode_rgb, resize_bicubic};
+pub use pixels::{Augmentation, Preprocess, RgbImage, decode_rgb, resize_bicubic};
 pub use skip::{Skip, SkipReason, SkipReport};
 pub use source::{Shard, Source};
 pub use text::{Canonicalize, Tokenizer, Tokens, train_tokenizer};

@@ -263,6 +263,7 @@ impl TrainError {
             Self::OtherPlan { .. } | Self::ResumeElsewhere { .. } | Self::Selection(_) => 3,
             Self::Kernel(jest_kernels::KernelError::UnknownDevice(_)) => 3,
             Self::Data(jest_data::DataError::Io { action: "write" | "create", .. }) => 7,
+            Self::Data(jest_data::DataError::Setting { .. }) => 3,
             Self::Data(_) | Self::NotCached { .. } => 4,
             Self::DeviceSelection(jest_select::SelectError::NonFinite { .. }) => 5,
             Self::HostSelection(_) => 5,

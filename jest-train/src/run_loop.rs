@@ -21,6 +21,8 @@ use crate::{Result, TrainError};
 pub struct Run<'a> {
     /// What is to be done.
     pub plan: &'a RunPlan,
+    /// Seed of the plan.
+    pub seed: u64,
     /// Where it is recorded.
     pub pass: Pass,
     /// Super-batches.
@@ -84,10 +86,18 @@ impl Run<'_> {
     fn step(&mut self, schedule: &Schedule) -> Result<InFlight> {
         let candidates = self.next_super_batch()?;
         let pick = self.pick(&candidates)?;
-        let sub_batch = candidates.subset(&pick.indices);
+        let sub_batch = self.augmented(candidates.subset(&pick.indices));
         let numbers = self.learn(&sub_batch, schedule)?;
         self.progress.advance(sub_batch.len(), candidates.len());
         Ok(InFlight::new(self, schedule, pick.picked, numbers))
+    }
+
+    /// The pictures as they are trained on; what was scored, and what caches hold, is the plain ones.
+    fn augmented(&mut self, mut sub_batch: jest_data::SuperBatch) -> jest_data::SuperBatch {
+        let (step, threads) = (self.progress.step, self.pass.device().threads());
+        let (augmentation, seed) = (&self.plan.augmentation, self.seed);
+        self.meter.spend(Kind::Data, || sub_batch.augment(augmentation, seed, step, threads));
+        sub_batch
     }
 
     fn pick(&mut self, candidates: &jest_data::SuperBatch) -> Result<Pick> {

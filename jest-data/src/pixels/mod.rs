@@ -1,10 +1,12 @@
 //! From the bytes of an image file to normalised pixels, as Pillow and the SigLIP image processor do it.
 
+mod augment;
 mod decode;
 mod jpeg;
 mod preprocess;
 mod resize;
 
+pub use augment::Augmentation;
 pub use decode::{RgbImage, decode_rgb};
 pub use preprocess::Preprocess;
 pub use resize::resize_bicubic;

@@ -2,7 +2,6 @@
 
 use super::ConfigError;
 use super::plan::RunPlan;
-use super::tables::Augmentation;
 
 /// Refuses a name that cannot name a folder, and one that an earlier run has.
 pub(super) fn name(name: &str, earlier: &[String]) -> Result<(), ConfigError> {
@@ -28,29 +27,13 @@ pub(super) fn run(run: &RunPlan) -> Result<(), ConfigError> {
     if run.schedule.warmup > run.steps {
         return Err(ConfigError::Warmup { run: run.name.clone(), warmup: run.schedule.warmup, steps: run.steps });
     }
-    augmentation(run)?;
+    run.augmentation.check().map_err(|source| ConfigError::Data { run: run.name.clone(), source })?;
     for (key, value, fits, expected) in ranges(run) {
         if !fits {
             return Err(ConfigError::Range { run: run.name.clone(), key, value, expected });
         }
     }
     Ok(())
-}
-
-/// Scores compare the learner's embedding of a picture with the reference's: both must have seen the same pixels.
-fn augmentation(run: &RunPlan) -> Result<(), ConfigError> {
-    match run.data.augmentation {
-        Augmentation::None => Ok(()),
-        Augmentation::RandomCrop if run.reference.is_some() && run.selection.cache_reference => {
-            Err(ConfigError::AugmentedReference { run: run.name.clone() })
-        }
-        Augmentation::RandomCrop => Err(ConfigError::NotAvailable {
-            run: run.name.clone(),
-            key: "data.augmentation",
-            value: "random_crop",
-            remedy: "set it to \"none\"",
-        }),
-    }
 }
 
 fn ranges(run: &RunPlan) -> [(&'static str, f64, bool, &'static str); 12] {

@@ -158,25 +158,14 @@ pub enum ConfigError {
         /// What is wrong with it, and the nearest that works.
         fault: String,
     },
-    /// Random pictures cannot be scored with embeddings of other pictures.
-    #[error(
-        "data.augmentation = \"random_crop\" in run \"{run}\" cannot be scored by cached reference embeddings, which are of the plain picture; set it to \"none\""
-    )]
-    AugmentedReference {
+    /// A setting that jest-data refuses.
+    #[error("run \"{run}\" cannot read its data so")]
+    Data {
         /// Name of the run.
         run: String,
-    },
-    /// A value that is known and not available.
-    #[error("{key} = \"{value}\" in run \"{run}\" is not available; {remedy}")]
-    NotAvailable {
-        /// Name of the run.
-        run: String,
-        /// The key, with its table.
-        key: &'static str,
-        /// The value.
-        value: &'static str,
-        /// What to do instead.
-        remedy: &'static str,
+        /// What it says.
+        #[source]
+        source: jest_data::DataError,
     },
     /// `--set` without `=`, or with an empty key.
     #[error("--set {text} is no assignment; write --set table.key=value")]

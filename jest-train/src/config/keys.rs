@@ -111,8 +111,18 @@ mod tests {
     fn every_table_of_a_run_is_known_with_its_keys() {
         let tables: Vec<&str> =
             fields_of::<RawRun>().iter().copied().filter(|key| fields_of_table(key).is_some()).collect();
-        let expected =
-            ["data", "text", "model", "selection", "optimizer", "schedule", "checkpoint", "evaluation", "logging"];
+        let expected = [
+            "data",
+            "augmentation",
+            "text",
+            "model",
+            "selection",
+            "optimizer",
+            "schedule",
+            "checkpoint",
+            "evaluation",
+            "logging",
+        ];
         assert_eq!(tables, expected);
         for table in tables {
             assert!(!fields_of_table(table).unwrap().is_empty(), "{table}");

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use jest_data::Augmentation;
 use jest_select::{BatchPlan, Method, ScoreKind};
 use toml::{Table, Value};
 
@@ -43,6 +44,8 @@ pub struct RunPlan {
     pub steps: u64,
     /// `[data]`.
     pub data: DataPlan,
+    /// `[augmentation]`.
+    pub augmentation: Augmentation,
     /// `[text]`.
     pub text: TextPlan,
     /// `[model]`.
@@ -138,6 +141,7 @@ impl RunPlan {
             examples: None,
             epochs: None,
             data: self.data.clone(),
+            augmentation: self.augmentation,
             text: self.text.clone(),
             model: self.model.clone(),
             selection: RawSelection {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use jest_data::Augmentation;
 use jest_select::{Method, ScoreKind};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,7 @@ pub(super) struct RawRun {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<f64>,
     pub data: DataPlan,
+    pub augmentation: Augmentation,
     pub text: TextPlan,
     pub model: ModelPlan,
     pub selection: RawSelection,
@@ -95,6 +97,7 @@ pub(super) struct RawSchedule {
 pub(super) fn fields_of_table(name: &str) -> Option<&'static [&'static str]> {
     Some(match name {
         "data" => fields_of::<DataPlan>(),
+        "augmentation" => fields_of::<Augmentation>(),
         "text" => fields_of::<TextPlan>(),
         "model" => fields_of::<ModelPlan>(),
         "selection" => fields_of::<RawSelection>(),

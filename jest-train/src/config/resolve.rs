@@ -137,6 +137,7 @@ fn run_plan(
         objective: raw.objective,
         steps,
         data: raw.data,
+        augmentation: raw.augmentation,
         text: raw.text,
         model: raw.model,
         selection,

@@ -18,17 +18,6 @@ pub enum Objective {
     Softmax,
 }
 
-/// What is done to a picture at random before it is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Augmentation {
-    /// Nothing.
-    #[default]
-    None,
-    /// A random crop. Known, so that it can be refused with its reason.
-    RandomCrop,
-}
-
 /// `[data]`: what is trained on, and how it is read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -53,8 +42,6 @@ pub struct DataPlan {
     pub max_member_mb: u64,
     /// Bytes after which a caption is cut.
     pub max_caption_bytes: usize,
-    /// What is done to a picture at random.
-    pub augmentation: Augmentation,
 }
 
 impl Default for DataPlan {
@@ -69,7 +56,6 @@ impl Default for DataPlan {
             max_image_pixels: 25_000_000,
             max_member_mb: 64,
             max_caption_bytes: 8192,
-            augmentation: Augmentation::None,
         }
     }
 }

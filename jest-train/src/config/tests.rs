@@ -229,17 +229,13 @@ fn faults_name_the_place_and_the_remedy() {
             "threads=two",
             "a value of the top level cannot be used: invalid type: string \"two\", expected usize in `threads`",
         ),
-        (
-            "data.augmentation=random_crop",
-            "data.augmentation = \"random_crop\" in run \"train\" is not available; set it to \"none\"",
-        ),
     ] {
         assert_eq!(fault(ONE_RUN, &[assignment]), expected, "{assignment}");
     }
     assert!(fault("steps = = 3", &[]).starts_with("the configuration is not valid TOML: "));
     assert_eq!(fault("run = 3", &[]), "run must be a list of tables, each begun by [[run]]");
-    let crop = fault(ONE_RUN, &["data.augmentation=random_crop", "reference=there/x", "selection.chunks=4"]);
-    assert!(crop.contains("cannot be scored by cached reference embeddings"), "{crop}");
+    let scale = fault(ONE_RUN, &["augmentation.scale=[0.5, 2.0]"]);
+    assert!(scale.contains("augmentation.scale = [0.5, 2.0]"), "{scale}");
     for text in ["steps", "=3", "a..b=3"] {
         assert!(matches!(Override::parse(text), Err(ConfigError::Assignment { .. })), "{text}");
     }

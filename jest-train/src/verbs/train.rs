@@ -166,6 +166,7 @@ impl<'a> Session<'a> {
         }
         let mut run = Run {
             plan,
+            seed: self.plan.seed,
             pass,
             loader: Loader::new(data.clone(), start)?,
             learner: Learner { model, optimizer, objective: plan.objective },

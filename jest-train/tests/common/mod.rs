@@ -100,7 +100,7 @@ impl Place {
         let tokenizer = sample("tokenizer.json");
         let shared = format!(
             "device = 'cpu'\nthreads = 2\nbatch_size = 8\nsteps = 6\ntext.tokenizer = '{}'\ndata.train = 'pool=DATA/pool'\n\
-             checkpoint.every = 1\n{keys}\n[model]\n{TINY}\n{runs}",
+             checkpoint.every = 1\naugmentation = {{ scale = [0.5, 1.0], flip = 0.5 }}\n{keys}\n[model]\n{TINY}\n{runs}",
             tokenizer.display()
         );
         fs::write(self.path("config.toml"), shared.replace("DATA", &self.path("").display().to_string())).unwrap();
