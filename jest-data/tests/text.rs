@@ -46,7 +46,7 @@ fn too_long_keeps_the_end_mark_and_too_short_is_padded() {
 }
 
 #[test]
-fn cleaning_follows_open_clip() {
+fn cleaning_follows_big_vision() {
     let tokenizer = tokenizer();
     let ids = |text: &str| tokenizer.encode(text, 32).unwrap();
     for (raw, clean) in [
@@ -68,7 +68,7 @@ fn a_rule_and_a_pad_become_part_of_the_file() {
     let plain = Tokenizer::from_bytes(WORDS.as_bytes()).unwrap();
     assert_eq!((plain.pad_id(), plain.eos_id(), plain.vocab_size()), (3, None, 8));
     assert_eq!(plain.encode("Red, cat", 4).unwrap().ids, [0, 0, 2, 3]);
-    let clean = plain.with_canonicalize(Canonicalize::OpenClip).unwrap();
+    let clean = plain.with_canonicalize(Canonicalize::BigVision).unwrap();
     assert_eq!(clean.encode("Red, cat", 4).unwrap().ids, [1, 2, 3, 3]);
     assert_eq!(plain.with_canonicalize(Canonicalize::Lower).unwrap().encode("RED, cat", 3).unwrap().ids, [1, 0, 2]);
     let padded = clean.with_pad(7).unwrap();

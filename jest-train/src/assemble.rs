@@ -31,15 +31,23 @@ pub fn checkpointed(run: &str, step: u64) -> Checkpointed {
 /// `NoTokenizer` when none is named; `MissingTokenizer` when it is not there; `Data` when the file is none.
 pub fn tokenizer(text: &config::TextPlan) -> Result<Tokenizer> {
     let path = text.tokenizer.as_ref().ok_or(TrainError::NoTokenizer)?;
-    if !path.exists() {
-        return Err(TrainError::MissingTokenizer { path: path.clone() });
+    let mut tokenizer = match path.to_str() {
+        Some("clip") => Tokenizer::clip()?,
+        _ if !path.exists() => return Err(TrainError::MissingTokenizer { path: path.clone() }),
+        _ => Tokenizer::open(path)?,
+    };
+    if let Some(pad) = text.pad_id {
+        tokenizer = tokenizer.with_pad(pad)?;
     }
-    let tokenizer = Tokenizer::open(path)?;
-    Ok(match text.canonicalize {
-        config::Canonicalize::None => tokenizer,
-        config::Canonicalize::Lower => tokenizer.with_canonicalize(jest_data::Canonicalize::Lower)?,
-        config::Canonicalize::OpenClip => tokenizer.with_canonicalize(jest_data::Canonicalize::OpenClip)?,
-    })
+    let rule = match text.canonicalize {
+        config::Canonicalize::None => return Ok(tokenizer),
+        config::Canonicalize::Lower => jest_data::Canonicalize::Lower,
+        config::Canonicalize::BigVision => jest_data::Canonicalize::BigVision,
+        config::Canonicalize::OpenClip => jest_data::Canonicalize::OpenClip,
+        config::Canonicalize::Hf => jest_data::Canonicalize::Hf,
+        config::Canonicalize::Clip => jest_data::Canonicalize::Clip,
+    };
+    Ok(tokenizer.with_canonicalize(rule)?)
 }
 
 /// The model of a run: its preset with what the plan changes; the vocabulary is the tokenizer's unless set.

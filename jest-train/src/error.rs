@@ -183,7 +183,9 @@ pub enum TrainError {
         tokenizer: usize,
     },
     /// The plan names no tokenizer.
-    #[error("text.tokenizer is not set; name a tokenizer.json, or make one with `jest tokenizer train --data SHARDS`")]
+    #[error(
+        "text.tokenizer is not set; write clip, name a tokenizer.json, or make one with `jest tokenizer train --data SHARDS`"
+    )]
     NoTokenizer,
     /// The plan names a tokenizer that is not there.
     #[error("text.tokenizer {} does not exist; name another, or make it with `jest tokenizer train --data SHARDS`", .path.display())]

@@ -1,7 +1,14 @@
 //! From captions to token ids of one length.
 
+mod canonicalize;
+mod charsmap;
+mod clean;
+mod clip;
+mod sentencepiece;
 mod tokenizer;
 mod train;
+mod wordpiece;
 
-pub use tokenizer::{Canonicalize, Tokenizer, Tokens};
+pub use canonicalize::Canonicalize;
+pub use tokenizer::{Tokenizer, Tokens};
 pub use train::train_tokenizer;

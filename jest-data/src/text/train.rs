@@ -1,19 +1,19 @@
 //! A byte-level BPE tokenizer learned from the captions themselves, for data sets without one.
 
 use super::Tokenizer;
-use super::tokenizer::{Canonicalize, failed, normalizers, padding};
+use super::canonicalize::{Canonicalize, normalizers};
+use super::tokenizer::{ends, failed, padding};
 use crate::{DataError, Result};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::normalizers::Sequence;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, TokenizerBuilder};
 
 const SPECIAL: [&str; 3] = ["<pad>", "</s>", "<unk>"];
 
 /// Learns a byte-level BPE of at most `vocab_size` ids: `<pad>` 0, `</s>` 1, `<unk>` 2, 256 bytes, then merges seen twice or more.
 ///
-/// Text is cleaned by [`Canonicalize::OpenClip`], `</s>` ends every caption, and the same captions give the same bytes.
+/// Text is cleaned by [`Canonicalize::BigVision`], `</s>` ends every caption, and the same captions give the same bytes.
 ///
 /// # Errors
 /// `Setting` if `vocab_size` has no room for the bytes; `Tokenizer` if the library fails.
@@ -35,17 +35,11 @@ pub fn train_tokenizer<S: AsRef<str>>(captions: impl IntoIterator<Item = S>, voc
         .special_tokens(SPECIAL.iter().map(|mark| AddedToken::from(*mark, true)).collect())
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .build();
-    let end = TemplateProcessing::builder()
-        .try_single("$A </s>")
-        .map_err(|e| failed("build the end mark")(e.into()))?
-        .special_tokens(vec![("</s>", 1)])
-        .build()
-        .map_err(|e| failed("build the end mark")(e.into()))?;
     let mut learned = TokenizerBuilder::new()
         .with_model(BPE::default())
-        .with_normalizer(Some(Sequence::new(normalizers(Canonicalize::OpenClip)?)))
+        .with_normalizer(Some(Sequence::new(normalizers(Canonicalize::BigVision)?)))
         .with_pre_tokenizer(Some(ByteLevel::new(true, true, true)))
-        .with_post_processor(Some(end))
+        .with_post_processor(Some(ends(None, ("</s>", 1))?))
         .with_decoder(Some(ByteLevel::new(true, true, true)))
         .with_padding(Some(padding(0, SPECIAL[0].to_string())))
         .build()

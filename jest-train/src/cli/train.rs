@@ -64,7 +64,7 @@ pub struct KeyFlags {
     /// data.max_image_pixels
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub max_image_pixels: Option<i64>,
-    /// text.tokenizer: a tokenizer.json, or a folder that holds one
+    /// text.tokenizer: clip, a tokenizer.json, .model or vocab.txt, or a folder that holds one
     #[arg(long, value_name = "PATH", help_heading = "Data")]
     pub tokenizer: Option<String>,
     /// model.preset

@@ -69,8 +69,14 @@ pub enum Canonicalize {
     None,
     /// Lower case.
     Lower,
-    /// Lower case, no punctuation, single spaces: open_clip's `canonicalize`.
+    /// Lower case, no punctuation, single spaces: SigLIP 1 as big_vision cleans it.
+    BigVision,
+    /// As `big_vision`, after ftfy and HTML references: SigLIP as open_clip cleans it.
     OpenClip,
+    /// As `big_vision`, but `_` is removed: SigLIP 1 as transformers cleans it.
+    Hf,
+    /// ftfy, HTML references, single spaces, lower case: CLIP as open_clip cleans it.
+    Clip,
 }
 
 /// What padding tokens do in attention.
@@ -99,9 +105,12 @@ pub enum TextPool {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TextPlan {
-    /// A `tokenizer.json`, or a folder that holds one.
+    /// `clip`, or a `tokenizer.json`, SentencePiece `.model` or `vocab.txt`, or a folder that holds one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<PathBuf>,
+    /// Id that pads, where not the tokenizer's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pad_id: Option<u32>,
     /// What is done to a caption first.
     pub canonicalize: Canonicalize,
     /// What padding does in attention.

@@ -4,6 +4,7 @@ mod checks;
 mod models;
 mod operations;
 mod scores;
+mod text;
 
 use std::fs;
 use std::path::Path;
@@ -59,6 +60,7 @@ fn group(pass: &mut Pass, path: &Path, name: &str, checks: &mut Checks) -> Resul
         "pi_resize.safetensors" => operations::pi_resize(pass, path, checks),
         "jest_scores.safetensors" => scores::jest_scores(pass, path, checks),
         "preprocess" => operations::preprocess(path, checks),
+        "text" => text::text(path, checks),
         _ if name.starts_with("hf_siglip_") || name.starts_with("hf_clip_") => models::hugging_face(pass, path, checks),
         _ => {
             eprintln!("{name}: not known; docs/interchange.md lists the files and folders that can be checked");
