@@ -167,6 +167,7 @@ fn losses(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
     let (image2, text2, scale2) = (image.clone(), text.clone(), log_scale.clone());
     let (image3, text3, scale3, bias3) = (image.clone(), text.clone(), log_scale.clone(), bias.clone());
     let chunk: Vec<u32> = (0..n as u32 / 16).collect();
+    let open: Vec<u32> = (0..n as u32).collect();
     let mut conditional = pass.zeros(&[n])?;
     Ok(vec![
         flops("sigmoid_loss/forward_backward", pairs, move |pass| {
@@ -182,7 +183,8 @@ fn losses(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
         flops("selection_scores/condition_on", 4.0 * (n * d * chunk.len()) as f64, move |pass| {
             let candidates =
                 selection_scores::Candidates { image: &image3, text: &text3, log_scale: &scale3, bias: &bias3 };
-            selection_scores::condition_on(pass, 1.0, candidates, &chunk, &mut conditional)
+            let draw = selection_scores::Draw { open: &open, chunk: &chunk };
+            selection_scores::condition_on(pass, 1.0, candidates, draw, &mut conditional)
         }),
     ])
 }

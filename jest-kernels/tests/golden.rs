@@ -146,10 +146,12 @@ fn selection_scores_match_numpy() {
                 let got = checked_read(pass, &name, &conditional);
                 assert!(got.iter().all(|score| score.is_finite()));
                 assert_close(pass, &name, &only_open(got), &only_open(golden.floats(&name)));
-                for (model, weight) in weighted() {
-                    selection_scores::condition_on(pass, weight, candidates(model), chunk, &mut conditional).unwrap();
-                }
                 chunk.iter().for_each(|member| open[*member as usize] = false);
+                let left: Vec<u32> = (0..96).filter(|x| open[*x as usize]).collect();
+                let draw = selection_scores::Draw { open: &left, chunk };
+                for (model, weight) in weighted() {
+                    selection_scores::condition_on(pass, weight, candidates(model), draw, &mut conditional).unwrap();
+                }
             }
         }
     });

@@ -1,6 +1,6 @@
 //! Conditional scores of the sigmoid objective, computed on the device that holds the embeddings.
 
-use jest_kernels::ops::selection_scores::{self, Candidates};
+use jest_kernels::ops::selection_scores::{self, Candidates, Draw};
 use jest_kernels::{KernelError, Pass, Tensor};
 use jest_select::{Candidate, ConditionalScores};
 
@@ -14,12 +14,16 @@ pub struct Term<'a> {
 }
 
 /// `conditional[x] = S_xx + sum over picked k of S_xk + S_kx`, kept on the device and read back once a chunk.
+///
+/// Picked candidates are skipped: their values are those from before they were drawn.
 #[derive(Debug)]
 pub struct DeviceScores<'a> {
     pass: &'a mut Pass,
     terms: Vec<Term<'a>>,
     device: Tensor,
     host: Vec<f32>,
+    /// Candidates not picked yet, in order.
+    open: Vec<u32>,
 }
 
 impl<'a> DeviceScores<'a> {
@@ -33,7 +37,7 @@ impl<'a> DeviceScores<'a> {
             selection_scores::diagonal(pass, term.weight, term.candidates, &mut device)?;
         }
         let host = pass.read(&device)?;
-        Ok(Self { pass, terms, device, host })
+        Ok(Self { pass, terms, device, host, open: (0..super_batch as u32).collect() })
     }
 }
 
@@ -45,9 +49,13 @@ impl ConditionalScores for DeviceScores<'_> {
     }
 
     fn condition_on(&mut self, chunk: &[Candidate]) -> Result<(), KernelError> {
+        let mut picked = vec![false; self.host.len()];
+        chunk.iter().for_each(|candidate| picked[candidate.index()] = true);
+        self.open.retain(|x| !picked[*x as usize]);
         let chunk: Vec<u32> = chunk.iter().map(|candidate| u32::from(*candidate)).collect();
+        let draw = Draw { open: &self.open, chunk: &chunk };
         for term in &self.terms {
-            selection_scores::condition_on(self.pass, term.weight, term.candidates, &chunk, &mut self.device)?;
+            selection_scores::condition_on(self.pass, term.weight, term.candidates, draw, &mut self.device)?;
         }
         self.host = self.pass.read(&self.device)?;
         Ok(())

@@ -31,26 +31,30 @@ pub(super) fn diagonal(model: Model<'_>, conditional: &mut [f32]) {
 }
 
 /// `members`: the chunk's image rows, then its text rows, [2, chunk, d].
-pub(super) fn condition_on(model: Model<'_>, members: &[f32], conditional: &mut [f32]) {
+pub(super) fn condition_on(model: Model<'_>, members: &[f32], open: &[u32], conditional: &mut [f32]) {
     let d = model.d;
     let (images, texts) = members.split_at(members.len() / 2);
-    conditional.par_chunks_mut(BLOCK).enumerate().with_max_len(1).for_each(|(index, conditional)| {
-        let rows = conditional.len();
-        let range = index * BLOCK * d..(index * BLOCK + rows) * d;
+    let mut totals = vec![0.0f64; open.len()];
+    let blocks = totals.par_chunks_mut(BLOCK).zip(open.par_chunks(BLOCK));
+    blocks.with_max_len(1).for_each(|(totals, open)| {
+        let rows = open.len();
         let mut products = [0.0f32; BLOCK * TILE];
-        let mut totals = [0.0f64; BLOCK];
+        let mut own = vec![0.0f32; rows * d];
         for (rows_of, others) in [(model.image, texts), (model.text, images)] {
+            for (row, x) in own.chunks_exact_mut(d).zip(open) {
+                row.copy_from_slice(&rows_of[block_range(rows_of.len(), d, *x as usize)]);
+            }
             for others in others.chunks(TILE * d) {
                 let cols = others.len() / d;
                 let products = &mut products[..rows * cols];
-                gemm(rows, cols, d, (&rows_of[range.clone()], d, 1), (others, 1, d), (products, cols), false);
-                add_softplus(model, products, &mut totals[..rows]);
+                gemm(rows, cols, d, (&own, d, 1), (others, 1, d), (products, cols), false);
+                add_softplus(model, products, totals);
             }
         }
-        for (score, total) in conditional.iter_mut().zip(totals) {
-            *score += (f64::from(model.weight) * total) as f32;
-        }
     });
+    for (x, total) in open.iter().zip(totals) {
+        conditional[*x as usize] += (f64::from(model.weight) * total) as f32;
+    }
 }
 
 /// Copies the chunk's rows: `members` as [`condition_on`] reads them.

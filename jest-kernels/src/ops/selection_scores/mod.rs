@@ -101,42 +101,53 @@ pub fn diagonal(pass: &mut Pass, weight: f32, candidates: Candidates<'_>, condit
     pass.dispatch(&DIAGONAL.default_variant(), &tensors, parameters, Grid::rows(rows), (2 * rows * d) as f64)
 }
 
-/// `conditional_x += weight * sum_k (softplus(t image_x · text_k + bias) + softplus(t text_x · image_k + bias))` over
-/// the chunk.
+/// Whom the scores are of, and whom they are to be conditioned on.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw<'a> {
+    /// Candidates that can still be drawn, none twice; no other's conditional is read or written.
+    pub open: &'a [u32],
+    /// Candidates just drawn.
+    pub chunk: &'a [u32],
+}
+
+/// `conditional_x += weight * sum_k (softplus(t image_x · text_k + bias) + softplus(t text_x · image_k + bias))` for the
+/// open candidates x, over the chunk.
 ///
-/// The values of candidates that are in the chunk themselves mean nothing, but are finite. No [B, chunk] matrix is
-/// stored.
+/// An open candidate that is in the chunk itself counts itself as a stranger. No [B, chunk] matrix is stored.
 ///
 /// # Shapes
-/// image, text: [B, d]; chunk: any number of candidates; conditional: `[B]`.
+/// image, text: [B, d]; open, chunk: any number of candidates; conditional: `[B]`.
 ///
 /// # Errors
-/// `Shape` when the operands do not fit; `Size` naming a member of the chunk that is not below B.
+/// `Shape` when the operands do not fit; `Size` naming a member of the draw that is not below B.
 pub fn condition_on(
     pass: &mut Pass,
     weight: f32,
     candidates: Candidates<'_>,
-    chunk: &[u32],
+    draw: Draw<'_>,
     conditional: &mut Tensor,
 ) -> Result<()> {
     let (rows, d) = candidates.check(pass, conditional)?;
-    if let Some(member) = chunk.iter().find(|member| **member as usize >= rows) {
-        let rule = format!("below the {rows} candidates");
-        return Err(KernelError::Size { op: OP, what: "member of the chunk", got: *member as usize, rule });
+    let Draw { open, chunk } = draw;
+    for (what, members) in [("member of the chunk", chunk), ("open candidate", open)] {
+        if let Some(member) = members.iter().find(|member| **member as usize >= rows) {
+            let rule = format!("below the {rows} candidates");
+            return Err(KernelError::Size { op: OP, what, got: *member as usize, rule });
+        }
     }
-    if chunk.is_empty() {
+    if chunk.is_empty() || open.is_empty() {
         return Ok(());
     }
     if pass.cpu().is_none() {
-        let large = !pass.device().info().software && rows >= 64 && chunk.len() >= 64;
-        return condition_on_gpu(pass, weight, candidates, chunk, conditional, if large { LARGE } else { SMALL });
+        let large = !pass.device().info().software && open.len() >= 64 && chunk.len() >= 64;
+        return condition_on_gpu(pass, weight, candidates, draw, conditional, if large { LARGE } else { SMALL });
     }
     let mut members = pass.empty_f32(&[2, chunk.len(), d])?;
     let model = candidates.model(weight);
     cpu::gather(model, chunk, members.f32_mut());
     if let Some(cpu) = pass.cpu() {
         let conditional = conditional.f32_mut();
-        cpu.run(|| cpu::condition_on(model, members.f32(), conditional));
+        cpu.run(|| cpu::condition_on(model, members.f32(), open, conditional));
     }
     Ok(())
 }
@@ -145,12 +156,12 @@ fn condition_on_gpu(
     pass: &mut Pass,
     weight: f32,
     candidates: Candidates<'_>,
-    chunk: &[u32],
+    Draw { open, chunk }: Draw<'_>,
     conditional: &mut Tensor,
     constants: &[(&'static str, u32)],
 ) -> Result<()> {
-    let (rows, d) = (candidates.image.rows(), candidates.image.cols());
-    let members = pass.upload_u32(chunk, &[chunk.len()])?;
+    let (rows, d) = (open.len(), candidates.image.cols());
+    let (members, open) = (pass.upload_u32(chunk, &[chunk.len()])?, pass.upload_u32(open, &[rows])?);
     // Both directions of each part.
     let layers = 2 * chunk.len().div_ceil(PART);
     let sums = pass.empty_f32(&[layers, rows])?;
@@ -164,10 +175,10 @@ fn condition_on_gpu(
     };
     let variant = PARTIAL.with(constants);
     let grid = Grid::layers(rows.div_ceil(variant.constant("ROWS") as usize), layers);
-    let tensors = [candidates.image, candidates.text, candidates.log_scale, candidates.bias, &sums, &members];
+    let tensors = [candidates.image, candidates.text, candidates.log_scale, candidates.bias, &sums, &members, &open];
     pass.dispatch(&variant, &tensors, parameters, grid, 4.0 * (rows * chunk.len() * d) as f64)?;
     conditional.gpu_unique(pass)?;
     let work = (layers * rows) as f64;
     let grid = Grid::rows(rows.div_ceil(64));
-    pass.dispatch(&FINISH.default_variant(), &[&sums, conditional], parameters, grid, work)
+    pass.dispatch(&FINISH.default_variant(), &[&sums, conditional, &open], parameters, grid, work)
 }

@@ -35,12 +35,13 @@ pub fn diagonal(weight: f64, candidates: Candidates<'_>, conditional: &mut [f64]
     }
 }
 
-/// `conditional_x += weight sum_k (softplus(L_xk) + softplus(L_kx))` over the chunk.
-pub fn condition_on(weight: f64, candidates: Candidates<'_>, chunk: &[u32], conditional: &mut [f64]) {
-    for (x, score) in conditional.iter_mut().enumerate() {
+/// `conditional_x += weight sum_k (softplus(L_xk) + softplus(L_kx))` for the open candidates x, over the chunk.
+pub fn condition_on(weight: f64, candidates: Candidates<'_>, open: &[u32], chunk: &[u32], conditional: &mut [f64]) {
+    for x in open {
+        let x = *x as usize;
         for k in chunk {
             let k = *k as usize;
-            *score += weight * (softplus(candidates.logit(x, k)) + softplus(candidates.logit(k, x)));
+            conditional[x] += weight * (softplus(candidates.logit(x, k)) + softplus(candidates.logit(k, x)));
         }
     }
 }

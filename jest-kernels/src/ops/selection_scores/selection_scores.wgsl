@@ -1,13 +1,13 @@
 // Conditional scores of joint selection; L_xk = exp(log_scale) * image_x . text_k + bias. No B x chunk matrix is stored.
 //
 // diagonal: one workgroup a candidate; conditional += weight * softplus(-L_xx).
-// partial:  one workgroup a tile of ROWS candidates; layer z is one direction (even: image_x with text_k, odd: text_x
+// partial:  one workgroup a tile of ROWS open candidates; layer z is one direction (even: image_x with text_k, odd: text_x
 //           with image_k) and one part of the chunk; sums[z, x] = sum of softplus over that part. Each invocation has
 //           TM x TN products of a tile of ROWS x COLS, and adds up its own columns of all tiles in order.
-// finish:   one invocation a candidate; conditional += weight * sum over layers of sums[z, x], in order.
+// finish:   one invocation an open candidate; conditional += weight * sum over layers of sums[z, x], in order.
 
 struct Parameters {
-    rows: u32,
+    rows: u32, // Candidates, all of them or the open ones.
     d: u32,
     chunk: u32,
     part: u32, // Members of the chunk in a layer: a multiple of COLS.
@@ -22,11 +22,13 @@ var<immediate> p: Parameters;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read_write> sums_out: array<f32>;
 @group(0) @binding(5) var<storage, read> members: array<u32>;
+@group(0) @binding(6) var<storage, read> open: array<u32>;
 
 @group(0) @binding(4) var<storage, read_write> conditional_diagonal: array<f32>;
 
 @group(0) @binding(0) var<storage, read> sums: array<f32>;
 @group(0) @binding(1) var<storage, read_write> conditional: array<f32>;
+@group(0) @binding(2) var<storage, read> open_places: array<u32>;
 
 const BK = 16u; // Depth of a step.
 const TM = 4u;
@@ -39,7 +41,7 @@ var<workgroup> row_sums: array<f32, ROWS * ACROSS>;
 
 fn load_x(swapped: bool, x: u32, depth: u32) -> f32 {
     if x >= p.rows || depth >= p.d { return 0.0; }
-    let at = x * p.d + depth;
+    let at = open[x] * p.d + depth;
     if swapped { return text[at]; }
     return image[at];
 }
@@ -116,7 +118,7 @@ fn finish(
     if x >= p.rows { return; }
     var total = 0.0;
     for (var layer = 0u; layer < p.layers; layer++) { total += sums[layer * p.rows + x]; }
-    conditional[x] += p.weight * total;
+    conditional[open_places[x]] += p.weight * total;
 }
 
 @compute @workgroup_size(WG)

@@ -23,6 +23,16 @@ fn some_chunk(rows: usize, len: usize) -> Vec<u32> {
     (0..len).map(|i| (i * 7919 % rows) as u32).collect()
 }
 
+/// All but every third candidate; the last is always open.
+fn some_open(rows: usize) -> Vec<u32> {
+    (0..rows as u32).filter(|x| x % 3 != 1 || *x as usize == rows - 1).collect()
+}
+
+/// A draw among these.
+fn on<'a>(open: &'a [u32], chunk: &'a [u32]) -> Draw<'a> {
+    Draw { open, chunk }
+}
+
 /// Slack of one softplus: the logit's error passes with a slope of at most sigmoid(L), which is below softplus(L); a
 /// driver's exp may be off by `3 + 2 |x|` ulp.
 fn slack(candidates: oracle::Candidates<'_>, i: usize, j: usize, sign: f64) -> f64 {
@@ -40,7 +50,8 @@ fn check(rows: usize, chunk: usize, d: usize, log_scale: f32, bias: f32, large: 
     let model = oracle::Candidates { d, image: &image, text: &text, log_scale: log_scale64, bias: bias64 };
     let (mut own, mut joint) = (wide(&start), wide(&start));
     oracle::diagonal(f64::from(weight), model, &mut own);
-    oracle::condition_on(f64::from(weight), model, &chunk, &mut joint);
+    let open = some_open(rows);
+    oracle::condition_on(f64::from(weight), model, &open, &chunk, &mut joint);
     let own_slack = |x: usize| slack(model, x, x, -1.0) + 4.0 * EPS * (1.0 + own[x].abs());
     let joint_slack = |x: usize| {
         let pair = |k: &u32| slack(model, x, *k as usize, 1.0) + slack(model, *k as usize, x, 1.0);
@@ -55,9 +66,18 @@ fn check(rows: usize, chunk: usize, d: usize, log_scale: f32, bias: f32, large: 
         assert_within(&name, &checked_read(pass, "diagonal", &conditional), &own, own_slack);
         conditional = untouched.clone();
         if large && pass.cpu().is_none() {
-            condition_on_gpu(pass, weight, model.candidates(), &chunk, &mut conditional, LARGE).unwrap();
+            condition_on_gpu(
+                pass,
+                weight,
+                model.candidates(),
+                Draw { open: &open, chunk: &chunk },
+                &mut conditional,
+                LARGE,
+            )
+            .unwrap();
         } else {
-            condition_on(pass, weight, model.candidates(), &chunk, &mut conditional).unwrap();
+            condition_on(pass, weight, model.candidates(), Draw { open: &open, chunk: &chunk }, &mut conditional)
+                .unwrap();
         }
         assert_within(&name, &checked_read(pass, "condition_on", &conditional), &joint, joint_slack);
         assert_eq!(pass.read(&untouched).unwrap(), start, "a clone keeps its own value");
@@ -99,7 +119,7 @@ fn very_negative_logits_are_not_rounded_away() {
         // softplus(-40) = exp(-40) = 4.25e-18: 1 + 4.25e-18 is 1 in f32.
         let model = Uploaded::new(pass, &[vec![0.0; 8], vec![0.0; 8]], 2, 0.0, -40.0);
         let mut conditional = pass.zeros(&[4]).unwrap();
-        condition_on(pass, 1.0, model.candidates(), &[1], &mut conditional).unwrap();
+        condition_on(pass, 1.0, model.candidates(), on(&[0, 1, 2, 3], &[1]), &mut conditional).unwrap();
         let want = 2.0 * (-40.0f64).exp();
         assert_within("tiny", &pass.read(&conditional).unwrap(), &[want; 4], |_| 2e-5 * want);
     });
@@ -114,7 +134,14 @@ fn results_do_not_depend_on_the_thread_count() {
         let model = Uploaded::new(&mut pass, &embeddings, 19, 2.0, -5.0);
         let mut conditional = pass.zeros(&[1000]).unwrap();
         diagonal(&mut pass, 1.0, model.candidates(), &mut conditional).unwrap();
-        condition_on(&mut pass, -1.0, model.candidates(), &some_chunk(1000, 150), &mut conditional).unwrap();
+        condition_on(
+            &mut pass,
+            -1.0,
+            model.candidates(),
+            on(&some_open(1000), &some_chunk(1000, 150)),
+            &mut conditional,
+        )
+        .unwrap();
         pass.read(&conditional).unwrap()
     };
     assert_eq!(run(1), run(3));
@@ -127,7 +154,8 @@ fn nan_in_one_candidate_is_seen() {
         embeddings[0][50] = f32::NAN; // The image of candidate 16.
         let model = Uploaded::new(pass, &embeddings, 3, 2.0, -5.0);
         let mut conditional = pass.zeros(&[40]).unwrap();
-        condition_on(pass, 1.0, model.candidates(), &[2, 5], &mut conditional).unwrap();
+        condition_on(pass, 1.0, model.candidates(), on(&(0..40).collect::<Vec<_>>(), &[2, 5]), &mut conditional)
+            .unwrap();
         let nan: Vec<_> = pass.read(&conditional).unwrap().iter().map(|score| score.is_nan()).collect();
         assert!((0..40).all(|x| nan[x] == (x == 16)), "NaN must not be hidden, nor spread");
         diagonal(pass, 1.0, model.candidates(), &mut conditional).unwrap();
@@ -140,7 +168,8 @@ fn an_empty_chunk_changes_nothing() {
     on_each_device(|pass| {
         let model = Uploaded::new(pass, &paired_embeddings(4, 3), 3, 2.0, -5.0);
         let mut conditional = pass.upload(&[1.0; 4], &[4]).unwrap();
-        condition_on(pass, 1.0, model.candidates(), &[], &mut conditional).unwrap();
+        condition_on(pass, 1.0, model.candidates(), on(&[0, 1], &[]), &mut conditional).unwrap();
+        condition_on(pass, 1.0, model.candidates(), on(&[], &[1]), &mut conditional).unwrap();
         assert_eq!(pass.read(&conditional).unwrap(), [1.0; 4]);
     });
 }
@@ -150,9 +179,12 @@ fn wrong_members_and_shapes_are_named() {
     on_each_device(|pass| {
         let model = Uploaded::new(pass, &paired_embeddings(4, 3), 3, 2.0, -5.0);
         let mut conditional = pass.zeros(&[4]).unwrap();
-        let result = condition_on(pass, 1.0, model.candidates(), &[1, 4], &mut conditional);
+        let result = condition_on(pass, 1.0, model.candidates(), on(&[0], &[1, 4]), &mut conditional);
         let message = result.unwrap_err().to_string();
         assert_eq!(message, "selection_scores: member of the chunk is 4, but must be below the 4 candidates");
+        let result = condition_on(pass, 1.0, model.candidates(), on(&[0, 7], &[1]), &mut conditional);
+        let message = result.unwrap_err().to_string();
+        assert_eq!(message, "selection_scores: open candidate is 7, but must be below the 4 candidates");
         let mut short = pass.zeros(&[3]).unwrap();
         let message = diagonal(pass, 1.0, model.candidates(), &mut short).unwrap_err().to_string();
         assert_eq!(message, "selection_scores: conditional has shape [3], expected [4]");
