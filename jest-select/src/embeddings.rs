@@ -103,18 +103,34 @@ impl<'a> ScoreTerms<'a> {
         learner: Option<LearnerLoss<'a>>,
         reference: Option<ReferenceLoss<'a>>,
     ) -> Result<Self, InputError> {
-        let mut terms: Vec<(f64, Embeddings<'a>)> = Vec::with_capacity(2);
-        for (missing, weight, loss) in [
-            ("learner", kind.learner_weight(), learner.map(|loss| loss.0)),
-            ("reference", kind.reference_weight(), reference.map(|loss| loss.0)),
-        ] {
-            if weight != 0.0 {
-                terms.push((f64::from(weight), loss.ok_or(InputError::MissingLoss { kind, missing })?));
-            }
+        Self::ensemble(kind, learner, reference.as_slice())
+    }
+
+    /// The terms of `kind` with the mean loss of several references, each with its own width, scale and bias.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); `MissingLoss` if there is no reference where the kind weighs it.
+    pub fn ensemble(
+        kind: ScoreKind,
+        learner: Option<LearnerLoss<'a>>,
+        references: &[ReferenceLoss<'a>],
+    ) -> Result<Self, InputError> {
+        let mut terms: Vec<(f64, Embeddings<'a>)> = Vec::with_capacity(1 + references.len());
+        if kind.learner_weight() != 0.0 {
+            let LearnerLoss(loss) = learner.ok_or(InputError::MissingLoss { kind, missing: "learner" })?;
+            terms.push((f64::from(kind.learner_weight()), loss));
         }
-        if let [(_, learner), (_, reference)] = terms[..] {
-            let (expected, got) = (learner.super_batch(), reference.super_batch());
-            if got != expected {
+        if kind.reference_weight() != 0.0 {
+            if references.is_empty() {
+                return Err(InputError::MissingLoss { kind, missing: "reference" });
+            }
+            let weight = f64::from(kind.reference_weight()) / references.len() as f64;
+            terms.extend(references.iter().map(|reference| (weight, reference.0)));
+        }
+        if let [(_, first), others @ ..] = &terms[..] {
+            let expected = first.super_batch();
+            if let Some((_, other)) = others.iter().find(|(_, other)| other.super_batch() != expected) {
+                let got = other.super_batch();
                 return Err(InputError::Length { what: "the super-batch of the reference", expected, got });
             }
         }
@@ -132,7 +148,7 @@ impl<'a> ScoreTerms<'a> {
         self.terms.first().map_or(0, |(_, embeddings)| embeddings.super_batch())
     }
 
-    /// Weight and embeddings of each term: one or two.
+    /// Weight and embeddings of each term: one a model.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (f64, &Embeddings<'a>)> {
         self.terms.iter().map(|(weight, embeddings)| (*weight, embeddings))
     }

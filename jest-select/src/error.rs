@@ -1,6 +1,6 @@
 //! What can be wrong with a plan, with embeddings, and with a draw.
 
-use crate::{Candidate, ScoreKind};
+use crate::{Candidate, Method, ScoreKind};
 
 /// A plan, a word, embeddings or a chunk that cannot be used as given.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -104,6 +104,14 @@ pub enum InputError {
         /// B.
         super_batch: usize,
     },
+    /// A candidate outside the super-batch, or one that was not picked, to be taken back.
+    #[error("{candidate} cannot be taken back: it is outside super-batch {super_batch}, or was not picked")]
+    NotPicked {
+        /// The candidate.
+        candidate: Candidate,
+        /// B.
+        super_batch: usize,
+    },
 }
 
 /// Why no sub-batch was drawn; `E` is the error of the scores.
@@ -127,6 +135,28 @@ pub enum SelectError<E> {
         super_batch: usize,
         /// Length of the conditional scores.
         got: usize,
+    },
+    /// Fewer candidates reach the threshold than are to be picked.
+    #[error(
+        "{valid} of {super_batch} candidates score {threshold} or more, {sub_batch} are needed; lower the threshold or draw more"
+    )]
+    TooFewValid {
+        /// Candidates that reach it.
+        valid: usize,
+        /// B.
+        super_batch: usize,
+        /// b.
+        sub_batch: usize,
+        /// The least score.
+        threshold: f32,
+    },
+    /// The scores cannot give what the method reads.
+    #[error("method {method} needs {needs}, which these scores do not have; use sigmoid scores, or another method")]
+    Unsupported {
+        /// The method.
+        method: Method,
+        /// What is missing.
+        needs: &'static str,
     },
     /// The scores could not be conditioned on a chunk.
     #[error("scores could not be conditioned on chunk {chunk}")]

@@ -50,6 +50,7 @@
 
 mod embeddings;
 mod error;
+mod gibbs;
 mod kind;
 mod method;
 mod noise;
@@ -61,9 +62,9 @@ mod sub_batch;
 pub use embeddings::{Embeddings, LearnerLoss, ReferenceLoss, ScoreTerms};
 pub use error::{InputError, SelectError};
 pub use kind::ScoreKind;
-pub use method::{Method, Selection, pick_uniform};
+pub use method::{Method, Reads, Selection, pick_uniform};
 pub use noise::{Gumbel, Noise};
 pub use plan::BatchPlan;
-pub use scores::{DenseScores, SoftmaxScores, StreamingScores};
+pub use scores::{ConceptScores, DenseScores, FixedScores, SoftmaxScores, StreamingScores};
 pub use select::{ConditionalScores, select};
 pub use sub_batch::{Candidate, SubBatch};

@@ -68,6 +68,11 @@ impl BatchPlan {
         Self { chunks: 1, ..self }
     }
 
+    /// The same draw one candidate at a time: each is conditioned on all before it.
+    pub(crate) fn one_at_a_time(self) -> Self {
+        Self { chunks: self.sub_batch, ..self }
+    }
+
     /// The same plan with infinite gain.
     pub(crate) fn without_noise(self) -> Self {
         Self { gain: f32::INFINITY, ..self }

@@ -23,6 +23,23 @@ pub trait ConditionalScores {
     /// # Errors
     /// Whatever computing the sums can meet.
     fn condition_on(&mut self, chunk: &[Candidate]) -> Result<(), Self::Error>;
+
+    /// Takes a picked candidate back: the inverse of conditioning on it. False where the scores cannot.
+    ///
+    /// # Errors
+    /// Whatever computing the sums can meet.
+    fn take_back(&mut self, _candidate: Candidate) -> Result<bool, Self::Error> {
+        Ok(false)
+    }
+
+    /// Before the first draw, the score of each candidate among all: `sum_j S_xj`, j over the whole super-batch.
+    /// `None` where the scores have no pairs. `[B]`
+    ///
+    /// # Errors
+    /// Whatever computing the sums can meet.
+    fn row_sums(&mut self) -> Result<Option<Vec<f32>>, Self::Error> {
+        Ok(None)
+    }
 }
 
 /// Joint example selection: draws N chunks without replacement, each candidate with `p ~ exp(gain * conditional)`.
@@ -66,7 +83,7 @@ where
 }
 
 /// `gain * score + noise`, and the score alone at infinite gain. In f64, where the product cannot overflow.
-fn key(score: f32, gain: f32, noise: impl Fn() -> f32) -> f64 {
+pub(crate) fn key(score: f32, gain: f32, noise: impl Fn() -> f32) -> f64 {
     if gain == f32::INFINITY { f64::from(score) } else { f64::from(gain) * f64::from(score) + f64::from(noise()) }
 }
 
@@ -80,6 +97,11 @@ impl Draw {
     /// A draw in which all of `super_batch` candidates are open. The plan has checked that `u32` counts them.
     pub(crate) fn new(super_batch: usize) -> Self {
         Self { taken: vec![false; super_batch] }
+    }
+
+    /// A draw from those that are not marked as taken. `[B]`
+    pub(crate) fn without(taken: &[bool]) -> Self {
+        Self { taken: taken.to_vec() }
     }
 
     /// Takes the k open candidates with the largest keys, largest first, ties to the lower index. O(B + k log k).

@@ -75,12 +75,31 @@ impl ConditionalScores for DenseScores {
 
     fn condition_on(&mut self, chunk: &[Candidate]) -> Result<(), InputError> {
         self.open.close(chunk)?;
-        for x in 0..self.sums.len() {
-            let candidate = Candidate::new(x as u32);
-            self.sums[x] += chunk.iter().map(|&k| self.score(candidate, k) + self.score(k, candidate)).sum::<f64>();
-            self.conditional[x] = self.sums[x] as f32;
-        }
+        chunk.iter().for_each(|&k| self.add(k, 1.0));
         Ok(())
+    }
+
+    fn take_back(&mut self, candidate: Candidate) -> Result<bool, InputError> {
+        self.open.reopen(candidate, ())?;
+        self.add(candidate, -1.0);
+        Ok(true)
+    }
+
+    fn row_sums(&mut self) -> Result<Option<Vec<f32>>, InputError> {
+        let rows = self.s.chunks_exact(self.sums.len());
+        Ok(Some(rows.map(|row| row.iter().sum::<f64>() as f32).collect()))
+    }
+}
+
+impl DenseScores {
+    /// Adds `sign * (S_xk + S_kx)` to every x.
+    fn add(&mut self, k: Candidate, sign: f64) {
+        let super_batch = self.sums.len();
+        let row = &self.s[k.index() * super_batch..][..super_batch];
+        for (x, (sum, s_kx)) in self.sums.iter_mut().zip(row).enumerate() {
+            *sum += sign * (s_kx + self.s[x * super_batch + k.index()]);
+            self.conditional[x] = *sum as f32;
+        }
     }
 }
 

@@ -35,8 +35,32 @@ impl<A> OpenCandidates<A> {
         Ok(())
     }
 
+    /// Opens a closed candidate again, with this state.
+    ///
+    /// # Errors
+    /// `NotPicked` if it is out of range, or open.
+    pub(super) fn reopen(&mut self, candidate: Candidate, state: A) -> Result<(), InputError> {
+        match self.picked.get_mut(candidate.index()) {
+            Some(picked) if *picked => *picked = false,
+            _ => return Err(InputError::NotPicked { candidate, super_batch: self.picked.len() }),
+        }
+        let at = self.open.partition_point(|(other, _)| *other < candidate);
+        self.open.insert(at, (candidate, state));
+        Ok(())
+    }
+
+    /// Whether nothing was picked yet.
+    pub(super) fn is_full(&self) -> bool {
+        self.open.len() == self.picked.len()
+    }
+
     /// The open candidates with their states.
     pub(super) fn as_mut_slice(&mut self) -> &mut [(Candidate, A)] {
+        &mut self.open
+    }
+
+    /// As [`as_mut_slice`](Self::as_mut_slice), to be taken out and put back whole.
+    pub(super) fn as_mut_vec(&mut self) -> &mut Vec<(Candidate, A)> {
         &mut self.open
     }
 

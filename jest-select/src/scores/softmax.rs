@@ -6,6 +6,9 @@ use super::open::OpenCandidates;
 use super::tile::{PackedRows, cross};
 use crate::{Candidate, ConditionalScores, InputError, ScoreTerms};
 
+/// Others gathered at once for row sums.
+const ROW_SUM_OTHERS: usize = 2_048;
+
 /// Conditional scores of the softmax objective, with running log-sum-exps in place of sums.
 ///
 /// `sum over terms of weight * (-logits_xx + (LSE_k logits_xk + LSE_k logits_kx) / 2)` over picked k; before the first
@@ -23,16 +26,17 @@ pub struct SoftmaxScores<'a> {
 }
 
 /// What is kept for a candidate: its own pair's part, and `[term][direction]` log-sum-exps.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone)]
 struct State {
     own: f64,
-    others: [[LogSumExp; 2]; 2],
+    others: Vec<[LogSumExp; 2]>,
 }
 
 impl<'a> SoftmaxScores<'a> {
     /// Scores before the first draw.
     pub fn new(terms: ScoreTerms<'a>, threads: NonZeroUsize) -> Self {
-        let mut states = vec![State::default(); terms.super_batch()];
+        let others = vec![[LogSumExp::default(); 2]; terms.iter().count()];
+        let mut states = vec![State { own: 0.0, others }; terms.super_batch()];
         for (weight, e) in terms.iter() {
             for (state, cosine) in states.iter_mut().zip(e.own_cosines()) {
                 state.own -= weight * f64::from(e.logit_scale) * cosine;
@@ -41,6 +45,28 @@ impl<'a> SoftmaxScores<'a> {
         let conditional = states.iter().map(|state| state.own as f32).collect();
         Self { terms, open: OpenCandidates::new(states.into_iter()), conditional, threads }
     }
+}
+
+impl SoftmaxScores<'_> {
+    /// Adds a chunk to the log-sum-exps of these candidates.
+    fn add(&self, states: &mut [(Candidate, State)], chunk: &[Candidate]) {
+        for (term, (_, e)) in self.terms.iter().enumerate() {
+            for (direction, (own, other)) in [(e.image, e.text), (e.text, e.image)].into_iter().enumerate() {
+                let packed = PackedRows::gather(other, e.width, chunk);
+                let scale = e.logit_scale;
+                cross(own, states, &packed, self.threads, |state, dots| {
+                    state.others[term][direction].add(scale, dots);
+                });
+            }
+        }
+    }
+}
+
+/// Own pair and denominators of a candidate.
+fn score(terms: &ScoreTerms<'_>, state: &State) -> f64 {
+    let denominators = terms.iter().zip(&state.others);
+    let sum: f64 = denominators.map(|((weight, _), [a, b])| weight * 0.5 * (a.value() + b.value())).sum();
+    state.own + sum
 }
 
 impl ConditionalScores for SoftmaxScores<'_> {
@@ -56,21 +82,25 @@ impl ConditionalScores for SoftmaxScores<'_> {
             return Ok(());
         }
         self.open.close(chunk)?;
-        for (term, (_, e)) in self.terms.iter().enumerate() {
-            for (direction, (own, other)) in [(e.image, e.text), (e.text, e.image)].into_iter().enumerate() {
-                let packed = PackedRows::gather(other, e.width, chunk);
-                let scale = e.logit_scale;
-                cross(own, self.open.as_mut_slice(), &packed, self.threads, |state, dot| {
-                    state.others[term][direction].add(scale * dot);
-                });
-            }
-        }
-        self.open.write(&mut self.conditional, |state| {
-            let denominators = self.terms.iter().zip(state.others);
-            let sum: f64 = denominators.map(|((weight, _), [a, b])| weight * 0.5 * (a.value() + b.value())).sum();
-            state.own + sum
-        });
+        let mut states = std::mem::take(self.open.as_mut_vec());
+        self.add(&mut states, chunk);
+        *self.open.as_mut_vec() = states;
+        let Self { open, conditional, terms, .. } = self;
+        open.write(conditional, |state| score(terms, state));
         Ok(())
+    }
+
+    /// `sum over terms of weight * (-logits_xx + (LSE_j logits_xj + LSE_j logits_jx) / 2)`, j over all: equation 1.
+    fn row_sums(&mut self) -> Result<Option<Vec<f32>>, InputError> {
+        if !self.open.is_full() {
+            return Ok(None);
+        }
+        let mut states: Vec<(Candidate, State)> = self.open.as_mut_slice().to_vec();
+        let all: Vec<Candidate> = states.iter().map(|(x, _)| *x).collect();
+        for chunk in all.chunks(ROW_SUM_OTHERS) {
+            self.add(&mut states, chunk);
+        }
+        Ok(Some(states.iter().map(|(_, state)| score(&self.terms, state) as f32).collect()))
     }
 }
 
@@ -88,13 +118,14 @@ impl Default for LogSumExp {
 }
 
 impl LogSumExp {
-    fn add(&mut self, x: f32) {
-        if x <= self.max {
-            self.sum += f64::from((x - self.max).exp());
-        } else {
-            self.sum = self.sum * f64::from((self.max - x).exp()) + 1.0;
-            self.max = x;
+    /// Adds `scale * dot` of each; scale is positive, dots are finite.
+    fn add(&mut self, scale: f32, dots: &[f32]) {
+        let max = scale * dots.iter().fold(f32::NEG_INFINITY, |max, &dot| max.max(dot));
+        if max > self.max {
+            self.sum *= f64::from((self.max - max).exp());
+            self.max = max;
         }
+        self.sum += dots.iter().map(|dot| f64::from((scale * dot - self.max).exp())).sum::<f64>();
     }
 
     fn value(self) -> f64 {
@@ -110,7 +141,10 @@ mod tests {
     fn log_sum_exp_in_any_order() {
         for values in [[100.0, 0.0, -100.0], [-100.0, 0.0, 100.0], [99.0, 100.0, 98.0], [1.0, 1.0, 1.0]] {
             let mut lse = LogSumExp::default();
-            values.iter().for_each(|&x| lse.add(x));
+            values.iter().for_each(|&x| lse.add(1.0, &[x]));
+            let mut at_once = LogSumExp::default();
+            at_once.add(2.0, &values.map(|x| x / 2.0));
+            assert!((lse.value() - at_once.value()).abs() < 1e-6, "{values:?}");
             let max = values.iter().fold(f32::MIN, |a, &b| a.max(b));
             let expected = f64::from(max) + values.iter().map(|&x| f64::from(x - max).exp()).sum::<f64>().ln();
             assert!((lse.value() - expected).abs() < 1e-7, "{values:?}: {} is not {expected}", lse.value());

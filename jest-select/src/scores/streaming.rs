@@ -6,6 +6,9 @@ use super::open::OpenCandidates;
 use super::tile::{PackedRows, cross};
 use crate::{Candidate, ConditionalScores, InputError, ScoreTerms};
 
+/// Texts gathered at once for row sums, so that no second copy of all of them is made.
+const ROW_SUM_TEXTS: usize = 2_048;
+
 /// Conditional scores of the sigmoid objective in `O(B d)` memory: what a chunk adds is summed a tile at a time.
 ///
 /// `S_ij = sum over terms of weight * softplus(-z_ij * logits_ij)`, z = +1 on the diagonal, -1 elsewhere. Picked
@@ -54,13 +57,35 @@ impl ConditionalScores for StreamingScores<'_> {
             for (own, other) in [(e.image, e.text), (e.text, e.image)] {
                 let packed = PackedRows::gather(other, e.width, chunk);
                 let (scale, bias) = (e.logit_scale, e.logit_bias);
-                cross(own, self.open.as_mut_slice(), &packed, self.threads, |sum, dot| {
-                    *sum += weight * f64::from(softplus(scale * dot + bias));
+                cross(own, self.open.as_mut_slice(), &packed, self.threads, |sum, dots| {
+                    dots.iter().for_each(|dot| *sum += weight * f64::from(softplus(scale * dot + bias)));
                 });
             }
         }
         self.open.write(&mut self.conditional, |&sum| sum);
         Ok(())
+    }
+
+    /// `sum over terms of weight * (sum_j softplus(logits_xj) - logits_xx)`, as `softplus(a) - a = softplus(-a)`.
+    fn row_sums(&mut self) -> Result<Option<Vec<f32>>, InputError> {
+        if !self.open.is_full() {
+            return Ok(None);
+        }
+        let mut sums: Vec<(Candidate, f64)> = self.open.as_mut_slice().iter().map(|(x, _)| (*x, 0.0)).collect();
+        let all: Vec<Candidate> = sums.iter().map(|(x, _)| *x).collect();
+        for (weight, e) in self.terms.iter() {
+            let (scale, bias) = (e.logit_scale, e.logit_bias);
+            for texts in all.chunks(ROW_SUM_TEXTS) {
+                let packed = PackedRows::gather(e.text, e.width, texts);
+                cross(e.image, &mut sums, &packed, self.threads, |sum, dots| {
+                    dots.iter().for_each(|dot| *sum += weight * f64::from(softplus(scale * dot + bias)));
+                });
+            }
+            for ((_, sum), cosine) in sums.iter_mut().zip(e.own_cosines()) {
+                *sum -= weight * (f64::from(scale) * cosine + f64::from(bias));
+            }
+        }
+        Ok(Some(sums.into_iter().map(|(_, sum)| sum as f32).collect()))
     }
 }
 
