@@ -67,7 +67,7 @@ mod text;
 
 pub use batch::SuperBatch;
 pub use braces::expand_braces;
-pub use embeddings::{CacheKey, EmbeddingCache};
+pub use embeddings::{CacheKey, EmbeddingCache, Precision};
 pub use error::{DataError, Result};
 pub use eval::{EvalKind, EvalTask};
 pub use example::{BadExampleId, ExampleId};

@@ -88,6 +88,13 @@ impl Source {
         &self.shards
     }
 
+    /// The same source with those of its shards alone that are to be kept; ids stay as they are.
+    #[must_use]
+    pub fn with_shards(mut self, keep: impl FnMut(&Shard) -> bool) -> Source {
+        self.shards.retain(keep);
+        self
+    }
+
     pub(crate) fn shared_name(&self) -> Arc<str> {
         self.name.clone()
     }

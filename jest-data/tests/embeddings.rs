@@ -2,7 +2,7 @@
 // Helpers fail as tests do.
 #![allow(clippy::unwrap_used)]
 
-use jest_data::{CacheKey, DataError, EmbeddingCache, ExampleId};
+use jest_data::{CacheKey, DataError, EmbeddingCache, ExampleId, Precision, Source};
 use std::path::{Path, PathBuf};
 
 fn key() -> CacheKey {
@@ -130,4 +130,69 @@ fn wrong_shapes_and_values_that_are_not_finite_never_enter() {
     }
     assert!(cache.add(&[id(0)], &good, &good[..3]).is_err());
     assert!(cache.is_empty());
+}
+
+#[test]
+fn half_precision_gives_the_same_rows_before_and_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cache = EmbeddingCache::open(folder.path(), &key()).unwrap().with_precision(Precision::F16);
+    let (image, text) = ([0.6f32, -0.8, 1.0 / 3.0], [0.1f32, 0.99, -1e-9]);
+    cache.add(&[id(7)], &image, &text).unwrap();
+    let rows = |cache: &EmbeddingCache| {
+        let (image, text) = cache.get(&id(7)).unwrap();
+        [image, text].concat()
+    };
+    let before = rows(&cache);
+    for (got, want) in before.iter().zip(image.iter().chain(&text)) {
+        assert!((got - want).abs() <= 2f32.powi(-12), "{got} {want}");
+    }
+    cache.flush().unwrap();
+    // A cache of the other precision reads it, and goes on in its own.
+    let mut cache = EmbeddingCache::open(folder.path(), &key()).unwrap();
+    assert_eq!(rows(&cache), before);
+    add(&mut cache, 8..9);
+    cache.flush().unwrap();
+    let cache = EmbeddingCache::open(folder.path(), &key()).unwrap();
+    assert_eq!((rows(&cache), cache.get(&id(8)).unwrap().0), (before, &row(8, false)[..]));
+}
+
+#[test]
+fn two_processes_write_parts_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut one = EmbeddingCache::open(folder.path(), &key()).unwrap();
+    let mut other = EmbeddingCache::open(folder.path(), &key()).unwrap();
+    add(&mut one, 0..5);
+    add(&mut other, 5..9);
+    one.flush().unwrap();
+    other.flush().unwrap();
+    check(&EmbeddingCache::open(folder.path(), &key()).unwrap(), 9);
+    assert_eq!(parts(folder.path()).len(), 2);
+}
+
+#[test]
+fn another_file_of_a_known_name_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+    };
+    let long = vec![7u8; 300_000];
+    let mut other = long.clone();
+    write("a/pool/0.tar", &long);
+    write("b/pool/0.tar", &long);
+    write("a/pool/1.tar", b"one");
+    other[299_999] = 8;
+    write("c/pool/0.tar", &other);
+    let cache = EmbeddingCache::open(&folder.path().join("cache"), &key()).unwrap();
+    let source = |spec: &str| vec![Source::parse(&spec.replace('@', &folder.path().display().to_string())).unwrap()];
+    cache.claim(&source("@/a/pool")).unwrap();
+    cache.claim(&source("@/a/pool")).unwrap();
+    // The same bytes elsewhere are the same examples, and another name makes other ids.
+    cache.claim(&source("@/b/pool")).unwrap();
+    cache.claim(&source("c=@/c/pool")).unwrap();
+    let said = cache.claim(&source("@/c/pool")).unwrap_err().to_string();
+    assert!(said.contains("c/pool/0.tar") && said.contains("share ids") && said.contains("NAME=PATH"), "{said}");
+    std::fs::write(folder.path().join("cache/shards.json"), b"[").unwrap();
+    assert!(matches!(cache.claim(&source("@/a/pool")), Err(DataError::Cache { .. })));
 }

@@ -1,21 +1,26 @@
 //! The cache as its users see it: rows by example id.
 
 use super::key::CacheKey;
-use super::part::Part;
-use crate::{DataError, ExampleId, Result};
+use super::part::{Part, Precision};
+use super::shards;
+use crate::{DataError, ExampleId, Result, Source};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Rows in a part before it is written.
+/// Rows in a part before it is written, at most.
 const PART_ROWS: usize = 65_536;
+/// Bytes of rows in a part before it is written: what a killed run computes again is seconds' work.
+const PART_BYTES: usize = 16 << 20;
 
 /// Image and text embeddings of one model, by example id: in memory, and in a folder of safetensors parts.
 ///
 /// A part is written whole and renamed, so a killed run loses at most the rows added since the last part; the next one finds the
-/// others and adds what is missing. Takes `2 * d * 4` bytes of memory per example.
+/// others and adds what is missing. Several processes may add to one folder: each writes parts of its own. Takes `2 * d * 4`
+/// bytes of memory per example.
 pub struct EmbeddingCache {
     folder: PathBuf,
     dim: usize,
+    precision: Precision,
     parts: Vec<Part>,
     /// Part and row of every id; the last part may not be written yet.
     rows: HashMap<ExampleId, (usize, usize)>,
@@ -50,6 +55,7 @@ impl EmbeddingCache {
         let mut cache = EmbeddingCache {
             folder: folder.to_path_buf(),
             dim: key.dim,
+            precision: Precision::F32,
             parts: Vec::new(),
             rows: HashMap::new(),
             next_file: files.last().map_or(0, |(number, _)| number + 1),
@@ -63,6 +69,19 @@ impl EmbeddingCache {
         }
         cache.written = cache.parts.len();
         Ok(cache)
+    }
+
+    /// The same cache; rows added from now on are rounded to this precision and written so.
+    pub fn with_precision(self, precision: Precision) -> EmbeddingCache {
+        EmbeddingCache { precision, ..self }
+    }
+
+    /// Refuses shards that have the name of others whose examples are cached here: they would share ids.
+    ///
+    /// # Errors
+    /// `Cache` naming the shard; `Io` if one cannot be read.
+    pub fn claim(&self, sources: &[Source]) -> Result<()> {
+        shards::claim(&self.folder, sources)
     }
 
     /// How many examples.
@@ -112,6 +131,7 @@ impl EmbeddingCache {
                 )));
             }
         }
+        let full = (PART_BYTES / (2 * d * self.precision.bytes()).max(1)).clamp(1, PART_ROWS);
         for ((id, image), text) in ids.iter().zip(image.chunks_exact(d.max(1))).zip(text.chunks_exact(d.max(1))) {
             if self.contains(id) {
                 continue;
@@ -123,9 +143,9 @@ impl EmbeddingCache {
             let part = &mut self.parts[at];
             self.rows.insert(*id, (at, part.ids.len()));
             part.ids.push(*id);
-            part.image.extend_from_slice(image);
-            part.text.extend_from_slice(text);
-            if part.ids.len() == PART_ROWS {
+            part.image.extend(image.iter().map(|value| self.precision.round(*value)));
+            part.text.extend(text.iter().map(|value| self.precision.round(*value)));
+            if part.ids.len() >= full {
                 self.flush()?;
             }
         }
@@ -140,11 +160,14 @@ impl EmbeddingCache {
         if self.written == self.parts.len() {
             return Ok(());
         }
-        let path = self.folder.join(format!("part-{:06}.safetensors", self.next_file));
-        self.parts[self.written].write(&path, self.dim)?;
-        self.next_file += 1;
-        self.written += 1;
-        Ok(())
+        loop {
+            let path = self.folder.join(format!("part-{:06}.safetensors", self.next_file));
+            self.next_file += 1;
+            if self.parts[self.written].write(&path, self.dim, self.precision)? {
+                self.written += 1;
+                return Ok(());
+            }
+        }
     }
 }
 

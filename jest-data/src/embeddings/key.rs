@@ -78,6 +78,23 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(failed)
 }
 
+/// As [`write_whole`], but never over a file: false if there is one, written by another process.
+pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<bool> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let failed = DataError::io("write", path);
+    let write = || -> std::io::Result<bool> {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        match file.persist_noclobber(path) {
+            Ok(_) => sync_folder(folder).map(|()| true),
+            Err(refused) if refused.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(refused) => Err(refused.error),
+        }
+    };
+    write().map_err(failed)
+}
+
 /// The rename itself reaches the disk.
 #[cfg(unix)]
 fn sync_folder(folder: &Path) -> std::io::Result<()> {

@@ -3,6 +3,8 @@
 mod cache;
 mod key;
 mod part;
+mod shards;
 
 pub use cache::EmbeddingCache;
 pub use key::CacheKey;
+pub use part::Precision;

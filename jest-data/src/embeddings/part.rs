@@ -1,10 +1,54 @@
 //! One file of the cache: ids and two tables of rows, with a checksum over all three.
 
-use super::key::write_whole;
+use super::key::write_new;
 use crate::{DataError, ExampleId, Result};
+use half::f16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::HashMap;
 use std::path::Path;
+
+/// How rows lie on disk. In memory they are f32 always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// As they were computed.
+    #[default]
+    F32,
+    /// Half the size; a value of a unit row is off by 2^-12 at most.
+    F16,
+}
+
+impl Precision {
+    /// Bytes of a value.
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+
+    /// The value that is read back.
+    pub(super) fn round(self, value: f32) -> f32 {
+        match self {
+            Self::F32 => value,
+            Self::F16 => f16::from_f32(value).to_f32(),
+        }
+    }
+
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
+        }
+    }
+
+    /// Little-endian bytes of the values, as safetensors stores them.
+    fn to_bytes(self, values: &[f32]) -> Vec<u8> {
+        match self {
+            Self::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Self::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+        }
+    }
+}
 
 /// Rows of embeddings in memory.
 #[derive(Default)]
@@ -24,27 +68,23 @@ fn checksum(ids: &[u8], image: &[u8], text: &[u8]) -> String {
     hash.finalize().to_hex().to_string()
 }
 
-/// Little-endian bytes of the values, as safetensors stores them.
-fn to_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|v| v.to_le_bytes()).collect()
-}
-
 impl Part {
-    pub fn write(&self, path: &Path, dim: usize) -> Result<()> {
+    /// Writes the rows under this name, unless there is a file of that name: then false.
+    pub fn write(&self, path: &Path, dim: usize, precision: Precision) -> Result<bool> {
         let problem =
             |e: safetensors::SafeTensorError| DataError::Cache { path: path.to_path_buf(), problem: e.to_string() };
         let ids: Vec<u8> = self.ids.iter().flat_map(|id| *id.as_bytes()).collect();
-        let (image, text) = (to_bytes(&self.image), to_bytes(&self.text));
+        let (image, text) = (precision.to_bytes(&self.image), precision.to_bytes(&self.text));
         let sum = checksum(&ids, &image, &text);
         let n = self.ids.len();
         let view = |dtype, width, bytes| TensorView::new(dtype, vec![n, width], bytes).map_err(problem);
         let tensors = [
             ("ids", view(Dtype::U8, 16, &ids)?),
-            ("image", view(Dtype::F32, dim, &image)?),
-            ("text", view(Dtype::F32, dim, &text)?),
+            ("image", view(precision.dtype(), dim, &image)?),
+            ("text", view(precision.dtype(), dim, &text)?),
         ];
         let metadata = HashMap::from([("format".to_string(), "pt".to_string()), ("blake3".to_string(), sum)]);
-        write_whole(path, &safetensors::serialize(tensors, Some(metadata)).map_err(problem)?)
+        write_new(path, &safetensors::serialize(tensors, Some(metadata)).map_err(problem)?)
     }
 
     /// Reads a part; refuses it if a byte of its tables differs from what was written.
@@ -57,13 +97,14 @@ impl Part {
         let library = |e: safetensors::SafeTensorError| problem(&e.to_string());
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(library)?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(library)?;
-        let table = |name, dtype, width| {
+        let table = |name, dtypes: &[Dtype], width| {
             let view = tensors.tensor(name).map_err(library)?;
-            let fits = view.dtype() == dtype && view.shape().len() == 2 && view.shape()[1] == width;
-            if fits { Ok(view) } else { Err(problem(&format!("tensor `{name}` is not [n, {width}] {dtype:?}"))) }
+            let fits = dtypes.contains(&view.dtype()) && view.shape().len() == 2 && view.shape()[1] == width;
+            if fits { Ok(view) } else { Err(problem(&format!("tensor `{name}` is not [n, {width}] {dtypes:?}"))) }
         };
-        let ids = table("ids", Dtype::U8, 16)?;
-        let (image, text) = (table("image", Dtype::F32, dim)?, table("text", Dtype::F32, dim)?);
+        let ids = table("ids", &[Dtype::U8], 16)?;
+        let floating = [Dtype::F32, Dtype::F16];
+        let (image, text) = (table("image", &floating, dim)?, table("text", &floating, dim)?);
         if image.shape()[0] != ids.shape()[0] || text.shape()[0] != ids.shape()[0] {
             return Err(problem("the tables have different numbers of rows"));
         }
@@ -72,7 +113,10 @@ impl Part {
             return Err(problem("the checksum does not agree"));
         }
         let floats = |view: &TensorView| -> Vec<f32> {
-            view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+            match view.dtype() {
+                Dtype::F16 => view.data().as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+                _ => view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+            }
         };
         let ids = ids.data().as_chunks().0.iter().map(|bytes| ExampleId::from_bytes(*bytes)).collect();
         Ok(Part { ids, image: floats(&image), text: floats(&text) })
