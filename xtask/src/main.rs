@@ -42,7 +42,7 @@ const VERBS: [Verb; 6] = [
     },
     Verb {
         name: "bench",
-        help: "throughput of the operations; ARGS go to cargo bench -p jest-kernels",
+        help: "throughput of the operations; `select` and `step` time whole pieces of training",
         run: bench::run,
     },
     Verb {
