@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jest_data::{Limits, LoaderConfig, Preprocess, Shuffle, Source, Tokenizer};
 use jest_model::{ModelConfig, Preset};
 
+use crate::approximation::Approximation;
 use crate::checkpoint::folder_name;
 use crate::config::{self, Origin, Plan, RunPlan};
 use crate::evaluation::Evaluation;
@@ -140,17 +141,19 @@ pub fn prepare(plan: &Plan) -> Result<Vec<Prepared>> {
     for run in &plan.runs {
         let tokenizer = tokenizer(&run.text)?;
         let model = model_config(run, &tokenizer)?;
+        Approximation::of(&run.selection, plan.seed).scoring(0).validate(&model)?;
         let data = loader_config(plan, run, &model, tokenizer)?;
         data.check()?;
-        match &run.reference {
-            Some(Origin::Checkpoint(folder)) => reference::check(folder, &data)?,
-            Some(Origin::Run(name)) => {
-                let earlier = plan.runs.iter().position(|earlier| earlier.name == *name).and_then(|at| all.get(at));
-                if let Some(Prepared { model, data: own, .. }) = earlier {
-                    reference::fit(&checkpoints_folder(&plan.out, name), model, Some(&own.tokenizer), &data)?;
+        for origin in &run.reference {
+            match origin {
+                Origin::Checkpoint(folder) => reference::check(folder, &data)?,
+                Origin::Run(name) => {
+                    let earlier = plan.runs.iter().position(|earlier| earlier.name == *name).and_then(|at| all.get(at));
+                    if let Some(Prepared { model, data: own, .. }) = earlier {
+                        reference::fit(&checkpoints_folder(&plan.out, name), model, Some(&own.tokenizer), &data)?;
+                    }
                 }
             }
-            None => {}
         }
         all.push(Prepared { model, evaluation: Evaluation::open(&run.evaluation.tasks, &data)?, data });
     }

@@ -22,7 +22,9 @@ pub fn images(pass: &mut Pass, model: &TwoTowers, batch: &SuperBatch, view: &Vie
     let (n, side) = (batch.len(), batch.preprocess.size);
     in_blocks(pass, n, model.config().embedding_dim(), |pass, first, last| {
         let images = pass.upload(&batch.pixels_of(first..last), &[last - first, 3, side, side])?;
-        Ok(model.embed_images(pass, &images, view)?)
+        // Blocks drop patches of their own.
+        let seed = view.seed.wrapping_add(first as u64);
+        Ok(model.embed_images(pass, &images, &View { seed, ..*view })?)
     })
 }
 

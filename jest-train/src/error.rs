@@ -215,6 +215,14 @@ pub enum TrainError {
         /// All checks.
         all: usize,
     },
+    /// A task that is none of those that share the work.
+    #[error("--task-index {index} is not below --num-tasks {tasks}; tasks count from 0")]
+    Task {
+        /// Its number.
+        index: usize,
+        /// How many there are.
+        tasks: usize,
+    },
     /// A signal ended the run after a checkpoint.
     #[error("stopped by a signal at step {step} of run {run}; saved {}, run again with --resume latest to go on", .checkpoint.display())]
     Stopped {
@@ -261,13 +269,15 @@ impl TrainError {
             | Self::NoTokenizer
             | Self::MissingTokenizer { .. }
             | Self::Vocabulary { .. }
-            | Self::Unfit { .. } => 3,
+            | Self::Unfit { .. }
+            | Self::Task { .. } => 3,
             Self::OtherPlan { .. } | Self::ResumeElsewhere { .. } | Self::Selection(_) => 3,
             Self::Kernel(jest_kernels::KernelError::UnknownDevice(_)) => 3,
             Self::Data(jest_data::DataError::Io { action: "write" | "create", .. }) => 7,
             Self::Data(jest_data::DataError::Setting { .. }) => 3,
             Self::Data(_) | Self::NotCached { .. } => 4,
             Self::DeviceSelection(jest_select::SelectError::NonFinite { .. }) => 5,
+            Self::HostSelection(jest_select::SelectError::TooFewValid { .. }) => 4,
             Self::HostSelection(_) => 5,
             Self::Kernel(_) | Self::DeviceSelection(_) => 6,
             Self::Damaged { .. } | Self::NoCheckpoint { .. } | Self::OtherModel { .. } => 8,

@@ -5,6 +5,7 @@ use jest_kernels::ops::selection_scores::{self, Candidates};
 use jest_kernels::{Pass, Tensor};
 use jest_model::{TwoTowers, View};
 
+use crate::config::Objective;
 use crate::meter::Meter;
 use crate::reference::Reference;
 use crate::report::GalleryItem;
@@ -13,12 +14,12 @@ use crate::{Result, embed};
 /// Examples scored at once.
 const BLOCK: usize = 512;
 
-/// Losses of single pairs: `softplus(-(t cos + bias))`, the diagonal of the pair losses.
+/// Losses of single pairs, the diagonal of the pair losses: see [`pair_losses`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct PairLosses {
     /// By the learner: `[n]`.
     pub learner: Vec<f32>,
-    /// By the reference: `[n]`.
+    /// By the reference, or their mean over several: `[n]`.
     pub reference: Vec<f32>,
 }
 
@@ -36,22 +37,25 @@ impl PairLosses {
 pub fn score_all(
     pass: &mut Pass,
     learner: &TwoTowers,
-    reference: &mut Reference,
+    references: &mut [Reference],
+    objective: Objective,
     data: &LoaderConfig,
     limit: usize,
     meter: &mut Meter<'_>,
     mut each: impl FnMut(&SuperBatch, &PairLosses) -> Result<()>,
 ) -> Result<()> {
-    let mut seen = 0;
+    let (mut seen, count) = (0, references.len().max(1) as f32);
     for batch in jest_data::read_all(data, BLOCK)? {
         let batch = batch?;
         seen += batch.len();
         let own = embed::both(pass, learner, &batch, &View::default())?;
-        let other = reference.embeddings(pass, &batch, meter)?;
-        let losses = PairLosses {
-            learner: pair_losses(pass, learner, &own)?,
-            reference: pair_losses(pass, reference.model(), &other)?,
-        };
+        let mut mean = vec![0.0; batch.len()];
+        for reference in references.iter_mut() {
+            let other = reference.embeddings(pass, &batch, meter)?;
+            let losses = pair_losses(pass, reference.model(), &other, objective)?;
+            mean.iter_mut().zip(losses).for_each(|(mean, loss)| *mean += loss / count);
+        }
+        let losses = PairLosses { learner: pair_losses(pass, learner, &own, objective)?, reference: mean };
         each(&batch, &losses)?;
         if seen >= limit {
             break;
@@ -60,7 +64,25 @@ pub fn score_all(
     Ok(())
 }
 
-fn pair_losses(pass: &mut Pass, model: &TwoTowers, [image, text]: &[Tensor; 2]) -> Result<Vec<f32>> {
+/// The loss of each pair alone: `softplus(-(t cos + bias))` for the sigmoid objective, `-t cos` for softmax, which has
+/// nothing to set a pair against.
+///
+/// # Errors
+/// As the device reports.
+pub fn pair_losses(
+    pass: &mut Pass,
+    model: &TwoTowers,
+    [image, text]: &[Tensor; 2],
+    objective: Objective,
+) -> Result<Vec<f32>> {
+    if objective == Objective::Softmax {
+        let (d, scale) = (image.cols(), pass.read(&model.logit_scale.value)?[0].exp());
+        let (image, text) = (pass.read(image)?, pass.read(text)?);
+        let pairs = image.chunks_exact(d).zip(text.chunks_exact(d));
+        let cosine =
+            |(a, b): (&[f32], &[f32])| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        return Ok(pairs.map(|pair| -scale * cosine(pair) as f32).collect());
+    }
     let mut losses = pass.zeros(&[image.rows()])?;
     let (log_scale, bias) = (&model.logit_scale.value, &model.logit_bias.value);
     selection_scores::diagonal(pass, 1.0, Candidates { image, text, log_scale, bias }, &mut losses)?;

@@ -1,12 +1,15 @@
 //! The model being trained: loss, gradients, update.
 
+use std::ops::Range;
 use std::path::Path;
 
 use jest_data::SuperBatch;
+use jest_kernels::ops::gather_tokens::{self, KeptTokens};
 use jest_kernels::ops::{contrastive_softmax, sigmoid_loss};
 use jest_kernels::{Pass, Pending, Tensor};
 use jest_model::{TwoTowers, View};
 
+use crate::approximation::Part;
 use crate::config::Objective;
 use crate::optimizer::Optimizer;
 use crate::{Result, embed};
@@ -58,22 +61,57 @@ impl StepNumbers {
 }
 
 impl Learner {
-    /// One update on a sub-batch: forward, loss, backward, AdamW.
+    /// One update on a sub-batch at the full view: forward, loss, backward, AdamW.
     pub fn step(&mut self, pass: &mut Pass, batch: &SuperBatch, lr: f64, decay: f64) -> Result<StepNumbers> {
-        let view = View::default();
-        let (n, side) = (batch.len(), batch.preprocess.size);
-        let images = pass.upload(&batch.pixels(), &[n, 3, side, side])?;
-        let (image, image_saved) = self.model.encode_images(pass, &images, &view)?;
-        let (text, text_saved) = self.model.encode_texts(pass, &batch.tokens, &batch.lengths, &view)?;
-        let (loss, dimage, dtext) = self.loss(pass, &image, &text)?;
-        self.model.backward_images(pass, image_saved, &dimage)?;
-        self.model.backward_texts(pass, text_saved, &dtext)?;
+        let all = [Part { rows: 0..batch.len(), view: View::default() }];
+        self.step_in_parts(pass, batch, &all, lr, decay)
+    }
+
+    /// One update on a sub-batch whose parts are computed at views of their own: their embeddings are joined in one loss.
+    ///
+    /// The parts are all of the batch, in order.
+    pub fn step_in_parts(
+        &mut self,
+        pass: &mut Pass,
+        batch: &SuperBatch,
+        parts: &[Part],
+        lr: f64,
+        decay: f64,
+    ) -> Result<StepNumbers> {
+        let loss = self.forward_backward(pass, batch, parts)?;
         let loss = pass.read_later(&loss)?;
         let norm = self.optimizer.update(pass, &mut self.model, lr, decay)?;
         let log_scale = pass.read_later(&self.model.logit_scale.value)?;
         let bias = pass.read_later(&self.model.logit_bias.value)?;
         pass.submit()?;
         Ok(StepNumbers { loss, norm, log_scale, bias })
+    }
+
+    /// Adds the gradients of the joined loss to the parameters'; gives the loss.
+    fn forward_backward(&mut self, pass: &mut Pass, batch: &SuperBatch, parts: &[Part]) -> Result<Tensor> {
+        let side = batch.preprocess.size;
+        let text_parts = text_parts(parts);
+        let (mut images, mut texts) = (Vec::new(), Vec::new());
+        for Part { rows, view } in parts {
+            let pixels = pass.upload(&batch.pixels_of(rows.clone()), &[rows.len(), 3, side, side])?;
+            images.push(self.model.encode_images(pass, &pixels, view)?);
+        }
+        for Part { rows, view } in &text_parts {
+            let (tokens, lengths) = (batch.tokens_of(rows.clone()), &batch.lengths[rows.clone()]);
+            texts.push(self.model.encode_texts(pass, tokens, lengths, view)?);
+        }
+        let (image, images) = join(pass, images)?;
+        let (text, texts) = join(pass, texts)?;
+        let (loss, dimage, dtext) = self.loss(pass, &image, &text)?;
+        for (part, saved) in parts.iter().zip(images) {
+            let dimage = rows_of(pass, &dimage, part.rows.clone())?;
+            self.model.backward_images(pass, saved, &dimage)?;
+        }
+        for (part, saved) in text_parts.iter().zip(texts) {
+            let dtext = rows_of(pass, &dtext, part.rows.clone())?;
+            self.model.backward_texts(pass, saved, &dtext)?;
+        }
+        Ok(loss)
     }
 
     /// Loss and its gradients by both embeddings; those by logit scale and bias are added to their parameters.
@@ -95,17 +133,34 @@ impl Learner {
 
     /// Embeddings of both towers without activations kept.
     pub fn embed(&self, pass: &mut Pass, batch: &SuperBatch) -> Result<[Tensor; 2]> {
-        embed::both(pass, &self.model, batch, &View::default())
+        self.embed_at(pass, batch, &View::default())
+    }
+
+    /// As [`embed`](Self::embed), at another view.
+    pub fn embed_at(&self, pass: &mut Pass, batch: &SuperBatch, view: &View) -> Result<[Tensor; 2]> {
+        embed::both(pass, &self.model, batch, view)
     }
 
     /// FLOPs of scoring `n` examples: one forward pass of both towers.
     pub fn forward_flops(&self, n: usize) -> f64 {
-        self.model.config().forward_flops(&View::default()) as f64 * n as f64
+        self.forward_flops_at(n, &View::default())
+    }
+
+    /// As [`forward_flops`](Self::forward_flops), at another view.
+    pub fn forward_flops_at(&self, n: usize, view: &View) -> f64 {
+        self.model.config().forward_flops(view) as f64 * n as f64
     }
 
     /// FLOPs of one update on `n` examples: forward, backward, and the loss from embeddings.
     pub fn training_flops(&self, n: usize) -> f64 {
-        let towers = self.model.config().training_flops(&View::default()) as f64 * n as f64;
+        self.training_flops_in_parts(&[Part { rows: 0..n, view: View::default() }])
+    }
+
+    /// FLOPs of one update in parts.
+    pub fn training_flops_in_parts(&self, parts: &[Part]) -> f64 {
+        let of = |part: &Part| self.model.config().training_flops(&part.view) as f64 * part.rows.len() as f64;
+        let towers: f64 = parts.iter().map(of).sum();
+        let n: usize = parts.iter().map(|part| part.rows.len()).sum();
         // Logits and two gradients; softmax needs the logits twice, as its sums come before its gradients.
         let products = if self.objective == Objective::Sigmoid { 6.0 } else { 8.0 };
         towers + products * (n * n) as f64 * self.model.config().embedding_dim() as f64
@@ -117,3 +172,47 @@ impl Learner {
         self.optimizer.save(pass, &self.model, folder)
     }
 }
+
+/// Parts as the text tower sees them: neighbours of one length are one part.
+fn text_parts(parts: &[Part]) -> Vec<Part> {
+    let mut all: Vec<Part> = Vec::new();
+    for part in parts {
+        let view = View { text_tokens: part.view.text_tokens, ..View::default() };
+        match all.last_mut() {
+            Some(last) if last.view == view && last.rows.end == part.rows.start => last.rows.end = part.rows.end,
+            _ => all.push(Part { rows: part.rows.clone(), view }),
+        }
+    }
+    all
+}
+
+/// The embeddings of all parts in one tensor, and what their backward passes need.
+fn join<S>(pass: &mut Pass, mut parts: Vec<(Tensor, S)>) -> Result<(Tensor, Vec<S>)> {
+    if parts.len() == 1
+        && let Some((whole, saved)) = parts.pop()
+    {
+        return Ok((whole, vec![saved]));
+    }
+    let rows = parts.iter().map(|(part, _)| part.rows()).sum();
+    let mut whole = pass.zeros(&[rows, parts.first().map_or(0, |(part, _)| part.cols())])?;
+    let (mut first, mut all) = (0, Vec::with_capacity(parts.len()));
+    for (part, saved) in parts {
+        pass.copy_rows(&part, &mut whole, first)?;
+        first += part.rows();
+        all.push(saved);
+    }
+    Ok((whole, all))
+}
+
+/// Rows of a tensor as one of their own.
+fn rows_of(pass: &mut Pass, whole: &Tensor, rows: Range<usize>) -> Result<Tensor> {
+    if rows.len() == whole.rows() {
+        return Ok(whole.clone());
+    }
+    let indices: Vec<u32> = rows.map(|row| row as u32).collect();
+    let kept = KeptTokens::upload(pass, &indices, 1, indices.len(), whole.rows())?;
+    Ok(gather_tokens::forward(pass, whole, &kept)?)
+}
+
+#[cfg(test)]
+mod tests;

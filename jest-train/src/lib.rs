@@ -24,6 +24,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod approximation;
 pub mod assemble;
 pub mod checkpoint;
 pub mod cli;

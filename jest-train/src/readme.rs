@@ -10,7 +10,8 @@ mod tests {
     use clap::{Args, Command};
 
     use crate::cli::{
-        BenchStepArgs, EmbedArgs, EvalArgs, InspectArgs, ParityArgs, ScoreArgs, TokenizerTrainArgs, TrainArgs,
+        BenchSelectArgs, BenchStepArgs, EmbedArgs, EvalArgs, InspectArgs, ParityArgs, ReferenceCacheArgs, ScoreArgs,
+        TokenizerTrainArgs, TrainArgs,
     };
     use crate::config::{Overrides, Surroundings, resolve};
     use crate::events::{Event, Summary};
@@ -59,7 +60,9 @@ mod tests {
         }
         let own = [flags::<TrainArgs>(), flags::<EvalArgs>(), flags::<EmbedArgs>(), flags::<ScoreArgs>()].concat();
         let more = [flags::<TokenizerTrainArgs>(), flags::<InspectArgs>(), flags::<ParityArgs>()].concat();
-        for flag in [own, more, flags::<BenchStepArgs>()].concat() {
+        for flag in
+            [own, more, flags::<BenchStepArgs>(), flags::<BenchSelectArgs>(), flags::<ReferenceCacheArgs>()].concat()
+        {
             assert!(CONFIGURATION.contains(&flag), "docs/configuration.md has no row {flag}");
         }
     }

@@ -1,12 +1,15 @@
 //! The frozen reference model, and the cache of its embeddings.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use jest_data::{CacheKey, EmbeddingCache, LoaderConfig, SuperBatch, Tokenizer};
+use jest_data::{CacheKey, EmbeddingCache, ExampleId, LoaderConfig, Precision, SuperBatch, Tokenizer};
 use jest_kernels::{Pass, Tensor};
 use jest_model::{ModelConfig, TwoTowers, View};
 
+use crate::config::Objective;
 use crate::events::{Flops, Seconds};
+use crate::learnability::pair_losses;
 use crate::meter::{Kind, Meter};
 use crate::{Result, TrainError, embed};
 
@@ -18,6 +21,10 @@ const BLOCK: usize = 256;
 pub struct Reference {
     model: TwoTowers,
     cache: Option<EmbeddingCache>,
+    /// Losses of pairs alone, by example, where they are kept.
+    scalars: Option<HashMap<ExampleId, f32>>,
+    /// How rows are written that a cache lacks.
+    precision: Precision,
 }
 
 /// What making the reference cost before this run began; zero for a checkpoint that does not say.
@@ -44,12 +51,22 @@ impl Reference {
     /// `Model` when the folder holds no readable model; `Unfit` when image size, context length or tokenizer differ.
     pub fn load(pass: &mut Pass, folder: &Path, data: &LoaderConfig) -> Result<Self> {
         check(folder, data)?;
-        Ok(Self { model: TwoTowers::load(pass, folder)?, cache: None })
+        Ok(Self::of(TwoTowers::load(pass, folder)?))
     }
 
     /// A model at hand, without a cache.
     pub fn of(model: TwoTowers) -> Self {
-        Self { model, cache: None }
+        Self { model, cache: None, scalars: None, precision: Precision::F32 }
+    }
+
+    /// The same reference; embeddings that it adds to a cache are written so.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// Embeddings in its cache.
+    pub fn cached(&self) -> usize {
+        self.cache.as_ref().map_or(0, EmbeddingCache::len)
     }
 
     /// The frozen model.
@@ -75,7 +92,9 @@ impl Reference {
             text_tokens: data.text_tokens,
             dim: self.model.config().embedding_dim(),
         };
-        Ok(EmbeddingCache::open(&cache_folder(folder, &key), &key)?)
+        let cache = EmbeddingCache::open(&cache_folder(folder, &key), &key)?.with_precision(self.precision);
+        cache.claim(&data.sources)?;
+        Ok(cache)
     }
 
     /// Embeds every example of the data that the cache under `folder` does not hold yet.
@@ -100,6 +119,46 @@ impl Reference {
         cache.flush()?;
         self.cache = Some(cache);
         Ok(())
+    }
+
+    /// Computes the loss of every pair of the data alone, and keeps these scalars in memory: 20 bytes an example.
+    ///
+    /// # Errors
+    /// `Data` when no shard can be read.
+    pub fn fill_losses(
+        &mut self,
+        pass: &mut Pass,
+        data: &LoaderConfig,
+        objective: Objective,
+        meter: &mut Meter<'_>,
+    ) -> Result<()> {
+        let mut scalars = HashMap::new();
+        for batch in jest_data::read_all(data, BLOCK)? {
+            let batch = batch?;
+            let losses = self.losses(pass, &batch, objective, meter)?;
+            scalars.extend(batch.ids.iter().copied().zip(losses));
+        }
+        self.scalars = Some(scalars);
+        Ok(())
+    }
+
+    /// Losses of pairs alone: those that are kept, else computed now. `[B]`
+    ///
+    /// # Errors
+    /// As the device reports; `NotCached` for an example that appeared after the losses were computed.
+    pub fn losses(
+        &mut self,
+        pass: &mut Pass,
+        batch: &SuperBatch,
+        objective: Objective,
+        meter: &mut Meter<'_>,
+    ) -> Result<Vec<f32>> {
+        if let Some(scalars) = &self.scalars {
+            let kept = |id: &ExampleId| scalars.get(id).copied().ok_or(TrainError::NotCached { id: id.to_string() });
+            return batch.ids.iter().map(kept).collect();
+        }
+        let embeddings = self.embeddings(pass, batch, meter)?;
+        meter.spend(Kind::Reference, || pair_losses(pass, &self.model, &embeddings, objective))
     }
 
     /// Embeddings of both towers for a super-batch: from the cache where it holds them, else computed now.

@@ -4,6 +4,7 @@ use jest_data::Loader;
 use jest_kernels::Pass;
 use jest_select::SelectError;
 
+use crate::approximation::Approximation;
 use crate::assemble::checkpointed;
 use crate::checkpoint::Checkpoints;
 use crate::config::RunPlan;
@@ -31,6 +32,8 @@ pub struct Run<'a> {
     pub learner: Learner,
     /// Which candidates are trained on.
     pub selector: Box<dyn Selector + 'a>,
+    /// The views at which sub-batches are trained.
+    pub approximation: Approximation,
     /// Evaluation tasks.
     pub evaluation: Evaluation,
     /// Where checkpoints go.
@@ -118,9 +121,16 @@ impl Run<'_> {
     }
 
     fn learn(&mut self, sub_batch: &jest_data::SuperBatch, schedule: &Schedule) -> Result<StepNumbers> {
-        let (lr, decay) = (schedule.lr_at(self.progress.step), schedule.decay_at(self.progress.step));
-        self.meter.flops.learn += self.learner.training_flops(sub_batch.len());
-        self.meter.spend(Kind::Learn, || self.learner.step(&mut self.pass, sub_batch, lr, decay))
+        let step = self.progress.step;
+        let (lr, decay) = (schedule.lr_at(step), schedule.decay_at(step));
+        let (order, parts) = self.approximation.training(sub_batch.len(), step);
+        self.meter.flops.learn += self.learner.training_flops_in_parts(&parts);
+        self.meter.spend(Kind::Learn, || {
+            // One part is the batch as it was drawn.
+            let reordered = (parts.len() > 1).then(|| sub_batch.subset(&order));
+            let sub_batch = reordered.as_ref().unwrap_or(sub_batch);
+            self.learner.step_in_parts(&mut self.pass, sub_batch, &parts, lr, decay)
+        })
     }
 
     /// Runs every task on the learner as it is.

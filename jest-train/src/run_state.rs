@@ -41,6 +41,9 @@ pub struct RunState {
     pub progress: Progress,
     /// Where the next super-batch begins.
     pub loader: LoaderState,
+    /// What was minimised, so that scores of the checkpoint alone are of the same loss.
+    #[serde(default)]
+    pub objective: crate::config::Objective,
     /// What the run had cost.
     pub summary: RunSummary,
 }
@@ -48,7 +51,13 @@ pub struct RunState {
 impl RunState {
     /// The state of a run between two steps.
     pub fn of(run: &Run<'_>) -> Self {
-        Self { format: FORMAT, progress: run.progress, loader: run.loader.state(), summary: summary(run) }
+        Self {
+            format: FORMAT,
+            progress: run.progress,
+            loader: run.loader.state(),
+            objective: run.plan.objective,
+            summary: summary(run),
+        }
     }
 
     /// Writes `state.json` into a checkpoint folder.
@@ -88,7 +97,7 @@ pub fn summary(run: &Run<'_>) -> RunSummary {
     RunSummary {
         name: run.plan.name.clone(),
         selection: selection.method.to_string(),
-        score: if selection.method.needs_scores() { selection.score.to_string() } else { "none".to_string() },
+        score: if selection.is_scored() { selection.score.to_string() } else { "none".to_string() },
         filter_ratio: selection.sizes.filter_ratio(),
         gain: crate::config::Gain(selection.sizes.gain()),
         steps: run.progress.step,

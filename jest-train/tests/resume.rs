@@ -112,6 +112,21 @@ fn killed_at_random_and_while_saving() {
     }
 }
 
+/// Flexi-JEST drops other patches in every step, and goes on with those it would have dropped.
+#[test]
+fn cheap_views_are_resumed() {
+    let flexi = THREE_RUNS.replace(
+        "selection.chunks = 4",
+        "selection.chunks = 4\nselection.approximation = { patch_size = 4, keep_tokens = 5 }\nselection.cheap_share = 0.4",
+    );
+    let place = Place::new(&flexi);
+    place.train("whole", &[]).well();
+    let lines = place.metrics("whole").lines().count();
+    let killed = interrupt(&place, "out", (lines / 3..2 * lines / 3).step_by(2).map(Moment::Lines));
+    assert!(killed > 0);
+    assert_same(&place, "out", "whole");
+}
+
 #[test]
 fn skipped_examples_are_counted_once() {
     let place = Place::new("");

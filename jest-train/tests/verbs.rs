@@ -231,3 +231,40 @@ fn every_verb_has_help() {
     assert!(jest(["--help"]).well().out.contains("Usage: jest <COMMAND>"));
     assert_eq!(jest([""; 0]).code, Some(2));
 }
+
+/// Filled by two processes, half each, and read by a run that computes nothing of its own.
+#[test]
+fn a_reference_cache_is_made_ahead_and_shared() {
+    let place = trained();
+    let (reference, cache) = (place.newest("out", "reference"), place.path("shared"));
+    let data = format!("pool={}", place.path("pool").display());
+    let fill = |task: &str, data: &str| {
+        let args = ["reference", "cache", "--device", "cpu", "--precision", "f16", "--num-tasks", "2", "--task-index"];
+        let mut args: Vec<std::ffi::OsString> = args.map(Into::into).to_vec();
+        args.extend([task.into(), "--data".into(), data.into(), "--checkpoint".into(), reference.clone().into()]);
+        args.extend(["--out".into(), cache.clone().into()]);
+        jest(args)
+    };
+    assert!(fill("0", &data).well().out.contains("embeddings of 50 examples"));
+    assert!(fill("1", &data).well().out.contains("embeddings of 100 examples"));
+    // Again, there is nothing to add.
+    fill("1", &data).well();
+    fill("2", &data).refused(3, &["--task-index 2 is not below --num-tasks 2"]);
+    let files = || {
+        let folder = std::fs::read_dir(&cache).unwrap().next().unwrap().unwrap().path();
+        let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = files();
+    assert_eq!(before.len(), 4, "{before:?}");
+    let shared = format!("selection.reference_cache='{}'", cache.display());
+    let by = format!("run.jest.reference='{}'", reference.display());
+    place.train("sharing", &["--set", &shared, "--set", &by]).well();
+    assert_eq!(files(), before);
+    assert!(!place.path("sharing/cache").exists());
+    // Other shards under the names of these would be taken for them.
+    common::shards::write(&place.path("other/pool/0.tar"), &common::shards::good(200..250));
+    let other = format!("pool={}", place.path("other/pool").display());
+    fill("0", &other).refused(4, &["other/pool/0.tar", "share ids", "another name"]);
+}

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::config::Objective;
+
 /// The device that a verb computes on.
 #[derive(Debug, Clone, Args)]
 pub struct OnDevice {
@@ -66,9 +68,12 @@ pub struct ScoreArgs {
     /// Checkpoint folder of the learner
     #[arg(long, value_name = "FOLDER")]
     pub learner: PathBuf,
-    /// Checkpoint folder of the reference
-    #[arg(long, value_name = "FOLDER")]
-    pub reference: PathBuf,
+    /// Checkpoint folder of the reference; may be repeated, and their losses are averaged
+    #[arg(long, value_name = "FOLDER", required = true)]
+    pub reference: Vec<PathBuf>,
+    /// Loss of a pair [default: what the learner was trained with]
+    #[arg(long, value_enum)]
+    pub objective: Option<Objective>,
     /// File that the scores are written to
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
@@ -81,6 +86,84 @@ pub struct ScoreArgs {
     /// Where it computes
     #[command(flatten)]
     pub on: OnDevice,
+}
+
+/// Which part of the shards a process works on.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Share {
+    /// Number of this process, from 0: it takes every shard whose place leaves it as remainder
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    pub task_index: usize,
+    /// Processes that share the work
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub num_tasks: usize,
+}
+
+impl Share {
+    /// Its shards, counted over all sources.
+    ///
+    /// # Errors
+    /// `Task` for an index that is not below the number of tasks.
+    pub fn of(self, sources: Vec<jest_data::Source>) -> crate::Result<Vec<jest_data::Source>> {
+        let Self { task_index, num_tasks } = self;
+        if task_index >= num_tasks {
+            return Err(crate::TrainError::Task { index: task_index, tasks: num_tasks });
+        }
+        let mut place = 0;
+        let mut own = |_: &jest_data::Shard| {
+            place += 1;
+            (place - 1) % num_tasks == task_index
+        };
+        Ok(sources.into_iter().map(|source| source.with_shards(&mut own)).collect())
+    }
+}
+
+/// What `jest reference` is asked to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ReferenceCommand {
+    /// Compute its embeddings of a data set, for runs with `selection.reference_cache`
+    Cache(ReferenceCacheArgs),
+}
+
+/// Arguments of `jest reference cache`.
+#[derive(Debug, Clone, Args)]
+pub struct ReferenceCacheArgs {
+    /// Checkpoint folder
+    #[arg(long, value_name = "FOLDER")]
+    pub checkpoint: PathBuf,
+    /// Folder of caches, one in it for each model
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// How rows are written
+    #[arg(long, value_enum, default_value = "f32")]
+    pub precision: RowPrecision,
+    /// What it reads
+    #[command(flatten)]
+    pub pairs: Pairs,
+    /// Its part of that
+    #[command(flatten)]
+    pub share: Share,
+    /// Where it computes
+    #[command(flatten)]
+    pub on: OnDevice,
+}
+
+/// Precision of embeddings on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RowPrecision {
+    /// As computed
+    F32,
+    /// Half the size
+    F16,
+}
+
+impl From<RowPrecision> for jest_data::Precision {
+    fn from(precision: RowPrecision) -> Self {
+        match precision {
+            RowPrecision::F32 => Self::F32,
+            RowPrecision::F16 => Self::F16,
+        }
+    }
 }
 
 /// Format of scores on disk.
@@ -151,6 +234,34 @@ pub struct ParityArgs {
 pub enum BenchCommand {
     /// Whole training steps and scoring passes on synthetic examples
     Step(BenchStepArgs),
+    /// One joint selection from embeddings at random
+    Select(BenchSelectArgs),
+}
+
+/// Arguments of `jest bench select`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchSelectArgs {
+    /// B, candidates
+    #[arg(long, default_value_t = 16_384)]
+    pub super_batch: usize,
+    /// b, how many are picked
+    #[arg(long, default_value_t = 3_264)]
+    pub sub_batch: usize,
+    /// N, chunks of the draw
+    #[arg(long, default_value_t = 16)]
+    pub chunks: usize,
+    /// Width of the embeddings
+    #[arg(long, default_value_t = 256)]
+    pub width: usize,
+    /// Seed of embeddings and noise
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// One JSON line, which is what is printed in any case
+    #[arg(long)]
+    pub json: bool,
+    /// Where it computes
+    #[command(flatten)]
+    pub on: OnDevice,
 }
 
 /// Arguments of `jest bench step`.

@@ -11,8 +11,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use args::{
-    BenchCommand, BenchStepArgs, EmbedArgs, EvalArgs, InspectArgs, OnDevice, Pairs, ParityArgs, ScoreArgs, ScoreFormat,
-    TokenizerCommand, TokenizerTrainArgs,
+    BenchCommand, BenchSelectArgs, BenchStepArgs, EmbedArgs, EvalArgs, InspectArgs, OnDevice, Pairs, ParityArgs,
+    ReferenceCacheArgs, ReferenceCommand, ScoreArgs, ScoreFormat, Share, TokenizerCommand, TokenizerTrainArgs,
 };
 pub use train::{KeyFlags, TrainArgs};
 
@@ -37,6 +37,9 @@ pub enum Command {
     Embed(EmbedArgs),
     /// Write the learnability of every example of a data set
     Score(ScoreArgs),
+    /// Work with a reference ahead of training
+    #[command(subcommand)]
+    Reference(ReferenceCommand),
     /// List the devices of this machine
     Devices,
     /// Time whole pieces of training

@@ -2,6 +2,8 @@
 
 use super::ConfigError;
 use super::plan::RunPlan;
+use super::tables::{Objective, Padding, TextPool};
+use jest_select::{Method, ScoreKind};
 
 /// Refuses a name that cannot name a folder, and one that an earlier run has.
 pub(super) fn name(name: &str, earlier: &[String]) -> Result<(), ConfigError> {
@@ -28,10 +30,62 @@ pub(super) fn run(run: &RunPlan) -> Result<(), ConfigError> {
         return Err(ConfigError::Warmup { run: run.name.clone(), warmup: run.schedule.warmup, steps: run.steps });
     }
     run.augmentation.check().map_err(|source| ConfigError::Data { run: run.name.clone(), source })?;
+    selection(run)?;
     for (key, value, fits, expected) in ranges(run) {
         if !fits {
             return Err(ConfigError::Range { run: run.name.clone(), key, value, expected });
         }
+    }
+    Ok(())
+}
+
+/// Refuses keys of `[selection]` that its method does not read, and methods that the objective does not allow.
+fn selection(run: &RunPlan) -> Result<(), ConfigError> {
+    let selection = &run.selection;
+    let method = selection.method;
+    let apart = |key, remedy| {
+        let other = format!("selection.method = \"{method}\"");
+        Err(ConfigError::Apart { run: run.name.clone(), key, other, remedy })
+    };
+    if method == Method::Gibbs && run.objective == Objective::Softmax {
+        return apart("objective = \"softmax\"", "its log-sum-exps cannot be taken back; use \"sigmoid\" or \"joint\"");
+    }
+    if selection.gibbs_steps.is_some() && method != Method::Gibbs {
+        return apart("selection.gibbs_steps", "only \"gibbs\" reads it; leave it out");
+    }
+    if selection.threshold.is_some() && method != Method::ClipScore {
+        return apart("selection.threshold", "only \"clip_score\" reads it; leave it out");
+    }
+    if !selection.tags.is_empty() && method != Method::Cabs {
+        return apart("selection.tags", "only \"cabs\" reads them; leave them out");
+    }
+    if selection.reference_cache.is_some() && !selection.cache_reference {
+        let (key, other) = ("selection.reference_cache", "selection.cache_reference = false".to_owned());
+        let remedy = "nothing would be read from it; leave one of them out";
+        return Err(ConfigError::Apart { run: run.name.clone(), key, other, remedy });
+    }
+    let (approximation, share) = (selection.approximation, selection.cheap_share);
+    if !(0.0..=1.0).contains(&share) {
+        let (key, expected) = ("selection.cheap_share", "a share is between 0 and 1");
+        return Err(ConfigError::Range { run: run.name.clone(), key, value: share, expected });
+    }
+    if approximation.is_none() && share > 0.0 {
+        let (key, other) = ("selection.cheap_share", "a full view".to_owned());
+        let remedy = "set selection.approximation, such as { patch_size = 16 }, or leave it out";
+        return Err(ConfigError::Apart { run: run.name.clone(), key, other, remedy });
+    }
+    if approximation.text_tokens.is_some() && (run.text.padding, run.text.pool) != (Padding::Masked, TextPool::Eos) {
+        let key = "selection.approximation.text_tokens";
+        let other = "text.padding = \"attended\" or text.pool = \"last\"".to_owned();
+        let remedy =
+            "every position is read there, padding too; set padding = \"masked\" and pool = \"eos\", or leave it out";
+        return Err(ConfigError::Apart { run: run.name.clone(), key, other, remedy });
+    }
+    if method == Method::Rho && selection.score != ScoreKind::Learnability {
+        return apart(
+            "selection.score",
+            "it takes the reference's loss off the learner's; leave score out, or use \"top_k\"",
+        );
     }
     Ok(())
 }

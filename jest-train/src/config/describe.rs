@@ -57,17 +57,25 @@ fn describe(run: &RunPlan) -> String {
     );
     if selection.method != Method::Uniform {
         let ratio = (sizes.filter_ratio() * 1e4).round() / 1e4;
-        text += &format!(
-            " of {} (filter_ratio {ratio}) in {} chunks by {}",
-            sizes.super_batch(),
-            sizes.chunks(),
-            selection.score
-        );
+        text += &format!(" of {} (filter_ratio {ratio}) in {} chunks", sizes.super_batch(), sizes.chunks());
+        if selection.is_scored() {
+            text += &format!(" by {}", selection.score);
+        }
+    }
+    let cheap = &selection.approximation;
+    if !cheap.is_none() {
+        let parts = [
+            cheap.patch_size.map(|size| format!("patches of {size}")),
+            cheap.keep_tokens.map(|kept| format!("{kept} patches kept")),
+            cheap.text_tokens.map(|tokens| format!("{tokens} text tokens")),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        text += &format!(", cheap view of {} (share {})", parts.join(", "), selection.cheap_share);
     }
     if sizes.gain() != 1.0 {
         text += &format!(", gain {}", sizes.gain());
     }
-    if let Some(reference) = &run.reference {
+    for reference in &run.reference {
         let cached = if selection.cache_reference { "cached" } else { "not cached" };
         text += &format!(", reference {reference} ({cached})");
     }

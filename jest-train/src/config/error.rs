@@ -167,6 +167,18 @@ pub enum ConfigError {
         #[source]
         source: jest_data::DataError,
     },
+    /// Two settings that do not go together.
+    #[error("{key} in run \"{run}\" does not go with {other}: {remedy}")]
+    Apart {
+        /// Name of the run.
+        run: String,
+        /// The key, or the setting.
+        key: &'static str,
+        /// The other setting.
+        other: String,
+        /// Why, and what to do instead.
+        remedy: &'static str,
+    },
     /// `--set` without `=`, or with an empty key.
     #[error("--set {text} is no assignment; write --set table.key=value")]
     Assignment {

@@ -30,7 +30,9 @@ fn check(table: &Table, known: &[&str], place: &str, prefix: &str) -> Result<(),
             return Err(ConfigError::UnknownKey { key: key.clone(), place: place.to_owned(), nearest });
         }
         match (fields_of_table(key), value) {
-            (Some(fields), Value::Table(inner)) => check(inner, fields, &format!("in [{prefix}{key}]"), prefix)?,
+            (Some(fields), Value::Table(inner)) => {
+                check(inner, fields, &format!("in [{prefix}{key}]"), &format!("{prefix}{key}."))?;
+            }
             (Some(_), _) => return Err(ConfigError::Shape { key: key.clone(), expected: "a table" }),
             (None, Value::Table(_)) => {
                 return Err(ConfigError::Shape { key: key.clone(), expected: "a value, not a table" });

@@ -4,12 +4,12 @@ use std::fmt;
 use std::path::PathBuf;
 
 use jest_data::Augmentation;
-use jest_select::{BatchPlan, Method, ScoreKind};
+use jest_select::{BatchPlan, Method, Reads, ScoreKind, Selection};
 use toml::{Table, Value};
 
 use super::raw::{RawRun, RawSchedule, RawSelection};
 use super::tables::{
-    CheckpointPlan, DataPlan, EvaluationPlan, LoggingPlan, ModelPlan, Objective, OptimizerPlan, TextPlan,
+    Approximated, CheckpointPlan, DataPlan, EvaluationPlan, LoggingPlan, ModelPlan, Objective, OptimizerPlan, TextPlan,
 };
 use super::values::{Gain, Share};
 use crate::schedule::{Schedule, ScheduleKind};
@@ -34,8 +34,8 @@ pub struct Plan {
 pub struct RunPlan {
     /// Its name, which can name a folder.
     pub name: String,
-    /// The reference; present exactly where the selection reads it.
-    pub reference: Option<Origin>,
+    /// References, whose scores are averaged; there exactly where the selection reads one.
+    pub reference: Vec<Origin>,
     /// Where the learner's first parameters come from; drawn from the seed where absent.
     pub init: Option<Origin>,
     /// Loss of a batch.
@@ -91,14 +91,42 @@ pub struct SelectionPlan {
     pub score: ScoreKind,
     /// B, b, N and the gain; B = b and N = 1 where the method is uniform, N = 1 where it draws once.
     pub sizes: BatchPlan,
+    /// Exchanges of a member, where the method is Gibbs sampling.
+    pub gibbs_steps: Option<usize>,
+    /// Least cosine, where the method is the CLIP score and has one.
+    pub threshold: Option<f32>,
+    /// Fields of a sample's JSON that hold tags, where the method reads tags.
+    pub tags: Vec<String>,
     /// Whether the reference's embeddings are computed once an example and kept.
     pub cache_reference: bool,
+    /// Folder of caches that several runs share; the run folder's own where absent.
+    pub reference_cache: Option<PathBuf>,
+    /// The cheap view: the learner scores at it.
+    pub approximation: Approximated,
+    /// Share of a sub-batch that is trained at the cheap view.
+    pub cheap_share: f64,
 }
 
 impl SelectionPlan {
     /// Whether the method and the score read a reference.
     pub fn needs_reference(&self) -> bool {
-        self.method.needs_scores() && self.score.reference_weight() != 0.0
+        match self.method.reads() {
+            Reads::Scores => self.score.reference_weight() != 0.0,
+            Reads::Losses | Reads::Cosines => true,
+            Reads::Tags | Reads::Nothing => false,
+        }
+    }
+
+    /// Whether learner or reference losses decide, so that the kind of score means something.
+    pub fn is_scored(&self) -> bool {
+        matches!(self.method.reads(), Reads::Scores | Reads::Losses)
+    }
+
+    /// The selection as it is carried out.
+    pub fn selection(&self) -> Selection {
+        let selection = Selection::new(self.method, self.sizes);
+        let selection = self.gibbs_steps.map_or(selection, |steps| selection.with_gibbs_steps(steps));
+        self.threshold.map_or(selection, |threshold| selection.with_threshold(threshold))
     }
 }
 
@@ -112,6 +140,11 @@ pub struct SchedulePlan {
 }
 
 impl RunPlan {
+    /// The folder of reference caches, in a run folder `out`.
+    pub fn cache_folder(&self, out: &std::path::Path) -> PathBuf {
+        self.selection.reference_cache.clone().unwrap_or_else(|| out.join("cache"))
+    }
+
     /// b, examples an update.
     pub fn batch_size(&self) -> usize {
         self.selection.sizes.sub_batch()
@@ -133,7 +166,7 @@ impl RunPlan {
         let sizes = &self.selection.sizes;
         RawRun {
             name: self.name.clone(),
-            reference: self.reference.as_ref().map(Origin::to_string),
+            reference: self.reference.iter().map(Origin::to_string).collect(),
             init: self.init.as_ref().map(Origin::to_string),
             objective: self.objective,
             batch_size: Some(sizes.sub_batch()),
@@ -151,7 +184,13 @@ impl RunPlan {
                 super_batch: Some(sizes.super_batch()),
                 chunks: Some(sizes.chunks()),
                 gain: Gain(sizes.gain()),
+                gibbs_steps: self.selection.gibbs_steps,
+                threshold: self.selection.threshold.map(shortest),
+                tags: self.selection.tags.clone(),
                 cache_reference: self.selection.cache_reference,
+                reference_cache: self.selection.reference_cache.clone(),
+                approximation: self.selection.approximation,
+                cheap_share: (!self.selection.approximation.is_none()).then_some(self.selection.cheap_share),
             },
             optimizer: self.optimizer.clone(),
             schedule: RawSchedule { kind: self.schedule.kind, warmup: Share::Steps(self.schedule.warmup) },
@@ -160,6 +199,11 @@ impl RunPlan {
             logging: self.logging.clone(),
         }
     }
+}
+
+/// The f64 that is written as the f32 is.
+fn shortest(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
 }
 
 impl Plan {

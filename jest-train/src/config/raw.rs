@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::keys::fields_of;
 use super::tables::{
-    CheckpointPlan, DataPlan, EvaluationPlan, LoggingPlan, ModelPlan, Objective, OptimizerPlan, TextPlan,
+    Approximated, CheckpointPlan, DataPlan, EvaluationPlan, LoggingPlan, ModelPlan, Objective, OptimizerPlan, TextPlan,
 };
-use super::values::{Gain, Share, optional_word, word};
+use super::values::{Gain, Share, one_or_many, optional_word, word};
 use crate::schedule::ScheduleKind;
 
 /// Keys that hold for all runs.
@@ -28,8 +28,9 @@ pub(super) struct RunWide {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawRun {
     pub name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reference: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub reference: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<String>,
     pub objective: Objective,
@@ -68,7 +69,19 @@ pub(super) struct RawSelection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chunks: Option<usize>,
     pub gain: Gain,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gibbs_steps: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     pub cache_reference: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference_cache: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Approximated::is_none")]
+    pub approximation: Approximated,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cheap_share: Option<f64>,
 }
 
 impl Default for RawSelection {
@@ -80,7 +93,13 @@ impl Default for RawSelection {
             super_batch: None,
             chunks: None,
             gain: Gain::default(),
+            gibbs_steps: None,
+            threshold: None,
+            tags: Vec::new(),
             cache_reference: true,
+            reference_cache: None,
+            approximation: Approximated::default(),
+            cheap_share: None,
         }
     }
 }
@@ -101,6 +120,7 @@ pub(super) fn fields_of_table(name: &str) -> Option<&'static [&'static str]> {
         "text" => fields_of::<TextPlan>(),
         "model" => fields_of::<ModelPlan>(),
         "selection" => fields_of::<RawSelection>(),
+        "approximation" => fields_of::<Approximated>(),
         "optimizer" => fields_of::<OptimizerPlan>(),
         "schedule" => fields_of::<RawSchedule>(),
         "checkpoint" => fields_of::<CheckpointPlan>(),

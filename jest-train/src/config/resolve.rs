@@ -56,7 +56,7 @@ pub fn resolve(
         checks::name(name, &names[..index])?;
         let raw = read(layers.merged(index), &format!("run \"{name}\""))?;
         let run = run_plan(raw, &names, index, flags.smoke, around)?;
-        if run.reference.is_none() && layers.runs[index].contains_key("reference") {
+        if run.reference.is_empty() && layers.runs[index].contains_key("reference") {
             notes.push(Note::UnusedReference { run: name.clone() });
         }
         runs.push(run);
@@ -117,19 +117,16 @@ fn run_plan(
         steps = steps.min(SMOKE_STEPS);
         schedule.warmup = schedule.warmup.min(steps);
     }
-    let origin =
-        |key, named: &Option<String>| named.as_ref().map(|named| find_origin(named, key, names, index, around));
-    let reference = if selection.needs_reference() {
-        let missing = || ConfigError::Missing {
-            run: raw.name.clone(),
-            key: "reference",
-            remedy: "its score needs one: name an earlier run or a checkpoint folder in reference, or pass --reference PATH",
-        };
-        Some(origin("reference", &raw.reference).ok_or_else(missing)??)
-    } else {
-        None
-    };
-    let init = origin("init", &raw.init).transpose()?;
+    let origin = |key, named: &String| find_origin(named, key, names, index, around);
+    let mut reference = Vec::new();
+    if selection.needs_reference() {
+        if raw.reference.is_empty() {
+            let remedy = "its score needs one: name an earlier run or a checkpoint folder in reference, or pass --reference PATH";
+            return Err(ConfigError::Missing { run: raw.name, key: "reference", remedy });
+        }
+        reference = raw.reference.iter().map(|named| origin("reference", named)).collect::<Result<_, _>>()?;
+    }
+    let init = raw.init.as_ref().map(|named| origin("init", named)).transpose()?;
     let run = RunPlan {
         name: raw.name,
         reference,

@@ -8,15 +8,19 @@ use super::raw::RawRun;
 
 /// Share discarded where examples are selected and neither ratio nor super-batch is set: the paper's.
 const FILTER_RATIO: f64 = 0.8;
+/// Share of a sub-batch trained at the cheap view where there is one: the paper's.
+const CHEAP_SHARE: f64 = 0.5;
+/// Field of a sample's JSON that holds its tags.
+const TAGS: &str = "concept";
 /// Chunks of a joint draw where they are not set: the paper's.
 const CHUNKS: usize = 16;
 
 /// The selection of a run, with B, b and N worked out.
 pub(super) fn selection(raw: &RawRun) -> Result<SelectionPlan, ConfigError> {
     let asked = &raw.selection;
-    let selects = raw.reference.is_some() || asked.filter_ratio.is_some() || asked.super_batch.is_some();
+    let selects = !raw.reference.is_empty() || asked.filter_ratio.is_some() || asked.super_batch.is_some();
     let method = asked.method.unwrap_or(if selects { Method::Joint } else { Method::Uniform });
-    let chunks = if method == Method::Joint { asked.chunks.unwrap_or(CHUNKS) } else { 1 };
+    let chunks = if method.in_chunks() { asked.chunks.unwrap_or(CHUNKS) } else { 1 };
     let wrong = |source| ConfigError::Sizes { run: raw.name.clone(), source };
     let b = raw.batch_size.ok_or_else(|| ConfigError::Missing {
         run: raw.name.clone(),
@@ -40,7 +44,19 @@ pub(super) fn selection(raw: &RawRun) -> Result<SelectionPlan, ConfigError> {
     };
     let gain = if method == Method::Uniform { 1.0 } else { asked.gain.0 };
     let sizes = sizes.and_then(|sizes| sizes.with_gain(gain)).map_err(wrong)?;
-    Ok(SelectionPlan { method, score: asked.score, sizes, cache_reference: asked.cache_reference })
+    let tags = if method == Method::Cabs && asked.tags.is_empty() { vec![TAGS.to_owned()] } else { asked.tags.clone() };
+    Ok(SelectionPlan {
+        method,
+        score: asked.score,
+        sizes,
+        gibbs_steps: asked.gibbs_steps,
+        threshold: asked.threshold.map(|threshold| threshold as f32),
+        tags,
+        cache_reference: asked.cache_reference,
+        reference_cache: asked.reference_cache.clone(),
+        approximation: asked.approximation,
+        cheap_share: asked.cheap_share.unwrap_or(if asked.approximation.is_none() { 0.0 } else { CHEAP_SHARE }),
+    })
 }
 
 /// Refuses a ratio that gives no whole super-batch.

@@ -8,7 +8,7 @@ use super::values::one_or_many;
 use crate::schedule::Decay;
 
 /// Loss of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Objective {
     /// Every pair on its own (SigLIP).
@@ -57,6 +57,28 @@ impl Default for DataPlan {
             max_member_mb: 64,
             max_caption_bytes: 8192,
         }
+    }
+}
+
+/// `[selection.approximation]`: what of the towers is left out at the cheap view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Approximated {
+    /// Side of a patch; the stored kernels are resized.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patch_size: Option<usize>,
+    /// Patches that are seen of a picture, drawn at random.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_tokens: Option<usize>,
+    /// Leading tokens that are seen of a caption.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_tokens: Option<usize>,
+}
+
+impl Approximated {
+    /// Whether nothing is left out.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
     }
 }
 

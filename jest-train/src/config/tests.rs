@@ -66,7 +66,7 @@ fn runs_lay_their_tables_over_the_shared_ones() {
     assert_eq!((curator.optimizer.weight_decay, learner.optimizer.weight_decay), (1e-4, 0.1));
     assert_eq!((curator.selection.sizes.super_batch(), learner.selection.sizes.super_batch()), (128, 640));
     assert_eq!((curator.selection.method, learner.selection.method), (Method::Uniform, Method::Joint));
-    assert_eq!((curator.reference.as_ref(), &learner.reference), (None, &Some(Origin::Run("curator".into()))));
+    assert_eq!((curator.reference.first(), &learner.reference), (None, &vec![Origin::Run("curator".into())]));
     assert_eq!((plan.device.as_str(), plan.threads, plan.out.as_path()), ("auto", 2, Path::new("runs/two")));
 }
 
@@ -146,9 +146,48 @@ fn selection_follows_from_what_is_given() {
     let given = plan(ONE_RUN, &["reference=there/x", "selection.chunks=10"]);
     let selection = &given.runs[0].selection;
     assert_eq!((selection.method, selection.sizes.super_batch(), selection.sizes.chunks()), (Method::Joint, 500, 10));
-    assert_eq!(given.runs[0].reference, Some(Origin::Checkpoint(PathBuf::from("there/x"))));
+    assert_eq!(given.runs[0].reference, [Origin::Checkpoint(PathBuf::from("there/x"))]);
+    let two = plan(ONE_RUN, &["reference=['there/x', 'there/y']", "selection.chunks=10"]);
+    assert_eq!(two.runs[0].reference.len(), 2);
     let alone = plan(ONE_RUN, &["selection.method=independent", "selection.score=hard_learner"]);
-    assert_eq!((alone.runs[0].selection.sizes.chunks(), alone.runs[0].reference.clone()), (1, None));
+    assert_eq!((alone.runs[0].selection.sizes.chunks(), alone.runs[0].reference.clone()), (1, vec![]));
+}
+
+#[test]
+fn methods_are_words_and_read_their_own_keys() {
+    fn select<'a>(assignments: &[&'a str]) -> Vec<&'a str> {
+        [&["reference=there/x", "selection.filter_ratio=0.5"], assignments].concat()
+    }
+    for method in Method::ALL {
+        let word = format!("selection.method={method}");
+        let resolved = plan(ONE_RUN, &select(&[&word, "selection.chunks=10"]));
+        let run = &resolved.runs[0];
+        assert_eq!(run.selection.method, method);
+        assert_eq!(run.selection.sizes.chunks(), if method == Method::Joint { 10 } else { 1 }, "{method}");
+        assert_eq!(!run.reference.is_empty(), !matches!(method, Method::Cabs | Method::Uniform), "{method}");
+        let again = plan(&resolved.to_toml().unwrap(), &[]);
+        assert_eq!(again, resolved, "{method}");
+    }
+    let gibbs = plan(ONE_RUN, &select(&["selection.method=gibbs", "selection.gibbs_steps=77"]));
+    assert_eq!(gibbs.runs[0].selection.gibbs_steps, Some(77));
+    let clip = plan(ONE_RUN, &select(&["selection.method=clip_score", "selection.threshold=0.3"]));
+    assert_eq!(clip.runs[0].selection.threshold, Some(0.3));
+    assert!(clip.to_toml().unwrap().contains("threshold = 0.3\n"));
+    let cabs = plan(ONE_RUN, &select(&["selection.method=cabs"]));
+    assert_eq!(cabs.runs[0].selection.tags, ["concept"]);
+    for (assignments, expected) in [
+        (
+            &["selection.method=gibbs", "objective=softmax"][..],
+            "objective = \"softmax\" in run \"train\" does not go with selection.method = \"gibbs\": its log-sum-exps",
+        ),
+        (&["selection.method=top_k", "selection.gibbs_steps=7"], "selection.gibbs_steps in run"),
+        (&["selection.method=top_k", "selection.threshold=0.2"], "selection.threshold in run"),
+        (&["selection.method=top_k", "selection.tags=concept"], "selection.tags in run"),
+        (&["selection.method=rho", "selection.score=hard_learner"], "selection.score in run"),
+    ] {
+        let said = fault(ONE_RUN, &select(assignments));
+        assert!(said.starts_with(expected), "{said}");
+    }
 }
 
 #[test]
@@ -199,7 +238,7 @@ fn faults_name_the_place_and_the_remedy() {
         ("selection.filter_ration=0.8", "unknown key \"filter_ration\" in [selection]; nearest: \"filter_ratio\""),
         (
             "selection.method=joined",
-            "a value of run \"train\" cannot be used: unknown selection method `joined`; one of: joint, independent, top_k, uniform in `selection.method`",
+            "a value of run \"train\" cannot be used: unknown selection method `joined`; one of: joint, independent, independent_row_sum, top_k, gibbs, rho, clip_score, cabs, uniform in `selection.method`",
         ),
         (
             "objective=siglip",

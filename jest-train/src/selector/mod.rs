@@ -1,8 +1,10 @@
 //! Which candidates of a super-batch become the sub-batch.
 
 mod device_scores;
+mod embedded;
 mod recorded;
 mod scored;
+pub(crate) mod tags;
 
 use jest_data::SuperBatch;
 use jest_kernels::Pass;

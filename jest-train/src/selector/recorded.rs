@@ -89,6 +89,10 @@ impl<S: ConditionalScores> ConditionalScores for Recorded<S> {
         self.record(chunk);
         self.scores.condition_on(chunk)
     }
+
+    fn row_sums(&mut self) -> Result<Option<Vec<f32>>, S::Error> {
+        self.scores.row_sums()
+    }
 }
 
 #[cfg(test)]

@@ -1,34 +1,39 @@
-//! Selection by the learner's and the reference's losses.
+//! Selection by what learner and references make of the candidates, or by their tags.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
 use jest_data::SuperBatch;
-use jest_kernels::ops::selection_scores::Candidates;
 use jest_kernels::{Pass, Tensor};
-use jest_model::TwoTowers;
+use jest_model::View;
 use jest_select::{
-    ConditionalScores, Embeddings, Gumbel, LearnerLoss, ReferenceLoss, ScoreKind, ScoreTerms, SelectError, Selection,
-    SoftmaxScores,
+    ConceptScores, ConditionalScores, DenseScores, FixedScores, Gumbel, Method, Noise, Reads, ScoreKind, SelectError,
+    Selection, SoftmaxScores, StreamingScores, SubBatch,
 };
 
+use super::embedded::Embedded;
 use super::recorded::Recorded;
-use super::{DeviceScores, Pick, Selector, Term};
+use super::{DeviceScores, Pick, Selector, tags};
+use crate::approximation::Approximation;
 use crate::config::Objective;
+use crate::learnability::pair_losses;
 use crate::learner::Learner;
 use crate::meter::{Kind, Meter};
 use crate::reference::Reference;
 use crate::{Result, TrainError};
 
-/// Joint or independent selection by a kind of score.
+/// Every method but the uniform one.
 #[derive(Debug)]
 pub struct Scored {
     /// Method and sizes.
     pub selection: Selection,
     /// Which losses enter, with which sign.
     pub kind: ScoreKind,
-    /// The frozen scorer; absent when the kind does not use it.
-    pub reference: Option<Reference>,
+    /// Frozen scorers, whose scores are averaged; none when nothing reads one.
+    pub references: Vec<Reference>,
+    /// Fields of a sample's JSON that hold its tags, for balancing concepts.
+    pub tags: Vec<String>,
+    /// The view at which the learner scores.
+    pub approximation: Approximation,
     /// Seed of the run.
     pub seed: u64,
 }
@@ -42,165 +47,156 @@ impl Selector for Scored {
         step: u64,
         meter: &mut Meter<'_>,
     ) -> Result<Pick> {
-        let n = candidates.len();
-        let own = match self.kind.learner_weight() {
-            0.0 => None,
-            _ => {
-                meter.flops.score += learner.forward_flops(n);
-                Some(meter.spend(Kind::Score, || learner.embed(pass, candidates))?)
-            }
-        };
-        let reference = match &mut self.reference {
-            Some(reference) => Some(reference.embeddings(pass, candidates, meter)?),
-            None => None,
-        };
-        let models = usize::from(own.is_some()) + usize::from(reference.is_some());
-        meter.flops.score += self.selection_flops(models, learner.model.config().embedding_dim());
         let noise = Gumbel::new(self.seed, step);
-        let embedded = Embedded { learner, own: own.as_ref(), reference: reference.as_ref() };
-        let sources = &candidates.sources;
-        meter.spend(Kind::Score, || match learner.objective {
-            Objective::Sigmoid => self.draw_sigmoid(pass, &embedded, &noise, sources),
-            Objective::Softmax => self.draw_softmax(pass, &embedded, &noise, sources),
-        })
+        match self.selection.method().reads() {
+            Reads::Scores => self.by_scores(pass, learner, candidates, step, meter),
+            Reads::Losses => self.by_losses(pass, learner, candidates, step, meter),
+            Reads::Cosines => {
+                let references = self.embed_references(pass, candidates, meter)?;
+                meter.flops.score += self.pair_flops(&references);
+                meter.spend(Kind::Score, || {
+                    let cosines = self.embedded(None, &references).read(pass)?.cosines()?;
+                    self.draw(FixedScores::new(cosines), &noise, candidates)
+                })
+            }
+            Reads::Tags | Reads::Nothing => meter.spend(Kind::Score, || {
+                let tags: Vec<Vec<String>> =
+                    candidates.json.iter().map(|json| tags::of(json.as_deref(), &self.tags)).collect();
+                self.draw(ConceptScores::new(&tags, self.selection.plan().sub_batch())?, &noise, candidates)
+            }),
+        }
     }
 }
 
 impl Scored {
-    /// Products of the conditional scores: two a model for every chunk but the last, `2 B c d` each, and the diagonal.
-    fn selection_flops(&self, models: usize, d: usize) -> f64 {
-        let plan = self.selection.plan();
-        let updates = plan.chunks().saturating_sub(1) * plan.chunk_size();
-        (models * plan.super_batch() * d) as f64 * (4.0 * updates as f64 + 2.0)
-    }
-
-    fn draw_sigmoid(
-        &self,
+    /// By the scores of pairs.
+    fn by_scores(
+        &mut self,
         pass: &mut Pass,
-        embedded: &Embedded<'_>,
-        noise: &Gumbel,
-        sources: &[Arc<str>],
+        learner: &Learner,
+        candidates: &SuperBatch,
+        step: u64,
+        meter: &mut Meter<'_>,
     ) -> Result<Pick> {
-        let mut terms = Vec::new();
-        terms.extend(embedded.own.map(|own| term(self.kind.learner_weight(), &embedded.learner.model, own)));
-        if let (Some(reference), Some(embeddings)) = (&self.reference, embedded.reference) {
-            terms.push(term(self.kind.reference_weight(), reference.model(), embeddings));
-        }
-        self.draw(DeviceScores::new(pass, terms, self.selection.plan().super_batch())?, noise, sources)
-    }
-
-    /// The softmax objective keeps its running log-sum-exps on the host.
-    fn draw_softmax(
-        &self,
-        pass: &mut Pass,
-        embedded: &Embedded<'_>,
-        noise: &Gumbel,
-        sources: &[Arc<str>],
-    ) -> Result<Pick> {
-        let threads = NonZeroUsize::new(pass.device().threads()).unwrap_or(NonZeroUsize::MIN);
-        let own = embedded.own.map(|own| HostEmbeddings::read(pass, &embedded.learner.model, own)).transpose()?;
-        let reference = match (&self.reference, embedded.reference) {
-            (Some(model), Some(embeddings)) => Some(HostEmbeddings::read(pass, model.model(), embeddings)?),
-            _ => None,
+        let (noise, view) = (&Gumbel::new(self.seed, step), self.approximation.scoring(step));
+        let own = match self.kind.learner_weight() {
+            0.0 => None,
+            _ => Some(embed_learner(pass, learner, candidates, &view, meter)?),
         };
-        let learner_loss = own.as_ref().map(HostEmbeddings::view).transpose()?.map(LearnerLoss);
-        let reference_loss = reference.as_ref().map(HostEmbeddings::view).transpose()?.map(ReferenceLoss);
-        let terms = ScoreTerms::new(self.kind, learner_loss, reference_loss)?;
-        self.draw(SoftmaxScores::new(terms, threads), noise, sources)
+        let references = self.embed_references(pass, candidates, meter)?;
+        let embedded = self.embedded(own.as_ref().map(|own| (&learner.model, own)), &references);
+        meter.flops.score += self.selection_flops(&embedded, learner.objective);
+        meter.spend(Kind::Score, || {
+            let threads = NonZeroUsize::new(pass.device().threads()).unwrap_or(NonZeroUsize::MIN);
+            let on_host = matches!(self.selection.method(), Method::IndependentRowSum | Method::Gibbs);
+            if learner.objective == Objective::Sigmoid && !on_host {
+                let super_batch = self.selection.plan().super_batch();
+                let scores = DeviceScores::new(pass, embedded.terms(self.kind), super_batch)?;
+                return self.draw(scores, noise, candidates);
+            }
+            // Log-sum-exps, row sums and the whole matrix are kept on the host.
+            let host = embedded.read(pass)?;
+            let terms = host.terms(self.kind)?;
+            match (learner.objective, self.selection.method()) {
+                (Objective::Softmax, _) => self.draw(SoftmaxScores::new(terms, threads), noise, candidates),
+                (Objective::Sigmoid, Method::Gibbs) => self.draw_batches(DenseScores::new(&terms), noise, candidates),
+                (Objective::Sigmoid, _) => self.draw(StreamingScores::new(terms, threads), noise, candidates),
+            }
+        })
     }
 
-    fn draw<S: ConditionalScores>(&self, scores: S, noise: &Gumbel, sources: &[Arc<str>]) -> Result<Pick>
+    /// By the losses of pairs alone; the reference's are scalars that are kept.
+    fn by_losses(
+        &mut self,
+        pass: &mut Pass,
+        learner: &Learner,
+        candidates: &SuperBatch,
+        step: u64,
+        meter: &mut Meter<'_>,
+    ) -> Result<Pick> {
+        let (noise, view) = (&Gumbel::new(self.seed, step), self.approximation.scoring(step));
+        let own = embed_learner(pass, learner, candidates, &view, meter)?;
+        meter.flops.score += 2.0 * own[0].len() as f64;
+        let share = 1.0 / self.references.len().max(1) as f32;
+        let mut theirs = vec![0.0; candidates.len()];
+        for reference in &mut self.references {
+            let losses = reference.losses(pass, candidates, learner.objective, meter)?;
+            theirs.iter_mut().zip(losses).for_each(|(mean, loss)| *mean += share * loss);
+        }
+        meter.spend(Kind::Score, || {
+            let own = pair_losses(pass, &learner.model, &own, learner.objective)?;
+            self.draw(FixedScores::rho(&own, &theirs)?, noise, candidates)
+        })
+    }
+
+    fn embed_references(
+        &mut self,
+        pass: &mut Pass,
+        candidates: &SuperBatch,
+        meter: &mut Meter<'_>,
+    ) -> Result<Vec<[Tensor; 2]>> {
+        self.references.iter_mut().map(|reference| reference.embeddings(pass, candidates, meter)).collect()
+    }
+
+    fn embedded<'a>(
+        &'a self,
+        learner: Option<(&'a jest_model::TwoTowers, &'a [Tensor; 2])>,
+        references: &'a [[Tensor; 2]],
+    ) -> Embedded<'a> {
+        let references = self.references.iter().map(Reference::model).zip(references).collect();
+        Embedded { learner, references }
+    }
+
+    /// Products of pairs alone, `2 B d` a model.
+    fn pair_flops(&self, models: &[[Tensor; 2]]) -> f64 {
+        models.iter().map(|[image, _]| 2.0 * image.len() as f64).sum()
+    }
+
+    /// Products of the scores, over the widths d of the models: of pairs alone `2 B d`; for each chunk but the last
+    /// `4 d c` times the candidates that are still open; of the whole matrix `2 B B d`, in both directions for softmax.
+    fn selection_flops(&self, embedded: &Embedded<'_>, objective: Objective) -> f64 {
+        let plan = self.selection.plan();
+        let (all, c) = (plan.super_batch() as f64, plan.chunk_size() as f64);
+        let pairs = match self.selection.method() {
+            Method::Joint => (1..plan.chunks()).map(|drawn| 2.0 * c * (all - drawn as f64 * c)).sum(),
+            Method::IndependentRowSum if objective == Objective::Softmax => 2.0 * all * all,
+            Method::IndependentRowSum | Method::Gibbs => all * all,
+            _ => 0.0,
+        };
+        embedded.all().map(|(_, [image, _])| 2.0 * image.cols() as f64 * (all + pairs)).sum()
+    }
+
+    fn draw<S: ConditionalScores>(&self, scores: S, noise: &impl Noise, candidates: &SuperBatch) -> Result<Pick>
     where
         TrainError: From<SelectError<S::Error>>,
     {
         let mut scores = Recorded::new(scores);
         let picks = self.selection.pick(&mut scores, noise)?;
-        Ok(Pick { indices: picks.indices().collect(), picked: Some(scores.finish(&picks, sources)) })
+        Ok(tell(scores, &picks, candidates))
+    }
+
+    /// Whole batches have no last draw: told are their own scores.
+    fn draw_batches(&self, mut scores: DenseScores, noise: &impl Noise, candidates: &SuperBatch) -> Result<Pick> {
+        let own = FixedScores::new(scores.conditional().to_vec());
+        let picks = self.selection.pick(&mut scores, noise)?;
+        Ok(tell(Recorded::new(own), &picks, candidates))
     }
 }
 
-/// Embeddings of a super-batch by those models whose losses enter.
-struct Embedded<'a> {
-    learner: &'a Learner,
-    own: Option<&'a [Tensor; 2]>,
-    reference: Option<&'a [Tensor; 2]>,
+fn embed_learner(
+    pass: &mut Pass,
+    learner: &Learner,
+    candidates: &SuperBatch,
+    view: &View,
+    meter: &mut Meter<'_>,
+) -> Result<[Tensor; 2]> {
+    meter.flops.score += learner.forward_flops_at(candidates.len(), view);
+    meter.spend(Kind::Score, || learner.embed_at(pass, candidates, view))
 }
 
-fn term<'a>(weight: f32, model: &'a TwoTowers, [image, text]: &'a [Tensor; 2]) -> Term<'a> {
-    let (log_scale, bias) = (&model.logit_scale.value, &model.logit_bias.value);
-    Term { weight, candidates: Candidates { image, text, log_scale, bias } }
-}
-
-/// Embeddings and logit parameters read back from a device.
-struct HostEmbeddings {
-    image: Vec<f32>,
-    text: Vec<f32>,
-    width: usize,
-    logit_scale: f32,
-    logit_bias: f32,
-}
-
-impl HostEmbeddings {
-    fn read(pass: &mut Pass, model: &TwoTowers, [image, text]: &[Tensor; 2]) -> Result<Self> {
-        Ok(Self {
-            image: pass.read(image)?,
-            text: pass.read(text)?,
-            width: image.cols(),
-            logit_scale: pass.read(&model.logit_scale.value)?[0].exp(),
-            logit_bias: pass.read(&model.logit_bias.value)?[0],
-        })
-    }
-
-    fn view(&self) -> Result<Embeddings<'_>> {
-        Ok(Embeddings::new(&self.image, &self.text, self.width, self.logit_scale, self.logit_bias)?)
-    }
+fn tell<S: ConditionalScores>(scores: Recorded<S>, picks: &SubBatch, candidates: &SuperBatch) -> Pick {
+    Pick { indices: picks.indices().collect(), picked: Some(scores.finish(picks, &candidates.sources)) }
 }
 
 #[cfg(test)]
-mod tests {
-    use jest_kernels::{Device, DeviceOptions, DeviceRequest};
-    use jest_model::Preset;
-    use jest_select::{BatchPlan, Method, StreamingScores};
-
-    use super::*;
-    use crate::clock::FakeClock;
-    use crate::config::OptimizerPlan;
-    use crate::optimizer::Optimizer;
-    use crate::verbs::bench::synthetic;
-
-    /// Picks of a kind of score by two models of different seeds, on the device and by jest-select's own scores.
-    fn check(kind: ScoreKind) {
-        let device = Device::open(&DeviceRequest::Cpu, DeviceOptions { threads: 2, checked: true }).unwrap();
-        let mut pass = device.pass();
-        let config = Preset::Mu.config();
-        let model = TwoTowers::new(&mut pass, &config, 1).unwrap();
-        let optimizer = Optimizer::new(&mut pass, &model, OptimizerPlan::default(), None).unwrap();
-        let learner = Learner { model, optimizer, objective: Objective::Sigmoid };
-        let other = TwoTowers::new(&mut pass, &config, 2).unwrap();
-        let batch = synthetic(&config, 60);
-        let embeddings = learner.embed(&mut pass, &batch).unwrap();
-        let own = HostEmbeddings::read(&mut pass, &learner.model, &embeddings).unwrap();
-        let mut reference = Reference::of(other);
-        let (clock, selection) =
-            (FakeClock::default(), Selection::new(Method::Joint, BatchPlan::new(60, 12, 4).unwrap()));
-        let mut meter = Meter::new(&clock);
-        let embeddings = reference.embeddings(&mut pass, &batch, &mut meter).unwrap();
-        let theirs = HostEmbeddings::read(&mut pass, reference.model(), &embeddings).unwrap();
-        let losses = (LearnerLoss(own.view().unwrap()), ReferenceLoss(theirs.view().unwrap()));
-        let terms = ScoreTerms::new(kind, Some(losses.0), Some(losses.1)).unwrap();
-        let mut scored = Scored { selection, kind, reference: Some(reference), seed: 3 };
-        for step in 0..5 {
-            let pick = scored.pick(&mut pass, &learner, &batch, step, &mut meter).unwrap();
-            let mut host = StreamingScores::new(terms.clone(), NonZeroUsize::MIN);
-            let want = selection.pick(&mut host, &Gumbel::new(3, step)).unwrap();
-            assert_eq!(pick.indices, want.indices().collect::<Vec<_>>(), "{kind} at step {step}");
-        }
-    }
-
-    #[test]
-    fn picks_are_those_of_the_host_scores() {
-        for kind in [ScoreKind::Learnability, ScoreKind::EasyReference, ScoreKind::HardLearner] {
-            check(kind);
-        }
-    }
-}
+mod tests;

@@ -1,11 +1,13 @@
 //! What each verb of `jest` does.
 
 pub(crate) mod bench;
+mod bench_select;
 mod embed;
 mod eval;
 mod inspect;
 mod open;
 mod parity;
+mod reference;
 mod report;
 mod score;
 mod train;
@@ -13,7 +15,7 @@ mod train;
 use jest_kernels::Device;
 
 use crate::Result;
-use crate::cli::{BenchCommand, Command, TokenizerCommand, TokenizerTrainArgs};
+use crate::cli::{BenchCommand, Command, ReferenceCommand, TokenizerCommand, TokenizerTrainArgs};
 
 /// Does what the command line asks.
 ///
@@ -25,6 +27,7 @@ pub fn execute(command: Command) -> Result<()> {
         Command::Eval(args) => eval::eval(&args),
         Command::Embed(args) => embed::embed(&args),
         Command::Score(args) => score::score(&args),
+        Command::Reference(ReferenceCommand::Cache(args)) => reference::cache(&args),
         Command::Devices => {
             devices();
             Ok(())
@@ -32,6 +35,7 @@ pub fn execute(command: Command) -> Result<()> {
         Command::Tokenizer(TokenizerCommand::Train(args)) => train_tokenizer(&args),
         Command::Bench(BenchCommand::Step(args)) => bench::step(&args),
         Command::Parity(args) => parity::parity(&args),
+        Command::Bench(BenchCommand::Select(args)) => bench_select::select(&args),
         Command::Inspect(args) => inspect::inspect(&args),
     }
 }

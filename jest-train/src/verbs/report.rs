@@ -49,19 +49,23 @@ fn gallery(
     device: &Device,
     clock: &SystemClock,
 ) -> Result<(Vec<GalleryItem>, Vec<GalleryItem>)> {
-    let Some(origin) = &run.reference else { return Ok((Vec::new(), Vec::new())) };
     let mut pass = device.pass();
     let (folder, _) = assemble::origin(&plan.out, &Origin::Run(run.name.clone()))?;
     let (learner, tokenizer) = open::checkpoint(&mut pass, &folder)?;
     let data = assemble::loader_config(plan, run, learner.config(), tokenizer)?;
-    let (folder, _) = assemble::origin(&plan.out, origin)?;
-    let mut reference = Reference::load(&mut pass, &folder, &data)?;
     let mut meter = Meter::new(clock);
-    if run.selection.cache_reference {
-        reference.use_cache(&mut pass, &plan.out.join("cache"), &data)?;
+    let mut references = Vec::new();
+    for origin in &run.reference {
+        let (folder, _) = assemble::origin(&plan.out, origin)?;
+        let mut reference = Reference::load(&mut pass, &folder, &data)?;
+        if run.selection.cache_reference {
+            reference.use_cache(&mut pass, &run.cache_folder(&plan.out), &data)?;
+        }
+        references.push(reference);
     }
     let mut extremes = Extremes::new(GALLERY);
-    score_all(&mut pass, &learner, &mut reference, &data, CANDIDATES, &mut meter, |batch, losses| {
+    let pairs = (&mut references[..], run.objective);
+    score_all(&mut pass, &learner, pairs.0, pairs.1, &data, CANDIDATES, &mut meter, |batch, losses| {
         extremes.add(batch, losses);
         Ok(())
     })?;

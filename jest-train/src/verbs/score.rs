@@ -1,6 +1,7 @@
 //! `jest score`: losses and learnability of every example, as CSV or Parquet.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 use parquet::data_type::{ByteArray, ByteArrayType, FloatType};
@@ -11,9 +12,11 @@ use parquet::schema::parser::parse_message_type;
 use super::open;
 use crate::cli::{ScoreArgs, ScoreFormat};
 use crate::clock::SystemClock;
+use crate::config::Objective;
 use crate::learnability::score_all;
 use crate::meter::Meter;
 use crate::reference::Reference;
+use crate::run_state::RunState;
 use crate::{Result, TrainError, storage};
 
 /// One row an example.
@@ -31,10 +34,15 @@ pub(super) fn score(args: &ScoreArgs) -> Result<()> {
     let mut pass = device.pass();
     let (learner, tokenizer) = open::checkpoint(&mut pass, &args.learner)?;
     let data = open::pairs(&args.pairs, &learner, tokenizer)?;
-    let mut reference = Reference::load(&mut pass, &args.reference, &data)?;
+    let mut references = Vec::new();
+    for folder in &args.reference {
+        references.push(Reference::load(&mut pass, folder, &data)?);
+    }
+    let objective = args.objective.unwrap_or_else(|| objective_of(&args.learner));
     let clock = SystemClock::start();
     let mut rows = Rows::default();
-    score_all(&mut pass, &learner, &mut reference, &data, usize::MAX, &mut Meter::new(&clock), |batch, losses| {
+    let mut meter = Meter::new(&clock);
+    score_all(&mut pass, &learner, &mut references, objective, &data, usize::MAX, &mut meter, |batch, losses| {
         rows.ids.extend(batch.ids.iter().map(ToString::to_string));
         rows.keys.extend(batch.keys.iter().cloned());
         rows.sources.extend(batch.sources.iter().map(ToString::to_string));
@@ -51,6 +59,11 @@ pub(super) fn score(args: &ScoreArgs) -> Result<()> {
     }
     println!("{}: scores of {} examples", args.out.display(), rows.ids.len());
     Ok(())
+}
+
+/// What the checkpoint was trained to minimise; the sigmoid loss where it does not say.
+fn objective_of(folder: &Path) -> Objective {
+    RunState::read(folder).map(|state| state.objective).unwrap_or_default()
 }
 
 impl Rows {

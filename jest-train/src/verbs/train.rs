@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use jest_data::Loader;
 use jest_kernels::{Device, Pass};
 use jest_model::TwoTowers;
-use jest_select::Selection;
+use jest_select::Reads;
 
 use super::open::open_device;
+use crate::approximation::Approximation;
 use crate::assemble::{self, Prepared, checkpointed, checkpoints_folder};
 use crate::checkpoint::Checkpoints;
 use crate::cli::TrainArgs;
@@ -171,6 +172,7 @@ impl<'a> Session<'a> {
             loader: Loader::new(data.clone(), start)?,
             learner: Learner { model, optimizer, objective: plan.objective },
             selector,
+            approximation: Approximation::of(&plan.selection, self.plan.seed),
             evaluation: evaluation.clone(),
             checkpoints: Checkpoints::new(checkpoints_folder(&self.plan.out, &plan.name), plan.checkpoint.keep),
             meter,
@@ -219,25 +221,26 @@ impl<'a> Session<'a> {
         meter: &mut Meter<'_>,
     ) -> Result<Box<dyn Selector>> {
         let (selection, seed) = (&plan.selection, self.plan.seed);
-        if !selection.method.needs_scores() {
+        if selection.method.reads() == Reads::Nothing {
             return Ok(Box::new(Uniform));
         }
-        let reference = match (&plan.reference, selection.needs_reference()) {
-            (Some(origin), true) => {
-                let (folder, state) = assemble::origin(&self.plan.out, origin)?;
-                let mut reference = Reference::load(pass, &folder, data)?;
-                let cost = state.map(|state| Cost::of(&state.cost().1, &state.cost().0)).unwrap_or_default();
-                meter.flops.reference += cost.flops;
-                meter.seconds.reference += cost.seconds;
-                if selection.cache_reference {
-                    reference.fill_cache(pass, &self.plan.out.join("cache"), data, meter)?;
-                }
-                Some(reference)
+        let mut references = Vec::new();
+        for origin in &plan.reference {
+            let (folder, state) = assemble::origin(&self.plan.out, origin)?;
+            let mut reference = Reference::load(pass, &folder, data)?;
+            let cost = state.map(|state| Cost::of(&state.cost().1, &state.cost().0)).unwrap_or_default();
+            meter.flops.reference += cost.flops;
+            meter.seconds.reference += cost.seconds;
+            match (selection.cache_reference, selection.method.reads()) {
+                (false, _) => {}
+                (true, Reads::Losses) => reference.fill_losses(pass, data, plan.objective, meter)?,
+                (true, _) => reference.fill_cache(pass, &plan.cache_folder(&self.plan.out), data, meter)?,
             }
-            _ => None,
-        };
-        let kind = selection.score;
-        Ok(Box::new(Scored { selection: Selection::new(selection.method, selection.sizes), kind, reference, seed }))
+            references.push(reference);
+        }
+        let (kind, tags) = (selection.score, selection.tags.clone());
+        let approximation = Approximation::of(selection, seed);
+        Ok(Box::new(Scored { selection: selection.selection(), kind, references, tags, approximation, seed }))
     }
 
     /// The table on the terminal and the report beside the metrics.

@@ -1,0 +1,159 @@
+use jest_kernels::{Device, DeviceOptions, DeviceRequest};
+use jest_model::{ModelConfig, Parameters, Preset, TextPadding, TextPool};
+
+use super::*;
+use crate::config::OptimizerPlan;
+use crate::verbs::bench::synthetic;
+
+const N: usize = 12;
+
+fn config() -> ModelConfig {
+    let mut config = Preset::Mu.config();
+    (config.text.padding, config.text.pool) = (TextPadding::Masked, TextPool::Eos);
+    config
+}
+
+fn learner(objective: Objective) -> (Pass, Learner, SuperBatch) {
+    let device = Device::open(&DeviceRequest::Cpu, DeviceOptions { threads: 2, checked: true }).unwrap();
+    let mut pass = device.pass();
+    let mut model = TwoTowers::new(&mut pass, &config(), 1).unwrap();
+    // Positives and negatives of a small batch in balance, so that both count in the gradient.
+    model.logit_bias.value = pass.upload(&[-2.5], &[1]).unwrap();
+    let optimizer = Optimizer::new(&mut pass, &model, OptimizerPlan::default(), None).unwrap();
+    let batch = synthetic(&config(), N);
+    (pass, Learner { model, optimizer, objective }, batch)
+}
+
+/// The cheap views that a plan can ask for.
+fn views() -> [View; 3] {
+    [
+        View::patches(16),
+        View { keep_tokens: Some(5), seed: 3, ..View::default() },
+        View { patch_size: Some(16), keep_tokens: Some(3), text_tokens: Some(9), seed: 4 },
+    ]
+}
+
+fn mixed(cheap: View) -> [Part; 2] {
+    [Part { rows: 0..7, view: View::default() }, Part { rows: 7..N, view: cheap }]
+}
+
+/// Loss, and the gradients of all parameters in order.
+fn gradients(pass: &mut Pass, learner: &mut Learner, batch: &SuperBatch, parts: &[Part]) -> (f32, Vec<Vec<f32>>) {
+    let mut grads = Vec::new();
+    learner.model.visit_mut(&mut |param| {
+        param.grad = pass.zeros(param.value.shape()).unwrap();
+    });
+    let loss = learner.forward_backward(pass, batch, parts).unwrap();
+    learner.model.visit(&mut |param| grads.push(pass.read(&param.grad).unwrap()));
+    (pass.read(&loss).unwrap()[0], grads)
+}
+
+/// The joined loss in f64, of embeddings that each part was given on its own.
+fn loss_of_embeddings(pass: &mut Pass, learner: &Learner, batch: &SuperBatch, parts: &[Part]) -> f64 {
+    let (mut image, mut text) = (Vec::new(), Vec::new());
+    for part in parts {
+        let batch = batch.subset(&part.rows.clone().collect::<Vec<_>>());
+        let [i, t] = learner.embed_at(pass, &batch, &part.view).unwrap();
+        image.extend(pass.read(&i).unwrap());
+        text.extend(pass.read(&t).unwrap());
+    }
+    let d = image.len() / N;
+    let scale = f64::from(pass.read(&learner.model.logit_scale.value).unwrap()[0]).exp();
+    let bias = f64::from(pass.read(&learner.model.logit_bias.value).unwrap()[0]);
+    let logit = |i: usize, j: usize| {
+        scale * (0..d).map(|k| f64::from(image[i * d + k]) * f64::from(text[j * d + k])).sum::<f64>()
+    };
+    let all = (0..N).flat_map(|i| (0..N).map(move |j| (i, j)));
+    let of = |(i, j): (usize, usize)| match learner.objective {
+        Objective::Sigmoid => {
+            let z = if i == j { 1.0 } else { -1.0 };
+            (-z * (logit(i, j) + bias)).exp().ln_1p()
+        }
+        Objective::Softmax if i == j => {
+            let row: f64 = (0..N).map(|k| logit(i, k).exp()).sum();
+            let col: f64 = (0..N).map(|k| logit(k, i).exp()).sum();
+            0.5 * (row.ln() + col.ln()) - logit(i, i)
+        }
+        Objective::Softmax => 0.0,
+    };
+    all.map(of).sum::<f64>() / N as f64
+}
+
+#[test]
+fn embeddings_of_both_views_meet_in_one_loss() {
+    for objective in [Objective::Sigmoid, Objective::Softmax] {
+        let (mut pass, mut learner, batch) = learner(objective);
+        for cheap in views() {
+            let parts = mixed(cheap);
+            let (loss, _) = gradients(&mut pass, &mut learner, &batch, &parts);
+            let want = loss_of_embeddings(&mut pass, &learner, &batch, &parts);
+            assert!((f64::from(loss) - want).abs() < 1e-5 * want, "{objective:?}, {cheap:?}: {loss} is not {want}");
+        }
+    }
+}
+
+/// Along the gradient the loss rises by the square of its norm: both views, and the resize of kernels, have their part.
+#[test]
+fn gradients_of_a_mixed_batch_are_its_derivative() {
+    for objective in [Objective::Sigmoid, Objective::Softmax] {
+        for cheap in views() {
+            let (mut pass, mut learner, batch) = learner(objective);
+            let parts = mixed(cheap);
+            let (_, grads) = gradients(&mut pass, &mut learner, &batch, &parts);
+            let squares: Vec<f64> = grads.iter().map(|grad| grad.iter().map(|g| f64::from(*g).powi(2)).sum()).collect();
+            assert!(squares.iter().filter(|square| **square > 0.0).count() + 2 >= squares.len(), "{squares:?}");
+            let slope: f64 = squares.iter().sum();
+            let step = 2e-3 / slope.sqrt();
+            let mut at = |sign: f64| {
+                let mut index = 0;
+                learner.model.visit_mut(&mut |param| {
+                    let moved: Vec<f32> = pass
+                        .read(&param.value)
+                        .unwrap()
+                        .iter()
+                        .zip(&grads[index])
+                        .map(|(value, grad)| (f64::from(*value) + sign * step * f64::from(*grad)) as f32)
+                        .collect();
+                    param.value = pass.upload(&moved, &param.value.shape().to_vec()).unwrap();
+                    index += 1;
+                });
+                loss_of_embeddings(&mut pass, &learner, &batch, &parts)
+            };
+            let up = at(1.0);
+            let down = at(-2.0);
+            let got = (up - down) / (2.0 * step);
+            assert!((got - slope).abs() < 0.01 * slope, "{objective:?}, {cheap:?}: {got} is not {slope}");
+        }
+    }
+}
+
+/// A cheap view that leaves nothing out is the full one, and cutting a batch in two changes nothing.
+#[test]
+fn two_parts_of_one_view_are_one_batch() {
+    let (mut pass, mut learner, batch) = learner(Objective::Sigmoid);
+    let whole = gradients(&mut pass, &mut learner, &batch, &[Part { rows: 0..N, view: View::default() }]);
+    for same in [View::default(), View::patches(8), View { keep_tokens: Some(16), ..View::default() }] {
+        let parts = gradients(&mut pass, &mut learner, &batch, &mixed(same));
+        assert!((whole.0 - parts.0).abs() < 1e-6 * whole.0, "{same:?}");
+        for (whole, parts) in whole.1.iter().zip(&parts.1) {
+            let size = whole.iter().fold(1e-6f32, |max, x| max.max(x.abs()));
+            for (a, b) in whole.iter().zip(parts) {
+                assert!((a - b).abs() <= 1e-4 * size, "{same:?}: {a} and {b} of {size}");
+            }
+        }
+    }
+}
+
+#[test]
+fn flops_are_those_of_the_parts() {
+    let (_, learner, _) = learner(Objective::Sigmoid);
+    let config = config();
+    for cheap in views() {
+        let towers = 7 * config.training_flops(&View::default()) + 5 * config.training_flops(&cheap);
+        let loss = 6.0 * (N * N * config.embedding_dim()) as f64;
+        assert_eq!(learner.training_flops_in_parts(&mixed(cheap)), towers as f64 + loss);
+        assert_eq!(learner.forward_flops_at(9, &cheap), 9.0 * config.forward_flops(&cheap) as f64);
+    }
+    assert_eq!(text_parts(&mixed(View::patches(16))), [Part { rows: 0..N, view: View::default() }]);
+    assert_eq!(text_parts(&mixed(views()[2])).len(), 2);
+}
