@@ -9,12 +9,15 @@ sums them over the picks as products of matrix and vector, which is the faster w
 that its largest memory is its own. The last line is JSON with medians and their ratios.
 """
 
+import sys
+
+sys.path.pop(0)  # This file has the name of a standard module, which others import.
+
 import argparse
 import json
 import resource
 import statistics
 import subprocess
-import sys
 import time
 
 

@@ -182,7 +182,8 @@ impl Selection {
             return Err(SelectError::ScoreCount { super_batch, got: scores.len() });
         }
         let threshold = self.threshold.unwrap_or(f32::NEG_INFINITY);
-        let left_out: Vec<bool> = scores.iter().map(|score| !(*score >= threshold)).collect();
+        let reaches = |score: &f32| *score >= threshold;
+        let left_out: Vec<bool> = scores.iter().map(|score| !reaches(score)).collect();
         let valid = left_out.iter().filter(|out| !**out).count();
         if valid < sub_batch {
             return Err(SelectError::TooFewValid { valid, super_batch, sub_batch, threshold });

@@ -30,20 +30,30 @@ impl PairLosses {
     }
 }
 
+/// Whose losses are set against each other.
+#[derive(Debug)]
+pub struct Scorers<'a> {
+    /// The model being trained.
+    pub learner: &'a TwoTowers,
+    /// Frozen ones, whose losses are averaged.
+    pub references: Vec<Reference>,
+    /// The loss.
+    pub objective: Objective,
+}
+
 /// Reads a data set once, up to `limit` examples and the batch they end in, and gives each batch with its losses to `each`.
 ///
 /// # Errors
 /// As data or device report, or `each` does.
 pub fn score_all(
     pass: &mut Pass,
-    learner: &TwoTowers,
-    references: &mut [Reference],
-    objective: Objective,
+    scorers: &mut Scorers<'_>,
     data: &LoaderConfig,
     limit: usize,
     meter: &mut Meter<'_>,
     mut each: impl FnMut(&SuperBatch, &PairLosses) -> Result<()>,
 ) -> Result<()> {
+    let Scorers { learner, references, objective } = scorers;
     let (mut seen, count) = (0, references.len().max(1) as f32);
     for batch in jest_data::read_all(data, BLOCK)? {
         let batch = batch?;
@@ -52,10 +62,10 @@ pub fn score_all(
         let mut mean = vec![0.0; batch.len()];
         for reference in references.iter_mut() {
             let other = reference.embeddings(pass, &batch, meter)?;
-            let losses = pair_losses(pass, reference.model(), &other, objective)?;
+            let losses = pair_losses(pass, reference.model(), &other, *objective)?;
             mean.iter_mut().zip(losses).for_each(|(mean, loss)| *mean += loss / count);
         }
-        let losses = PairLosses { learner: pair_losses(pass, learner, &own, objective)?, reference: mean };
+        let losses = PairLosses { learner: pair_losses(pass, learner, &own, *objective)?, reference: mean };
         each(&batch, &losses)?;
         if seen >= limit {
             break;

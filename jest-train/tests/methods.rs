@@ -1,7 +1,5 @@
 //! Every word of `selection.method` trains, and what is scored alone is scored by the loss that was trained with.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
-
 mod common;
 
 use common::{Place, jest};

@@ -114,7 +114,7 @@ fn gradients_of_a_mixed_batch_are_its_derivative() {
                         .zip(&grads[index])
                         .map(|(value, grad)| (f64::from(*value) + sign * step * f64::from(*grad)) as f32)
                         .collect();
-                    param.value = pass.upload(&moved, &param.value.shape().to_vec()).unwrap();
+                    param.value = pass.upload(&moved, param.value.shape()).unwrap();
                     index += 1;
                 });
                 loss_of_embeddings(&mut pass, &learner, &batch, &parts)

@@ -10,7 +10,7 @@ use crate::clock::SystemClock;
 use crate::config::{Origin, Plan, RunPlan};
 use crate::events::Summary;
 use crate::history::History;
-use crate::learnability::{Extremes, score_all};
+use crate::learnability::{Extremes, Scorers, score_all};
 use crate::meter::Meter;
 use crate::reference::Reference;
 use crate::report::{GalleryItem, Report, render};
@@ -64,8 +64,8 @@ fn gallery(
         references.push(reference);
     }
     let mut extremes = Extremes::new(GALLERY);
-    let pairs = (&mut references[..], run.objective);
-    score_all(&mut pass, &learner, pairs.0, pairs.1, &data, CANDIDATES, &mut meter, |batch, losses| {
+    let mut scorers = Scorers { learner: &learner, references, objective: run.objective };
+    score_all(&mut pass, &mut scorers, &data, CANDIDATES, &mut meter, |batch, losses| {
         extremes.add(batch, losses);
         Ok(())
     })?;

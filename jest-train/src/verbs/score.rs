@@ -13,7 +13,7 @@ use super::open;
 use crate::cli::{ScoreArgs, ScoreFormat};
 use crate::clock::SystemClock;
 use crate::config::Objective;
-use crate::learnability::score_all;
+use crate::learnability::{Scorers, score_all};
 use crate::meter::Meter;
 use crate::reference::Reference;
 use crate::run_state::RunState;
@@ -42,7 +42,8 @@ pub(super) fn score(args: &ScoreArgs) -> Result<()> {
     let clock = SystemClock::start();
     let mut rows = Rows::default();
     let mut meter = Meter::new(&clock);
-    score_all(&mut pass, &learner, &mut references, objective, &data, usize::MAX, &mut meter, |batch, losses| {
+    let mut scorers = Scorers { learner: &learner, references, objective };
+    score_all(&mut pass, &mut scorers, &data, usize::MAX, &mut meter, |batch, losses| {
         rows.ids.extend(batch.ids.iter().map(ToString::to_string));
         rows.keys.extend(batch.keys.iter().cloned());
         rows.sources.extend(batch.sources.iter().map(ToString::to_string));
