@@ -29,6 +29,14 @@ pub enum DataError {
         /// What is wrong with it, and what to write instead.
         problem: &'static str,
     },
+    /// A file that says what the examples are, and cannot be used.
+    #[error("{path}: {problem}", path = path.display())]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
     /// Two sources would give the same ids to different examples.
     #[error(
         "shard `{shard}` appears twice under the source name `{name}`; write `othername=...` in front of one of them"
@@ -56,6 +64,20 @@ pub enum DataError {
         shards: usize,
         /// The reasons, counted.
         skips: String,
+    },
+    /// More shards are missing than the limit allows.
+    #[error(
+        "{missing} of {shards} shards are missing, more than the limit of {limit}; first: {first}; restore them or raise `max_missing_shards`"
+    )]
+    TooManyMissing {
+        /// Shards that are not there.
+        missing: u64,
+        /// Shards listed.
+        shards: usize,
+        /// The limit.
+        limit: u64,
+        /// The first of them.
+        first: String,
     },
     /// More samples were skipped than the limit allows.
     #[error(

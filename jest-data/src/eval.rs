@@ -1,7 +1,7 @@
 //! Evaluation tasks: a folder of shards and a `classes.json` that says what is asked.
 
 use crate::loader::{ReadAll, read_all, read_labelled};
-use crate::{DataError, LoaderConfig, Result, Source};
+use crate::{Captions, DataError, LoaderConfig, Result, Source};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -110,7 +110,8 @@ impl EvalTask {
     /// As [`read_all`].
     pub fn batches(&self, config: &LoaderConfig, n: usize) -> Result<ReadAll> {
         let sources = vec![Source::folder(&self.folder)?];
-        let config = LoaderConfig { sources, ..config.clone() };
+        // What is said of the training data holds for them alone.
+        let config = LoaderConfig { sources, captions: Captions::default(), subset: None, ..config.clone() };
         match &self.kind {
             EvalKind::ZeroShot { classes, .. } => read_labelled(&config, n, classes.len() as u32),
             EvalKind::Retrieval => read_all(&config, n),

@@ -1,7 +1,8 @@
 //! One image-caption pair: its id, and the way from raw members to it.
 
 use crate::shard::RawSample;
-use crate::{Limits, Preprocess, Skip, SkipReason, Tokenizer, decode_rgb};
+use crate::source::texts;
+use crate::{CaptionChoice, Captions, Limits, Preprocess, Skip, SkipReason, Tokenizer, decode_rgb};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
@@ -24,6 +25,18 @@ impl ExampleId {
         if repeat > 0 {
             hash.update(&repeat.to_le_bytes());
         }
+        let mut id = [0; 16];
+        id.copy_from_slice(&hash.finalize().as_bytes()[..16]);
+        ExampleId(id)
+    }
+
+    /// The id of the same sample with its caption number `index` in place of the first, which this is.
+    pub(crate) fn of_caption(self, index: usize) -> ExampleId {
+        if index == 0 {
+            return self;
+        }
+        let mut hash = blake3::Hasher::new();
+        hash.update(&self.0).update(&(index as u64).to_le_bytes());
         let mut id = [0; 16];
         id.copy_from_slice(&hash.finalize().as_bytes()[..16]);
         ExampleId(id)
@@ -84,6 +97,8 @@ impl<'de> Deserialize<'de> for ExampleId {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Example {
     pub id: ExampleId,
+    /// Its id with the first of its captions.
+    pub base: ExampleId,
     pub key: String,
     pub source: Arc<str>,
     pub caption: String,
@@ -92,12 +107,15 @@ pub(crate) struct Example {
     pub rgb: Vec<u8>,
     pub tokens: Vec<u32>,
     pub length: u32,
+    /// All its captions, where there are several and another may be drawn next time.
+    pub choices: Vec<String>,
 }
 
 impl Example {
     /// Bytes it takes in memory, about.
     pub fn cost(&self) -> u64 {
-        let text = self.key.len() + self.caption.len() + self.json.as_ref().map_or(0, String::len);
+        let choices: usize = self.choices.iter().map(|text| text.len() + size_of::<String>()).sum();
+        let text = self.key.len() + self.caption.len() + self.json.as_ref().map_or(0, String::len) + choices;
         (size_of::<Example>() + text + self.rgb.len() + 4 * self.tokens.len()) as u64
     }
 }
@@ -126,6 +144,13 @@ impl Place {
     }
 }
 
+impl RawSample {
+    /// The id of the example that it becomes, with its first caption.
+    pub fn id(&self, place: &Place) -> ExampleId {
+        ExampleId::new(&place.source, &place.shard, &self.key, self.repeat)
+    }
+}
+
 /// Everything that decides what a raw sample turns into.
 #[derive(Clone)]
 pub(crate) struct Recipe {
@@ -134,43 +159,99 @@ pub(crate) struct Recipe {
     pub text_tokens: usize,
     pub limits: Limits,
     pub needs: Needs,
+    pub captions: Captions,
+    pub seed: u64,
 }
 
 type Refusal = (SkipReason, String);
 
 impl Recipe {
-    pub fn prepare(&self, place: &Place, raw: RawSample) -> Outcome {
-        let id = ExampleId::new(&place.source, &place.shard, &raw.key, raw.repeat);
+    /// The example that a sample is in this epoch, or why it is none.
+    pub fn prepare(&self, place: &Place, raw: RawSample, epoch: u64) -> Outcome {
+        let id = raw.id(place);
         let key = raw.key.clone();
-        self.fill(id, place, raw).map_err(|(reason, detail)| place.skip(reason, Some(key), detail))
+        self.fill(id, place, raw, epoch).map_err(|(reason, detail)| place.skip(reason, Some(key), detail))
     }
 
-    fn fill(&self, id: ExampleId, place: &Place, raw: RawSample) -> Result<Example, Refusal> {
+    /// The same example with the caption of another epoch.
+    pub fn redraw(&self, place: &Place, example: &Example, epoch: u64) -> Outcome {
+        let repeat = |(reason, detail)| place.skip(reason, Some(example.key.clone()), detail);
+        let index = self.drawn(example.base, example.choices.len(), epoch);
+        let caption = example.choices[index].clone();
+        let (tokens, length) = self.tokens(&caption).map_err(repeat)?;
+        Ok(Example { id: example.base.of_caption(index), caption, tokens, length, ..example.clone() })
+    }
+
+    fn fill(&self, base: ExampleId, place: &Place, mut raw: RawSample, epoch: u64) -> Result<Example, Refusal> {
+        raw.load(&self.limits);
         if let Some(broken) = raw.refused {
             return Err((broken.reason, broken.detail));
         }
         let image = raw.image.ok_or_else(|| (SkipReason::NoImage, String::new()))?;
         let json = raw.json.and_then(|json| String::from_utf8(json).ok());
-        let caption = self.caption(raw.caption)?;
+        let mut choices = self.choices(raw.captions, json.as_deref())?;
         let label = label(raw.class.as_deref(), json.as_deref());
         if let Needs::Label(classes) = self.needs
             && label.is_none_or(|label| label >= classes)
         {
             return Err((SkipReason::BadLabel, format!("{label:?} of {classes} classes")));
         }
-        let refused = |e: crate::DataError| (SkipReason::TokenizeError, e.to_string());
-        let tokens = self.tokenizer.encode(&caption, self.text_tokens).map_err(refused)?;
+        let index = self.drawn(base, choices.len(), epoch);
+        let random = self.captions.choice == CaptionChoice::Random && choices.len() > 1;
+        let caption = if random { choices[index].clone() } else { choices.swap_remove(index) };
+        if !random {
+            choices.clear();
+        }
+        let (tokens, length) = self.tokens(&caption)?;
         let rgb = self.preprocess.resize(&decode_rgb(&image, &self.limits)?);
-        let source = place.source.clone();
-        Ok(Example { id, key: raw.key, source, caption, json, label, rgb, tokens: tokens.ids, length: tokens.length })
+        let (id, source) = (base.of_caption(index), place.source.clone());
+        Ok(Example { id, base, key: raw.key, source, caption, json, label, rgb, tokens, length, choices })
+    }
+
+    fn tokens(&self, caption: &str) -> Result<(Vec<u32>, u32), Refusal> {
+        let tokens = self.tokenizer.encode(caption, self.text_tokens);
+        tokens.map(|tokens| (tokens.ids, tokens.length)).map_err(|e| (SkipReason::TokenizeError, e.to_string()))
+    }
+
+    /// Which of `n` captions an example has in this epoch: the first, or one drawn by (seed, epoch, id).
+    fn drawn(&self, id: ExampleId, n: usize, epoch: u64) -> usize {
+        if self.captions.choice == CaptionChoice::First || n < 2 {
+            return 0;
+        }
+        let mut hash = blake3::Hasher::new();
+        hash.update(b"caption").update(&self.seed.to_le_bytes()).update(&epoch.to_le_bytes()).update(id.as_bytes());
+        let mut word = [0; 8];
+        word.copy_from_slice(&hash.finalize().as_bytes()[..8]);
+        ((u128::from(u64::from_le_bytes(word)) * n as u128) >> 64) as usize
+    }
+
+    /// The texts that may be the caption, one at least; those that cannot be used are left out where another can.
+    fn choices(&self, captions: Vec<Vec<u8>>, json: Option<&str>) -> Result<Vec<String>, Refusal> {
+        let (captions, detail) = match self.captions.json_keys.as_slice() {
+            [] => (captions, String::new()),
+            keys => (from_json(json, keys), format!("no text under `{}`", keys.join("`, `"))),
+        };
+        let first = self.captions.choice == CaptionChoice::First;
+        let (mut usable, mut refused) = (Vec::new(), None);
+        for bytes in captions {
+            match self.caption(&bytes) {
+                Ok(caption) => usable.push(caption),
+                Err(refusal) => refused = refused.or(Some(refusal)),
+            }
+            if first && !usable.is_empty() {
+                break;
+            }
+        }
+        match (usable.is_empty(), refused) {
+            (false, _) => Ok(usable),
+            (true, None) if self.needs == Needs::Caption => Err((SkipReason::NoCaption, detail)),
+            (true, None) => Ok(vec![String::new()]),
+            (true, Some(refusal)) => Err(refusal),
+        }
     }
 
     /// The caption without byte order mark, NULs and outer white space, cut to the limit at a character.
-    fn caption(&self, bytes: Option<Vec<u8>>) -> Result<String, Refusal> {
-        let optional = self.needs != Needs::Caption;
-        let Some(bytes) = bytes else {
-            return if optional { Ok(String::new()) } else { Err((SkipReason::NoCaption, String::new())) };
-        };
+    fn caption(&self, bytes: &[u8]) -> Result<String, Refusal> {
         let cut = &bytes[..bytes.len().min(self.limits.caption_bytes)];
         let text = match std::str::from_utf8(cut) {
             Ok(text) => text,
@@ -180,11 +261,17 @@ impl Recipe {
             Err(e) => return Err((SkipReason::CaptionNotUtf8, format!("at byte {}", e.valid_up_to()))),
         };
         let caption = text.trim_start_matches('\u{feff}').replace('\0', " ").trim().to_string();
-        if !optional && self.tokenizer.is_blank(&caption) {
+        if self.needs == Needs::Caption && self.tokenizer.is_blank(&caption) {
             return Err((SkipReason::EmptyCaption, format!("{caption:?}")));
         }
         Ok(caption)
     }
+}
+
+/// The texts under the first key that holds one, or a list of them.
+fn from_json(json: Option<&str>, keys: &[String]) -> Vec<Vec<u8>> {
+    let object = json.and_then(|json| serde_json::from_str::<serde_json::Value>(json).ok()).unwrap_or_default();
+    keys.iter().find_map(|key| texts(object.get(key)?).filter(|texts| !texts.is_empty())).unwrap_or_default()
 }
 
 #[derive(Deserialize)]

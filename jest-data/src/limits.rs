@@ -15,6 +15,8 @@ pub struct Limits {
     pub max_skipped_share: f64,
     /// Samples seen before `max_skipped_share` is looked at.
     pub skip_check_after: u64,
+    /// Shards that may be missing at the start; none for all but one.
+    pub max_missing_shards: Option<u64>,
 }
 
 impl Default for Limits {
@@ -25,6 +27,7 @@ impl Default for Limits {
             caption_bytes: 8192,
             max_skipped_share: 0.5,
             skip_check_after: 1000,
+            max_missing_shards: None,
         }
     }
 }

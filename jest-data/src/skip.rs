@@ -26,21 +26,29 @@ reasons! {
     ShardMissing = "shard_missing",
     /// The shard is neither tar nor gzipped tar.
     ShardFormat = "shard_format",
+    /// Other shards of the folder have img2dataset's `_stats.json`, this one has not; what is in it is used.
+    ShardUnfinished = "shard_unfinished",
     /// The shard ends in the middle of a member, or before the end mark of the archive.
     TarTruncated = "tar_truncated",
     /// A header of the archive is not one; the rest of the shard is abandoned.
     TarDamaged = "tar_damaged",
     /// The gzip stream is broken; the rest of the shard is abandoned.
     GzDamaged = "gz_damaged",
+    /// A Parquet file, or one of its pages, cannot be decoded; the rest of it is abandoned.
+    ParquetDamaged = "parquet_damaged",
     /// The operating system failed to read on; the rest of the shard is abandoned.
     ReadError = "read_error",
     /// A member claims more bytes than the limit.
     MemberTooLarge = "member_too_large",
     /// Members of samples are interleaved, or one extension repeats within a key.
     WdsOrder = "wds_order",
+    /// A row of a table has other columns than its header, or is no JSON object with a path and a text.
+    BadRow = "bad_row",
+    /// The file of a picture cannot be read.
+    ImageMissing = "image_missing",
     /// No `.jpg`, `.jpeg`, `.png` or `.webp` member.
     NoImage = "no_image",
-    /// No `.txt` member.
+    /// No `.txt` member, or none of the keys of the `.json` member that were asked for holds a text.
     NoCaption = "no_caption",
     /// The caption has no token.
     EmptyCaption = "empty_caption",
@@ -121,7 +129,8 @@ impl SkipReport {
         self.kept += 1;
     }
 
-    pub(crate) fn add(&mut self, skip: &Skip) {
+    /// Counts one more, and names it if it is among the first of its reason.
+    pub fn add(&mut self, skip: &Skip) {
         let count = self.counts.entry(skip.reason).or_default();
         *count += 1;
         if *count <= Self::NAMED {

@@ -25,6 +25,7 @@ fn refused(files: &[(&str, &[u8])], reason: SkipReason) -> String {
     check("1.tar", archive(files), &[], &[(reason, 1)])
 }
 
+/// Fault 1.
 #[test]
 fn truncated_tar_keeps_the_samples_before_the_cut() {
     let whole = good("k", 3);
@@ -36,6 +37,7 @@ fn truncated_tar_keeps_the_samples_before_the_cut() {
     check("1.tar", Vec::new(), &[], &[(SkipReason::TarTruncated, 1)]);
 }
 
+/// Fault 2.
 #[test]
 fn garbage_in_the_middle_is_reported_with_its_offset() {
     let mut shard = good("k", 4);
@@ -65,6 +67,7 @@ fn damaged_and_truncated_gzip() {
     check("1.tar", b"\x28\xb5\x2f\xfd....".to_vec(), &[], &[(SkipReason::ShardFormat, 1)]);
 }
 
+/// Fault 3.
 #[test]
 fn missing_shards_are_counted_and_none_at_all_is_an_error() {
     let folder = folder(&[("0.tar", good("k", 2))]);
@@ -73,10 +76,47 @@ fn missing_shards_are_counted_and_none_at_all_is_an_error() {
     let (_, skips) = read(&config);
     assert_eq!((skips.kept(), skips.count(SkipReason::ShardMissing)), (2, 2));
     let gone = jest_data::Source::parse(&format!("{}/{{7..9}}.tar", folder.path().display())).unwrap();
-    let error = read_all(&LoaderConfig { sources: vec![gone], ..config }, 1).err().unwrap();
+    let error = read_all(&LoaderConfig { sources: vec![gone], ..config.clone() }, 1).err().unwrap();
     assert!(matches!(error, DataError::NoExamples { shards: 3, .. }), "{error}");
+    let mut strict = LoaderConfig { sources: vec![jest_data::Source::parse(&pattern).unwrap()], ..config };
+    for (limit, refused) in [(0, true), (1, true), (2, false)] {
+        strict.limits.max_missing_shards = Some(limit);
+        let answer = read_all(&strict, 1).err().map(|e| e.to_string()).unwrap_or_default();
+        assert_eq!(
+            answer.contains(&format!("2 of 3 shards are missing, more than the limit of {limit}")),
+            refused,
+            "{answer}"
+        );
+    }
 }
 
+/// Fault 3, for a shard that is there and may not be read.
+#[cfg(unix)]
+#[test]
+fn a_shard_that_cannot_be_opened_is_counted() {
+    // A link to itself is refused to everyone, the superuser too.
+    let folder = folder(&[("0.tar", good("k", 2))]);
+    std::os::unix::fs::symlink("1.tar", folder.path().join("1.tar")).unwrap();
+    let (_, skips) = read(&config(folder.path()));
+    assert_eq!((skips.kept(), skips.skipped()), (2, 1), "{skips}");
+    assert!(skips.count(SkipReason::ShardMissing) == 1 && skips.to_string().contains("1.tar"), "{skips}");
+}
+
+/// Fault 13: one tiny shard, and many more workers than shards.
+#[test]
+fn one_tiny_shard_serves_any_number_of_workers() {
+    let folder = folder(&[("0.tar", good("k", 1))]);
+    for workers in [1, 2, 16] {
+        let config = LoaderConfig { workers, prefetch: 1 + workers % 2, ..config(folder.path()) };
+        let mut loader = jest_data::Loader::new(config, Default::default()).unwrap();
+        for epoch in 0..50 {
+            assert_eq!(loader.next_super_batch(1).unwrap().keys, ["k0"], "{workers} workers");
+            assert!(loader.state().epoch <= epoch + 1);
+        }
+    }
+}
+
+/// Fault 4.
 #[test]
 fn a_member_of_8_gib_is_refused_before_allocation() {
     let claim = |name: &str, size| header(name, size, EntryType::Regular).to_vec();
@@ -117,6 +157,7 @@ fn a_gzip_bomb_costs_no_more_than_its_limit() {
     }
 }
 
+/// Fault 5.
 #[test]
 fn odd_names_links_and_meta_members() {
     let mut shard =
@@ -149,6 +190,7 @@ fn long_names_of_both_kinds() {
     check("1.tar", shard, &[&name], &[]);
 }
 
+/// Fault 6.
 #[test]
 fn images_that_are_none() {
     for bytes in [&b"<!doctype html><html>404</html>"[..], b"", b"\0", b"GIF89a\x01\0\x01\0\0\0\0;"] {
@@ -158,6 +200,7 @@ fn images_that_are_none() {
     check("1.tar", archive(&png_named_jpg), &["a"], &[]);
 }
 
+/// Fault 7.
 #[test]
 fn truncated_and_corrupt_images_are_never_half_grey() {
     let (jpeg, png) = (jpeg(1), png(1));
@@ -190,6 +233,7 @@ fn bomb(width: u32, height: u32) -> Vec<u8> {
     [&b"\x89PNG\r\n\x1a\n"[..], &chunk(b"IHDR", &head), &chunk(b"IDAT", &data), &chunk(b"IEND", b"")].concat()
 }
 
+/// Fault 8.
 #[test]
 fn a_decompression_bomb_is_refused_from_its_header() {
     let bytes = bomb(60_000, 60_000);
@@ -203,6 +247,7 @@ fn a_decompression_bomb_is_refused_from_its_header() {
     assert!(peak.unwrap_or(0) < 1_000_000, "peak memory {peak:?} kB");
 }
 
+/// Fault 10, with the next.
 #[test]
 fn captions() {
     let picture = png(1);
@@ -224,6 +269,7 @@ fn a_caption_of_a_megabyte_is_cut_at_a_character() {
     assert_eq!((batches[0].tokens.len(), batches[0].lengths[0], batches[0].tokens[7]), (8, 8, 1));
 }
 
+/// Fault 12, with the next.
 #[test]
 fn interleaved_members_are_noticed() {
     let (a, b) = (png(1), png(2));

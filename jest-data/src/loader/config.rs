@@ -3,7 +3,7 @@
 use super::stream::Shared;
 use crate::example::{Needs, Recipe};
 use crate::source::check_distinct;
-use crate::{DataError, Limits, Preprocess, Result, SkipReport, Source, Tokenizer};
+use crate::{DataError, Limits, Preprocess, Result, SkipReport, Source, Subset, Tokenizer};
 use std::sync::Arc;
 
 /// How far samples are mixed.
@@ -21,8 +21,28 @@ impl Default for Shuffle {
     }
 }
 
-/// What a loader reads, and how. Only `sources`, `seed`, `shuffle` and `limits` decide which examples come, and in which order;
-/// `workers`, `prefetch` and `cache_bytes` only decide how fast.
+/// Which of several captions an example has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaptionChoice {
+    /// The first that can be used.
+    #[default]
+    First,
+    /// One drawn anew each epoch. Each caption of a picture makes an example with an id of its own.
+    Random,
+}
+
+/// Where captions are found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Captions {
+    /// Which of several is used by a [`Loader`](crate::Loader); a single pass uses the first.
+    pub choice: CaptionChoice,
+    /// Keys of the `.json` member, by priority, that hold a text or a list of texts; empty for the `.txt` member.
+    pub json_keys: Vec<String>,
+}
+
+/// What a loader reads, and how. Only `sources`, `seed`, `shuffle`, `captions`, `weights` and `limits` decide which examples come,
+/// and in which order; `workers`, `prefetch` and `cache_bytes` only decide how fast.
 #[derive(Clone, Debug)]
 pub struct LoaderConfig {
     /// Where the shards are.
@@ -44,6 +64,13 @@ pub struct LoaderConfig {
     pub shuffle: Shuffle,
     /// What one hostile sample may cost, and how many may be skipped.
     pub limits: Limits,
+    /// Where captions are found, and which of several is used.
+    pub captions: Captions,
+    /// How often an example of each source comes, relative to the others; empty for equally often. An epoch has every example of
+    /// the sources with the largest weight once, and of the others a share, drawn anew each epoch.
+    pub weights: Vec<f64>,
+    /// The only examples that are used, where it is given: those with a `uid` in their JSON, or an id, that it has.
+    pub subset: Option<Arc<Subset>>,
     /// Memory for decoded samples, so that a small data set is decoded once; 0 is off.
     pub cache_bytes: u64,
 }
@@ -66,6 +93,9 @@ impl LoaderConfig {
             prefetch: 4096,
             shuffle: Shuffle::default(),
             limits: Limits::default(),
+            captions: Captions::default(),
+            weights: Vec::new(),
+            subset: None,
             cache_bytes: 1 << 30,
         }
     }
@@ -77,11 +107,18 @@ impl LoaderConfig {
     pub fn check(&self) -> Result<()> {
         self.check_settings()?;
         let shards = || self.sources.iter().flat_map(|source| source.shards());
-        if shards().any(|shard| shard.path.is_file()) {
-            return Ok(());
+        let missing: Vec<_> = shards().filter(|shard| !shard.exists()).collect();
+        let (count, missing_count) = (shards().count(), missing.len() as u64);
+        let first = || missing.first().map_or(String::new(), |shard| shard.path.display().to_string());
+        if missing.len() == count {
+            return Err(DataError::NoExamples { shards: count, skips: format!("none is a file; first: {}", first()) });
         }
-        let first = shards().next().map_or(String::new(), |shard| shard.path.display().to_string());
-        Err(DataError::NoExamples { shards: shards().count(), skips: format!("none is a file; first: {first}") })
+        match self.limits.max_missing_shards {
+            Some(limit) if missing_count > limit => {
+                Err(DataError::TooManyMissing { missing: missing_count, shards: count, limit, first: first() })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_settings(&self) -> Result<()> {
@@ -102,15 +139,21 @@ impl LoaderConfig {
                 problem: "must be finite and not zero",
             });
         }
+        let positive = self.weights.iter().all(|weight| *weight > 0.0 && weight.is_finite());
+        if !positive || !self.weights.is_empty() && self.weights.len() != self.sources.len() {
+            let value = format!("{:?} for {} sources", self.weights, self.sources.len());
+            return Err(DataError::Setting { setting: "weights", value, problem: "give one number above 0 a source" });
+        }
         check_distinct(&self.sources)
     }
 
     /// Checks the settings and that at least one shard exists.
     pub(super) fn shared(&self, needs: Needs, cache_bytes: u64) -> Result<Shared> {
         self.check()?;
-        let LoaderConfig { preprocess, text_tokens, limits, .. } = *self;
-        let recipe = Recipe { preprocess, tokenizer: self.tokenizer.clone(), text_tokens, limits, needs };
-        Ok(Shared::new(&self.sources, recipe, cache_bytes))
+        let LoaderConfig { preprocess, text_tokens, limits, seed, .. } = *self;
+        let (tokenizer, captions) = (self.tokenizer.clone(), self.captions.clone());
+        let recipe = Recipe { preprocess, tokenizer, text_tokens, limits, needs, captions, seed };
+        Ok(Shared::new(self, recipe, cache_bytes))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Super-batches without end, in an order that a killed run finds again.
 
-use super::config::{LoaderConfig, check_share};
+use super::config::{Captions, LoaderConfig, check_share};
 use super::reader::Pass;
 use super::stream::{Event, Stream};
 use crate::example::{Needs, Outcome};
@@ -172,7 +172,7 @@ impl Loader {
         }
         check_share(&self.state.skips, &self.limits, true)?;
         if !self.epoch_has_examples {
-            return Err(DataError::NoExamples { shards: self.stream.shards(), skips: self.state.skips.to_string() });
+            return Err(self.stream.no_examples(&self.state.skips));
         }
         self.epoch_has_examples = false;
         self.state.epoch += 1;
@@ -191,6 +191,15 @@ fn fingerprint(config: &LoaderConfig) -> String {
             hash.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
         }
         hash.update(&[0xff]);
+    }
+    for weight in &config.weights {
+        hash.update(&weight.to_le_bytes());
+    }
+    if let Some(subset) = &config.subset {
+        hash.update(subset.hash().as_bytes());
+    }
+    if config.captions != Captions::default() {
+        hash.update(format!("{:?}", config.captions).as_bytes());
     }
     hash.finalize().to_hex()[..16].to_string()
 }

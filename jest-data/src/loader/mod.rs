@@ -8,7 +8,7 @@ mod reader;
 mod shuffle;
 mod stream;
 
-pub use config::{LoaderConfig, Shuffle};
+pub use config::{CaptionChoice, Captions, LoaderConfig, Shuffle};
 pub use endless::{Loader, LoaderState};
 pub(crate) use once::read_labelled;
 pub use once::{ReadAll, read_all};

@@ -1,10 +1,10 @@
 //! One pass over the sources in their order, for caching, scoring and evaluation.
 
-use super::config::{LoaderConfig, check_share};
+use super::config::{CaptionChoice, Captions, LoaderConfig, check_share};
 use super::reader::Pass;
 use super::stream::{Event, Stream};
 use crate::example::Needs;
-use crate::{DataError, Limits, Preprocess, Result, SkipReport, SuperBatch};
+use crate::{DataError, Limits, Preprocess, Result, Skip, SkipReport, SuperBatch};
 
 /// Batches of a single pass; the last one may be short. Ends after the first error.
 pub struct ReadAll {
@@ -14,12 +14,14 @@ pub struct ReadAll {
     limits: Limits,
     n: usize,
     skips: SkipReport,
+    told: Box<dyn FnMut(&Skip) + Send>,
     ended: bool,
 }
 
 /// Every usable example of `config.sources` once, unshuffled, `n` at a time.
 ///
-/// `seed`, `shuffle` and `cache_bytes` of the configuration are not looked at.
+/// `seed`, `shuffle`, `weights`, the choice among captions (the first counts) and `cache_bytes` of the configuration are not
+/// looked at.
 ///
 /// # Errors
 /// As [`Loader::new`](crate::Loader::new); the batches fail by the limits, and with `NoExamples` if there is nothing usable.
@@ -45,18 +47,27 @@ fn read_once(config: &LoaderConfig, n: usize, needs: Needs) -> Result<ReadAll> {
         position: 0,
         deferred: Vec::new(),
     };
+    let captions = Captions { choice: CaptionChoice::First, ..config.captions.clone() };
+    let whole = LoaderConfig { captions, weights: Vec::new(), ..config.clone() };
     Ok(ReadAll {
-        stream: Stream::start(config.shared(needs, 0)?, pass, config.workers, config.prefetch)?,
+        stream: Stream::start(whole.shared(needs, 0)?, pass, config.workers, config.prefetch)?,
         preprocess: config.preprocess,
         text_tokens: config.text_tokens,
         limits: config.limits,
         n,
         skips: SkipReport::default(),
+        told: Box::new(|_| {}),
         ended: false,
     })
 }
 
 impl ReadAll {
+    /// Tells `to` of everything that is left out from now on; the report names but the first few.
+    pub fn tell(mut self, to: impl FnMut(&Skip) + Send + 'static) -> ReadAll {
+        self.told = Box::new(to);
+        self
+    }
+
     /// What was kept and left out so far.
     pub fn skips(&self) -> &SkipReport {
         &self.skips
@@ -72,7 +83,10 @@ impl ReadAll {
                             batch.push(example);
                             self.skips.keep();
                         }
-                        Err(skip) => self.skips.add(skip),
+                        Err(skip) => {
+                            (self.told)(skip);
+                            self.skips.add(skip);
+                        }
                     }
                     check_share(&self.skips, &self.limits, false)?;
                 }
@@ -80,8 +94,7 @@ impl ReadAll {
                     self.ended = true;
                     check_share(&self.skips, &self.limits, true)?;
                     if self.skips.kept() == 0 {
-                        let skips = self.skips.to_string();
-                        return Err(DataError::NoExamples { shards: self.stream.shards(), skips });
+                        return Err(self.stream.no_examples(&self.skips));
                     }
                 }
             }

@@ -1,10 +1,9 @@
 //! The thread that reads shards, shuffles what it finds, and hands it out in the order that the consumer will see.
 
-use super::cache::OutcomeCache;
-use super::shuffle::{ShuffleBuffer, permutation, stream};
-use super::stream::{Job, Shared, Ticket};
+use super::shuffle::{ShuffleBuffer, permutation, stream, uniform};
+use super::stream::{Job, PlacedShard, Shared, Ticket, Work};
 use crate::example::Outcome;
-use crate::shard::{Found, RawSample, SampleReader, open_shard};
+use crate::shard::{Found, RawSample, read_samples};
 use crossbeam_channel::{Sender, bounded};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -27,7 +26,7 @@ pub(super) struct Pass {
 
 enum Item {
     Raw { shard: usize, slot: usize, raw: RawSample },
-    Done(Arc<Outcome>),
+    Done { shard: usize, outcome: Arc<Outcome> },
 }
 
 pub(super) struct Reader {
@@ -65,7 +64,7 @@ impl Reader {
         let mut buffer = ShuffleBuffer::new(self.pass.buffer, stream(self.pass.seed, "samples", self.epoch));
         for shard in order {
             match shared.cache.whole(shard) {
-                Some(outcomes) => outcomes.into_iter().try_for_each(|o| self.shuffle(&mut buffer, Item::Done(o)))?,
+                Some(outcomes) => self.replay(shard, outcomes, &mut buffer)?,
                 None => self.read_shard(shard, &mut buffer)?,
             }
         }
@@ -75,27 +74,54 @@ impl Reader {
         self.send(Ticket::EpochEnd(self.position))
     }
 
+    /// Which samples of a shard come in this epoch: all, or a share of them that seed, epoch and shard decide.
+    fn drawn(&self, shard: usize) -> impl FnMut() -> bool + use<> {
+        let PlacedShard { place, share, shard } = &self.shared.shards[shard];
+        let purpose = format!("share of {}/{} from {}", place.source, place.shard, shard.first());
+        let mut draws = (*share < 1.0).then(|| (stream(self.pass.seed, &purpose, self.epoch), *share));
+        move || draws.as_mut().is_none_or(|(rng, share)| uniform(rng) < *share)
+    }
+
+    fn replay(
+        &mut self,
+        shard: usize,
+        outcomes: Vec<Arc<Outcome>>,
+        buffer: &mut ShuffleBuffer<Item>,
+    ) -> ControlFlow<()> {
+        let mut drawn = self.drawn(shard);
+        let mut here = outcomes.into_iter().filter(|_| drawn());
+        here.try_for_each(|outcome| self.shuffle(buffer, Item::Done { shard, outcome }))
+    }
+
     fn read_shard(&mut self, shard: usize, buffer: &mut ShuffleBuffer<Item>) -> ControlFlow<()> {
         let shared = self.shared.clone();
         let placed = &shared.shards[shard];
+        let mut drawn = self.drawn(shard);
         let mut slots = 0;
-        let note = |cache: &OutcomeCache, slot: usize, key: Option<String>, broken: crate::shard::Broken| {
+        let note = |slot: usize, key: Option<String>, broken: crate::shard::Broken| {
             let outcome = Arc::new(Err(placed.place.skip(broken.reason, key, broken.detail)));
-            cache.put(shard, slot, &outcome);
-            Item::Done(outcome)
+            shared.cache.put(shard, slot, &outcome);
+            Item::Done { shard, outcome }
         };
-        match open_shard(&placed.path) {
+        let within = |found| shared.within(found, &placed.place);
+        match read_samples(&placed.shard, &shared.recipe.limits) {
             Err(broken) => {
-                self.shuffle(buffer, note(&shared.cache, 0, None, broken))?;
                 slots = 1;
+                if drawn() {
+                    self.shuffle(buffer, note(0, None, broken))?;
+                }
             }
-            Ok(input) => {
-                for found in SampleReader::new(input, shared.recipe.limits) {
-                    let item = match found {
-                        Found::Sample(raw) => Item::Raw { shard, slot: slots, raw },
-                        Found::Note(key, broken) => note(&shared.cache, slots, key, broken),
-                    };
+            Ok(samples) => {
+                for found in samples.filter_map(within) {
+                    let slot = slots;
                     slots += 1;
+                    if !drawn() {
+                        continue;
+                    }
+                    let item = match found {
+                        Found::Sample(raw) => Item::Raw { shard, slot, raw },
+                        Found::Note(key, broken) => note(slot, key, broken),
+                    };
                     self.shuffle(buffer, item)?;
                 }
             }
@@ -122,15 +148,20 @@ impl Reader {
             return ControlFlow::Continue(());
         }
         match item {
-            Item::Done(outcome) => self.send(Ticket::Ready(position, outcome)),
-            Item::Raw { shard, slot, raw } => {
-                let (reply, later) = bounded(1);
-                self.send(Ticket::Later(position, later))?;
-                match self.jobs.send(Job { shard, slot, raw, reply }) {
-                    Ok(()) => ControlFlow::Continue(()),
-                    Err(_) => ControlFlow::Break(()),
-                }
-            }
+            Item::Done { shard, outcome } => match outcome.as_ref() {
+                Ok(example) if !example.choices.is_empty() => self.work(position, shard, Work::Redraw(outcome)),
+                _ => self.send(Ticket::Ready(position, outcome)),
+            },
+            Item::Raw { shard, slot, raw } => self.work(position, shard, Work::Prepare(slot, raw)),
+        }
+    }
+
+    fn work(&self, position: u64, shard: usize, work: Work) -> ControlFlow<()> {
+        let (reply, later) = bounded(1);
+        self.send(Ticket::Later(position, later))?;
+        match self.jobs.send(Job { shard, epoch: self.epoch, work, reply }) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
         }
     }
 

@@ -5,19 +5,20 @@
 
 use super::cache::OutcomeCache;
 use super::reader::{Pass, Reader};
-use crate::example::{Outcome, Place, Recipe};
-use crate::shard::RawSample;
-use crate::{DataError, Result, Source};
+use crate::example::{Example, Outcome, Place, Recipe};
+use crate::shard::{Broken, Found, RawSample};
+use crate::{DataError, LoaderConfig, Result, Shard, SkipReason, SkipReport, Subset};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 
 /// A shard with the names that its samples carry.
 pub(super) struct PlacedShard {
-    pub path: PathBuf,
+    pub shard: Shard,
     pub place: Place,
+    /// Share of its samples that come in an epoch.
+    pub share: f64,
 }
 
 /// What the consumer receives, in order.
@@ -35,33 +36,63 @@ pub(super) enum Ticket {
     EpochEnd(u64),
 }
 
-/// A raw sample on its way to a worker.
+/// A sample on its way to a worker.
 pub(super) struct Job {
     pub shard: usize,
-    pub slot: usize,
-    pub raw: RawSample,
+    pub epoch: u64,
+    pub work: Work,
     pub reply: Sender<Arc<Outcome>>,
+}
+
+/// What a worker does.
+pub(super) enum Work {
+    /// Makes an example of a raw sample and keeps it in this slot.
+    Prepare(usize, RawSample),
+    /// Draws another caption for an example.
+    Redraw(Arc<Outcome>),
 }
 
 /// What all threads see.
 pub(super) struct Shared {
     pub shards: Vec<PlacedShard>,
     pub recipe: Recipe,
+    pub subset: Option<Arc<Subset>>,
     pub cache: OutcomeCache,
     pub stop: AtomicBool,
 }
 
 impl Shared {
-    pub fn new(sources: &[Source], recipe: Recipe, cache_bytes: u64) -> Shared {
-        let placed = |source: &Source| {
-            let name = source.shared_name();
-            let place = move |shard: &str| Place { source: name.clone(), shard: shard.into() };
-            let shards = source.shards().iter();
-            shards.map(|s| PlacedShard { path: s.path.clone(), place: place(&s.name) }).collect::<Vec<_>>()
-        };
-        let shards: Vec<_> = sources.iter().flat_map(placed).collect();
+    pub fn new(config: &LoaderConfig, recipe: Recipe, cache_bytes: u64) -> Shared {
+        let most = config.weights.iter().copied().fold(0.0, f64::max);
+        let mut shards = Vec::new();
+        for (i, source) in config.sources.iter().enumerate() {
+            let share = config.weights.get(i).map_or(1.0, |weight| weight / most);
+            let place = |shard: &Shard| Place { source: source.shared_name(), shard: shard.name.clone() };
+            let placed = |shard: &Shard| PlacedShard { shard: shard.clone(), place: place(shard), share };
+            shards.extend(source.shards().iter().map(placed));
+        }
         let cache = OutcomeCache::new(cache_bytes, shards.len());
-        Shared { shards, recipe, cache, stop: AtomicBool::new(false) }
+        Shared { shards, recipe, subset: config.subset.clone(), cache, stop: AtomicBool::new(false) }
+    }
+}
+
+impl Shared {
+    /// What is found, if the subset has it; what is no sample always is.
+    pub fn within(&self, found: Found, place: &Place) -> Option<Found> {
+        let Some(subset) = &self.subset else { return Some(found) };
+        let mut raw = match found {
+            Found::Sample(raw) => raw,
+            note => return Some(note),
+        };
+        raw.load_json(&self.recipe.limits);
+        match subset.holds(raw.json.as_deref(), raw.id(place)) {
+            Ok(true) => Some(Found::Sample(raw)),
+            Ok(false) => None,
+            Err(e) => {
+                let detail = format!("{}: {e}", subset.path().display());
+                Some(Found::Note(Some(raw.key), Broken::new(SkipReason::ReadError, detail)))
+            }
+        }
     }
 }
 
@@ -106,8 +137,13 @@ impl Stream {
         }))
     }
 
-    pub fn shards(&self) -> usize {
-        self.shared.shards.len()
+    /// The error of a pass that gave nothing.
+    pub fn no_examples(&self, skips: &SkipReport) -> DataError {
+        let subset = self.shared.subset.as_ref();
+        let within =
+            |subset: &Arc<Subset>| format!("; of them with {} uids of {}", subset.len(), subset.path().display());
+        let skips = format!("{skips}{}", subset.map(within).unwrap_or_default());
+        DataError::NoExamples { shards: self.shared.shards.len(), skips }
     }
 }
 
@@ -127,8 +163,18 @@ fn work(shared: &Shared, jobs: &Receiver<Job>) {
         if shared.stop.load(Ordering::Relaxed) {
             return;
         }
-        let outcome = Arc::new(shared.recipe.prepare(&shared.shards[job.shard].place, job.raw));
-        shared.cache.put(job.shard, job.slot, &outcome);
+        let place = &shared.shards[job.shard].place;
+        let outcome = match job.work {
+            Work::Prepare(slot, raw) => {
+                let outcome = Arc::new(shared.recipe.prepare(place, raw, job.epoch));
+                shared.cache.put(job.shard, slot, &outcome);
+                outcome
+            }
+            Work::Redraw(outcome) => {
+                let again = |example: &Example| shared.recipe.redraw(place, example, job.epoch);
+                Arc::new(outcome.as_ref().as_ref().map_err(Clone::clone).and_then(again))
+            }
+        };
         // The consumer may be gone; then nobody wants it.
         job.reply.send(outcome).ok();
     }

@@ -11,6 +11,8 @@ use tar::{EntryType, Header};
 const BLOCK: usize = 512;
 /// Largest long-name or PAX record.
 const MAX_RECORD: u64 = 64 << 10;
+/// Padding behind the end mark that is read; tar writes up to 10 KiB.
+const TAIL: u64 = 64 << 10;
 /// A member larger than this many times the limit is not even skipped: the shard is abandoned.
 const SKIP_FACTOR: u64 = 16;
 
@@ -63,6 +65,7 @@ impl<R: Read> Archive<R> {
                 _ => return Err(self.truncated()),
             }
             if block.iter().all(|b| *b == 0) {
+                self.drain();
                 return Ok(None);
             }
             let header = Header::from_byte_slice(&block);
@@ -89,6 +92,18 @@ impl<R: Read> Archive<R> {
                 return Ok(Some(Member { name, size, offset }));
             }
         }
+    }
+
+    /// Reads the padding behind the end mark, so that who hands on a shard sees that it was read whole.
+    fn drain(&mut self) {
+        std::io::copy(&mut self.input.by_ref().take(TAIL), &mut std::io::sink()).ok();
+    }
+
+    /// Leaves the content of the current member out by other means than reading.
+    pub fn leave_out(&mut self, skip: impl FnOnce(&mut R, u64) -> std::io::Result<()>) -> Result<(), Broken> {
+        let bytes = std::mem::take(&mut self.pending);
+        self.position += bytes;
+        skip(&mut self.input, bytes).map_err(|e| self.failed(&e))
     }
 
     /// The first `size` bytes of the current member, which the caller has found few enough.

@@ -1,23 +1,36 @@
 //! Consecutive members with one key become one raw sample.
 
-use super::Broken;
 use super::archive::{Archive, Member};
+use super::open::Skim;
+use super::{Beside, Broken};
+use crate::source::{ClassCaptions, TarShard};
 use crate::{Limits, SkipReason};
 use std::collections::{HashMap, VecDeque};
 use std::io::Read;
+use std::sync::Arc;
 
 /// The members of one sample, undecoded; or the reason why there is none.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct RawSample {
     pub key: String,
-    /// How many earlier samples of the shard have the same key.
+    /// How many earlier samples of the shard have the same key; of a table, the row.
     pub repeat: u32,
     pub image: Option<Vec<u8>>,
-    pub caption: Option<Vec<u8>>,
+    /// Texts that say the same thing, each of which may be the caption.
+    pub captions: Vec<Vec<u8>>,
     pub json: Option<Vec<u8>>,
     pub class: Option<Vec<u8>>,
+    /// Files that are to be read first.
+    pub beside: Option<Beside>,
     /// Set if a member was refused.
     pub refused: Option<Broken>,
+}
+
+impl RawSample {
+    /// A sample of which only the key is known.
+    pub fn of(key: impl Into<String>) -> RawSample {
+        RawSample { key: key.into(), ..RawSample::default() }
+    }
 }
 
 /// What a shard yields, in its order.
@@ -32,6 +45,9 @@ pub(crate) enum Found {
 pub(crate) struct SampleReader<R> {
     archive: Archive<R>,
     limits: Limits,
+    /// Whether every line of a text is a caption.
+    lines: bool,
+    classes: Option<Arc<ClassCaptions>>,
     open: Option<RawSample>,
     extensions: Vec<String>,
     seen: HashMap<[u8; 16], u32>,
@@ -40,14 +56,21 @@ pub(crate) struct SampleReader<R> {
 }
 
 impl<R: Read> SampleReader<R> {
-    pub fn new(input: R, limits: Limits) -> SampleReader<R> {
+    pub fn new(input: R, limits: Limits, what: &TarShard) -> SampleReader<R> {
+        let mut ready = VecDeque::new();
+        if what.unfinished {
+            let detail = "no `_stats.json` beside it: img2dataset has not finished it";
+            ready.push_back(Found::Note(None, Broken::new(SkipReason::ShardUnfinished, detail)));
+        }
         SampleReader {
             archive: Archive::new(input, limits.member_bytes),
             limits,
+            lines: what.lines,
+            classes: what.classes.clone(),
             open: None,
             extensions: Vec::new(),
             seen: HashMap::new(),
-            ready: VecDeque::new(),
+            ready,
             ended: false,
         }
     }
@@ -63,7 +86,7 @@ impl<R: Read> SampleReader<R> {
             Ok(None) => self.end(),
             Err(broken) => {
                 // Its other members may lie behind the damage, so a sample that has not both already goes with it.
-                let whole = |open: &RawSample| open.image.is_some() && open.caption.is_some();
+                let whole = |open: &RawSample| open.image.is_some() && !open.captions.is_empty();
                 if broken.between_members || self.open.as_ref().is_some_and(whole) {
                     self.close();
                 }
@@ -104,7 +127,11 @@ impl<R: Read> SampleReader<R> {
         let Some(open) = self.open.as_mut() else { return Ok(()) };
         match slot {
             Slot::Image => open.image = open.image.take().or(Some(bytes)),
-            Slot::Caption => open.caption = Some(bytes),
+            Slot::Caption if self.lines => {
+                let lines = bytes.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty());
+                open.captions = lines.map(<[u8]>::to_vec).collect();
+            }
+            Slot::Caption => open.captions = vec![bytes],
             Slot::Json => open.json = Some(bytes),
             Slot::Class => open.class = Some(bytes),
         }
@@ -120,8 +147,7 @@ impl<R: Read> SampleReader<R> {
             self.ready.push_back(Found::Note(Some(key.to_string()), Broken::new(SkipReason::WdsOrder, detail)));
         }
         self.extensions.clear();
-        let key = key.to_string();
-        self.open = Some(RawSample { key, repeat, image: None, caption: None, json: None, class: None, refused: None });
+        self.open = Some(RawSample { repeat, ..RawSample::of(key) });
     }
 
     fn refuse(&mut self, reason: SkipReason, detail: String) {
@@ -131,7 +157,11 @@ impl<R: Read> SampleReader<R> {
     }
 
     fn close(&mut self) {
-        if let Some(sample) = self.open.take() {
+        if let Some(mut sample) = self.open.take() {
+            if let (true, Some(classes), Some(class)) = (sample.captions.is_empty(), &self.classes, &sample.class) {
+                let class = std::str::from_utf8(class).ok().and_then(|class| class.trim().parse().ok());
+                sample.captions = class.map(|class| classes.of(class)).unwrap_or_default();
+            }
             self.ready.push_back(Found::Sample(sample));
         }
     }
@@ -166,6 +196,28 @@ impl Slot {
             _ => None,
         }
     }
+}
+
+/// Samples with a picture, from names alone, as far as the archive can be read.
+pub(super) fn count_keys(input: Skim) -> u64 {
+    let mut archive = Archive::new(input, u64::MAX / 32);
+    let (mut count, mut open, mut extensions) = (0, String::new(), Vec::new());
+    while let Ok(Some(member)) = archive.next_member() {
+        if archive.leave_out(Skim::skip).is_err() {
+            break;
+        }
+        let Some((key, extension)) = split_key(&member.name) else { continue };
+        if open != key || extensions.contains(&extension) {
+            open = key.to_string();
+            extensions.clear();
+        }
+        let pictures = |known: &[String]| known.iter().any(|e| Slot::of(e) == Some(Slot::Image));
+        if Slot::of(&extension) == Some(Slot::Image) && !pictures(&extensions) {
+            count += 1;
+        }
+        extensions.push(extension);
+    }
+    count
 }
 
 /// Key and lower-case extension, split at the first dot of the last path part; none for names that are no part of a sample.

@@ -1,13 +1,19 @@
-//! From a shard file to raw samples: archive, then grouping by key.
+//! From a shard to raw samples: members of an archive grouped by key, rows, or files.
 
 mod archive;
 mod group;
 mod open;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod rows;
 
-pub(crate) use group::{Found, RawSample, SampleReader};
-pub(crate) use open::open_shard;
+pub(crate) use group::{Found, RawSample};
+#[cfg(feature = "parquet")]
+pub(crate) use parquet::count_rows;
+pub(crate) use rows::{Beside, read_samples};
 
 use crate::SkipReason;
+use std::path::Path;
 
 /// Why a shard cannot be read on, and from where.
 #[derive(Debug)]
@@ -19,7 +25,18 @@ pub(crate) struct Broken {
 }
 
 impl Broken {
-    fn new(reason: SkipReason, detail: impl Into<String>) -> Broken {
+    pub(crate) fn new(reason: SkipReason, detail: impl Into<String>) -> Broken {
         Broken { reason, detail: detail.into(), between_members: false }
     }
+}
+
+/// Samples with a picture in a tar file, by the names of its members; as far as it can be read.
+pub(crate) fn count_samples(path: &Path) -> u64 {
+    open::open_to_skim(path).map_or(0, group::count_keys)
+}
+
+/// Rows of a Parquet file, which cannot be read without the feature.
+#[cfg(not(feature = "parquet"))]
+pub(crate) fn count_rows(_path: &Path) -> u64 {
+    0
 }
