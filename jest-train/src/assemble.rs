@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use jest_data::{Limits, LoaderConfig, Preprocess, Shuffle, Source, Tokenizer};
+use jest_data::{Captions, Limits, LoaderConfig, Preprocess, Shuffle, Source, SourceOptions, Subset, Tokenizer};
 use jest_model::{ModelConfig, Preset};
 
 use crate::approximation::Approximation;
 use crate::checkpoint::folder_name;
-use crate::config::{self, Origin, Plan, RunPlan};
+use crate::config::{self, DataPlan, Origin, Plan, RunPlan};
 use crate::evaluation::Evaluation;
 use crate::events::Checkpointed;
 use crate::reference;
@@ -92,29 +92,67 @@ pub fn model_config(run: &RunPlan, tokenizer: &Tokenizer) -> Result<ModelConfig>
     Ok(config)
 }
 
+/// The sources of a run.
+///
+/// # Errors
+/// `Data` when a source names no shard.
+fn sources(data: &DataPlan) -> jest_data::Result<Vec<Source>> {
+    let options = SourceOptions {
+        image_key: data.csv_img_key.clone(),
+        caption_key: data.csv_caption_key.clone(),
+        separator: data.csv_separator,
+        remote: None,
+    };
+    let mut sources = Vec::new();
+    for spec in &data.train {
+        sources.extend(Source::parse_list_with(spec, &options)?);
+    }
+    Ok(sources)
+}
+
+fn subset(data: &DataPlan) -> jest_data::Result<Option<Subset>> {
+    data.subset.as_deref().map(Subset::open).transpose()
+}
+
+/// How many examples an epoch over these data has, about: skipped ones are counted, and of a source that is weighed less than
+/// another its share.
+///
+/// # Errors
+/// `Source`, `Table` or `Io`, as [`Source::parse_list`] and [`Source::count`] say.
+pub fn count_examples(data: &DataPlan) -> jest_data::Result<u64> {
+    let most = data.upsampling_factors.iter().copied().fold(0.0, f64::max);
+    let mut count = 0.0;
+    for (i, source) in sources(data)?.iter().enumerate() {
+        let share = data.upsampling_factors.get(i).map_or(1.0, |factor| factor / most);
+        count += source.count()? as f64 * share;
+    }
+    let subset = subset(data)?.map_or(u64::MAX, |subset| subset.len());
+    Ok((count.round() as u64).min(subset))
+}
+
 /// How a run's examples are read.
 ///
 /// # Errors
 /// `Data` when a source names no shard.
 pub fn loader_config(plan: &Plan, run: &RunPlan, model: &ModelConfig, tokenizer: Tokenizer) -> Result<LoaderConfig> {
-    let mut sources = Vec::new();
-    for spec in &run.data.train {
-        sources.extend(Source::parse_list(spec)?);
-    }
     let preprocess = Preprocess::siglip(model.vision.image_size);
     let data = &run.data;
-    let mut config = LoaderConfig::new(sources, preprocess, Arc::new(tokenizer), model.text.tokens);
+    let mut config = LoaderConfig::new(sources(data)?, preprocess, Arc::new(tokenizer), model.text.tokens);
     config.seed = plan.seed;
     // The next super-batch is made ready while this one is trained on.
     config.prefetch = config.prefetch.max(run.selection.sizes.super_batch());
     config.workers = data.workers;
     config.shuffle = Shuffle { shards: true, buffer: data.shuffle_buffer };
+    config.captions = Captions { choice: data.captions, json_keys: data.json_text_key.clone() };
+    config.subset = subset(data)?.map(Arc::new);
+    config.weights = data.upsampling_factors.clone();
     config.cache_bytes = data.cache_mb << 20;
     config.limits = Limits {
         member_bytes: data.max_member_mb << 20,
         image_pixels: data.max_image_pixels,
         caption_bytes: data.max_caption_bytes,
         max_skipped_share: data.max_skipped_share,
+        max_missing_shards: data.max_missing_shards,
         ..Limits::default()
     };
     Ok(config)

@@ -10,8 +10,8 @@ mod tests {
     use clap::{Args, Command};
 
     use crate::cli::{
-        BenchSelectArgs, BenchStepArgs, EmbedArgs, EvalArgs, InspectArgs, ParityArgs, ReferenceCacheArgs, ScoreArgs,
-        TokenizerTrainArgs, TrainArgs,
+        BenchSelectArgs, BenchStepArgs, DataBuildArgs, DataCheckArgs, DataStatsArgs, DataSubsetArgs, EmbedArgs,
+        EvalArgs, InspectArgs, ParityArgs, ReferenceCacheArgs, ScoreArgs, TokenizerTrainArgs, TrainArgs,
     };
     use crate::config::{Overrides, Surroundings, resolve};
     use crate::events::{Event, Summary};
@@ -28,7 +28,7 @@ mod tests {
 
     #[test]
     fn configurations_in_documents_make_plans() {
-        let around = Surroundings { cores: 2, exists: &|_| true };
+        let around = Surroundings { cores: 2, exists: &|_| true, count: &|_| Ok(1000) };
         let all = [blocks(README, "toml"), blocks(CONFIGURATION, "toml")].concat();
         assert!(all.len() >= 2, "{all:?}");
         for text in all {
@@ -60,6 +60,8 @@ mod tests {
         }
         let own = [flags::<TrainArgs>(), flags::<EvalArgs>(), flags::<EmbedArgs>(), flags::<ScoreArgs>()].concat();
         let more = [flags::<TokenizerTrainArgs>(), flags::<InspectArgs>(), flags::<ParityArgs>()].concat();
+        let data = [flags::<DataCheckArgs>(), flags::<DataStatsArgs>(), flags::<DataBuildArgs>()].concat();
+        let more = [more, data, flags::<DataSubsetArgs>()].concat();
         for flag in
             [own, more, flags::<BenchStepArgs>(), flags::<BenchSelectArgs>(), flags::<ReferenceCacheArgs>()].concat()
         {

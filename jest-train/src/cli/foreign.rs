@@ -2,7 +2,8 @@
 
 const ONE_PROCESS: &str = "training runs in one process on one device";
 const OWN_NAMES: &str = "preset sizes are set by --model and --set model.KEY=VALUE";
-const SHARDS: &str = "data are shards or folders of pictures and captions: --train-data";
+const SHARDS: &str =
+    "what a source is, and where its pictures and captions are, is found out: --train-data, --json-text-key";
 const TASKS: &str = "tasks are folders: --set evaluation.tasks=[\"FOLDER\"]";
 const STEPS: &str = "intervals are in steps, not epochs: --set checkpoint.every=STEPS or --set evaluation.every=STEPS";
 const PIXELS: &str = "pictures are resized to a square and normalised to mean 0.5, deviation 0.5, as SigLIP does";
@@ -26,20 +27,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
         ],
     ),
     (OWN_NAMES, &["force-quick-gelu", "force-patch-dropout", "force-custom-text"]),
-    (
-        SHARDS,
-        &[
-            "dataset-type",
-            "csv-separator",
-            "csv-img-key",
-            "csv-caption-key",
-            "image-key",
-            "text-key",
-            "json-text-key",
-            "json-text-key-probs",
-        ],
-    ),
-    ("every source is read in full; repeat it in data.train to weigh it", &["train-data-upsampling-factors"]),
+    (SHARDS, &["dataset-type", "image-key", "text-key", "json-text-key-probs"]),
     ("shards are shuffled and read once an epoch, never resampled", &["dataset-resampled"]),
     (
         TASKS,

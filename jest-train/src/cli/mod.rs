@@ -1,6 +1,7 @@
 //! The command line: arguments become a [`Command`]; whatever fails is printed here, once, with its causes.
 
 mod args;
+mod data;
 mod foreign;
 mod train;
 
@@ -14,6 +15,7 @@ pub use args::{
     BenchCommand, BenchSelectArgs, BenchStepArgs, EmbedArgs, EvalArgs, InspectArgs, OnDevice, Pairs, ParityArgs,
     ReferenceCacheArgs, ReferenceCommand, ScoreArgs, ScoreFormat, Share, TokenizerCommand, TokenizerTrainArgs,
 };
+pub use data::{DataBuildArgs, DataCheckArgs, DataCommand, DataStatsArgs, DataSubsetArgs};
 pub use train::{KeyFlags, TrainArgs};
 
 use crate::error::Result;
@@ -40,6 +42,9 @@ pub enum Command {
     /// Work with a reference ahead of training
     #[command(subcommand)]
     Reference(ReferenceCommand),
+    /// Look at a data set, or write shards and subset files of it
+    #[command(subcommand)]
+    Data(DataCommand),
     /// List the devices of this machine
     Devices,
     /// Time whole pieces of training

@@ -18,7 +18,7 @@ fn train(line: &str) -> TrainArgs {
 }
 
 fn plan(line: &str) -> crate::config::Resolved {
-    train(line).plan(&Surroundings { cores: 2, exists: &|_| true }).unwrap()
+    train(line).plan(&Surroundings { cores: 2, exists: &|_| true, count: &|_| Ok(1000) }).unwrap()
 }
 
 const SHORT: &str = "--train-data a.tar --model mu --batch-size 64 --steps=10";
@@ -56,7 +56,9 @@ fn weight_decay_of_a_pasted_flag_is_in_its_own_terms() {
 
 #[test]
 fn a_configuration_that_cannot_be_read_is_named() {
-    let error = train("--config no/such.toml").plan(&Surroundings { cores: 2, exists: &|_| true }).unwrap_err();
+    let error = train("--config no/such.toml")
+        .plan(&Surroundings { cores: 2, exists: &|_| true, count: &|_| Ok(1000) })
+        .unwrap_err();
     assert!(matches!(&error, TrainError::Config(ConfigError::Read { .. })));
     let text = error.explain();
     assert!(text.starts_with("cannot read the configuration no/such.toml: "), "{text}");
@@ -96,6 +98,10 @@ fn every_verb_parses() {
         "devices",
         "tokenizer train --data d --vocab-size 512",
         "inspect c",
+        "data check d::e --limit 3",
+        "data stats d --by source --json",
+        "data build d out --samples-per-shard 100",
+        "data subset s.parquet o.npy --keep 0.3",
         "train --dry-run --smoke --resume latest",
     ] {
         assert!(parsed(line).is_ok(), "{line}");

@@ -55,6 +55,21 @@ pub struct KeyFlags {
     /// data.train: shards with brace ranges, folders or files; `::` joins sources
     #[arg(long, value_name = "SHARDS", help_heading = "Data")]
     pub train_data: Option<String>,
+    /// data.upsampling_factors: how often an example of each source comes, e.g. 1::2
+    #[arg(long, value_name = "A::B", help_heading = "Data")]
+    pub train_data_upsampling_factors: Option<String>,
+    /// data.json_text_key: key of the JSON beside a picture that holds the caption
+    #[arg(long, value_name = "KEY", help_heading = "Data")]
+    pub json_text_key: Option<String>,
+    /// data.csv_img_key: column of pictures in a table
+    #[arg(long, value_name = "COLUMN", help_heading = "Data")]
+    pub csv_img_key: Option<String>,
+    /// data.csv_caption_key: column of captions in a table
+    #[arg(long, value_name = "COLUMN", help_heading = "Data")]
+    pub csv_caption_key: Option<String>,
+    /// data.csv_separator: character between columns
+    #[arg(long, value_name = "CHARACTER", help_heading = "Data")]
+    pub csv_separator: Option<String>,
     /// data.num_examples
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub train_num_samples: Option<i64>,
@@ -106,7 +121,7 @@ pub struct KeyFlags {
     /// steps: updates
     #[arg(long, value_name = "N", help_heading = "Optimisation")]
     pub steps: Option<i64>,
-    /// epochs, in place of steps; needs --train-num-samples
+    /// epochs, in place of steps
     #[arg(long, value_name = "N", help_heading = "Optimisation")]
     pub epochs: Option<f64>,
     /// optimizer.lr
@@ -185,6 +200,19 @@ impl KeyFlags {
             ("--threads", "threads", integer(self.threads)),
             ("--seed", "seed", integer(self.seed)),
             ("--train-data", "data.train", text(&self.train_data)),
+            (
+                "--train-data-upsampling-factors",
+                "data.upsampling_factors",
+                factors(&self.train_data_upsampling_factors),
+            ),
+            ("--json-text-key", "data.json_text_key", text(&self.json_text_key)),
+            ("--csv-img-key", "data.csv_img_key", text(&self.csv_img_key)),
+            ("--csv-caption-key", "data.csv_caption_key", text(&self.csv_caption_key)),
+            (
+                "--csv-separator",
+                "data.csv_separator",
+                text(&self.csv_separator.as_ref().map(|s| s.replace("\\t", "\t"))),
+            ),
             ("--train-num-samples", "data.num_examples", integer(self.train_num_samples)),
             ("--workers", "data.workers", integer(self.workers)),
             ("--max-image-pixels", "data.max_image_pixels", integer(self.max_image_pixels)),
@@ -228,4 +256,10 @@ fn integers(value: Option<i64>) -> Option<Value> {
 
 fn numbers(value: Option<f64>) -> Option<Value> {
     value.map(Value::from)
+}
+
+/// Numbers joined by `::`; what is none stays a text, for the configuration to refuse.
+fn factors(value: &Option<String>) -> Option<Value> {
+    let number = |text: &str| text.trim().parse::<f64>().map_or_else(|_| Value::from(text), Value::from);
+    value.as_deref().map(|text| Value::Array(text.split("::").map(number).collect()))
 }

@@ -94,7 +94,7 @@ mod tests {
         let config = "batch_size = 100\nsteps = 50\ndata.train = 'a.tar'\nmodel.preset = 'mu'\n
             [[run]]\nname = 'first'\n[[run]]\nname = 'second'\nreference = 'first'\nsteps = 9\n
             selection = { filter_ratio = 0.8, chunks = 10, gain = 2 }";
-        let around = Surroundings { cores: 2, exists: &|_| true };
+        let around = Surroundings { cores: 2, exists: &|_| true, count: &|_| Ok(1000) };
         let keys = vec![Override::parse("steps=7").unwrap()];
         let resolved = resolve(config, Some("two"), &Overrides { keys, ..Overrides::default() }, &around).unwrap();
         let expected = "plan: device auto, 2 threads, seed 0, in runs/two\n  \

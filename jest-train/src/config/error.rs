@@ -95,6 +95,15 @@ pub enum ConfigError {
         /// Name of the run.
         run: String,
     },
+    /// A length in epochs, of data that cannot be counted.
+    #[error("run \"{run}\" has a length in epochs, and its examples cannot be counted; set data.num_examples or steps")]
+    Uncounted {
+        /// Name of the run.
+        run: String,
+        /// What stands in the way.
+        #[source]
+        source: jest_data::DataError,
+    },
     /// The filter ratio does not give a whole super-batch.
     #[error(
         "batch_size {batch_size} with filter_ratio {filter_ratio} in run \"{run}\" needs a super-batch of {exact}; {remedy}"

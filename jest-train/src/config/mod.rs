@@ -21,7 +21,7 @@
 //!     reference = "curator"
 //!     selection.filter_ratio = 0.8
 //! "#;
-//! let around = Surroundings { cores: 2, exists: &|_| false };
+//! let around = Surroundings { cores: 2, exists: &|_| false, count: &|_| Ok(1000) };
 //! let resolved = resolve(config, Some("two-runs"), &Overrides::default(), &around)?;
 //! let learner = &resolved.plan.runs[1];
 //! assert_eq!(learner.selection.sizes.super_batch(), 640); // 128 / (1 - 0.8)

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use super::layers::{Layers, name_of};
 use super::plan::{Origin, Plan, RunPlan, SchedulePlan};
 use super::raw::{RawRun, RunWide};
-use super::{ConfigError, Note, Overrides, checks, keys, sizes};
+use super::{ConfigError, DataPlan, Note, Overrides, checks, keys, sizes};
 
 /// Steps of a run under `--smoke`, at most.
 pub const SMOKE_STEPS: u64 = 20;
@@ -18,6 +18,8 @@ pub struct Surroundings<'a> {
     pub cores: usize,
     /// Whether a file or folder exists.
     pub exists: &'a dyn Fn(&Path) -> bool,
+    /// How many examples an epoch over these data has.
+    pub count: &'a dyn Fn(&DataPlan) -> jest_data::Result<u64>,
 }
 
 /// A plan, and what the user should know about it.
@@ -111,7 +113,7 @@ fn run_plan(
     around: &Surroundings<'_>,
 ) -> Result<RunPlan, ConfigError> {
     let selection = sizes::selection(&raw)?;
-    let mut steps = sizes::steps(&raw, &selection.sizes)?;
+    let mut steps = sizes::steps(&raw, &selection.sizes, around)?;
     let mut schedule = SchedulePlan { kind: raw.schedule.kind, warmup: raw.schedule.warmup.of(steps) };
     if smoke {
         steps = steps.min(SMOKE_STEPS);

@@ -2,9 +2,9 @@
 
 use jest_select::{BatchPlan, Method};
 
-use super::ConfigError;
 use super::plan::SelectionPlan;
 use super::raw::RawRun;
+use super::{ConfigError, Surroundings};
 
 /// Share discarded where examples are selected and neither ratio nor super-batch is set: the paper's.
 const FILTER_RATIO: f64 = 0.8;
@@ -84,15 +84,17 @@ fn whole(b: usize, filter_ratio: f64) -> bool {
 }
 
 /// Updates of a run: as given, or enough to train `examples`, or to draw every example `epochs` times.
-pub(super) fn steps(raw: &RawRun, sizes: &BatchPlan) -> Result<u64, ConfigError> {
+pub(super) fn steps(raw: &RawRun, sizes: &BatchPlan, around: &Surroundings<'_>) -> Result<u64, ConfigError> {
     let missing = |key, remedy| ConfigError::Missing { run: raw.name.clone(), key, remedy };
     let steps = match (raw.steps, raw.examples, raw.epochs) {
         (Some(steps), _, _) => steps,
         (None, Some(examples), _) => examples.div_ceil(sizes.sub_batch() as u64),
         (None, None, Some(epochs)) => {
-            let in_data = raw.data.num_examples.ok_or_else(|| {
-                missing("data.num_examples", "a length in epochs needs it: set it or --train-num-samples, or set steps")
-            })?;
+            if raw.data.train.is_empty() {
+                return Err(ConfigError::NoData { run: raw.name.clone() });
+            }
+            let uncounted = |source| ConfigError::Uncounted { run: raw.name.clone(), source };
+            let in_data = raw.data.num_examples.map_or_else(|| (around.count)(&raw.data), Ok).map_err(uncounted)?;
             if !(epochs > 0.0 && epochs.is_finite()) {
                 let expected = "the number of epochs is above 0";
                 return Err(ConfigError::Range { run: raw.name.clone(), key: "epochs", value: epochs, expected });

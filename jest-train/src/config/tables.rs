@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use jest_data::CaptionChoice;
 use serde::{Deserialize, Serialize};
 
 use super::values::one_or_many;
@@ -25,7 +26,27 @@ pub struct DataPlan {
     /// Sources: shards with brace ranges, folders or files, each with an optional `name=` in front; `::` joins several.
     #[serde(deserialize_with = "one_or_many")]
     pub train: Vec<String>,
-    /// Examples in `train`, which a length in epochs needs.
+    /// How often an example of each source of `train` comes, relative to the others; none for equally often.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub upsampling_factors: Vec<f64>,
+    /// Which of several captions an example has: the first, or one drawn anew each epoch.
+    pub captions: CaptionChoice,
+    /// Keys of the JSON beside a picture that hold captions, by priority; none for the text beside it.
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub json_text_key: Vec<String>,
+    /// Column of pictures in tables and Parquet files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub csv_img_key: Option<String>,
+    /// Column of captions in tables and Parquet files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub csv_caption_key: Option<String>,
+    /// Character between the columns of a table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub csv_separator: Option<char>,
+    /// DataComp subset file: the only examples that are used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subset: Option<PathBuf>,
+    /// Examples in `train`, for a length in epochs; counted where it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_examples: Option<u64>,
     /// Threads that read and decode.
@@ -34,6 +55,9 @@ pub struct DataPlan {
     pub shuffle_buffer: usize,
     /// MiB of decoded examples kept for the next epoch; 0 for none.
     pub cache_mb: u64,
+    /// Shards that may be missing at the start; none for all but one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_missing_shards: Option<u64>,
     /// Share of examples that may be skipped before the run ends with an error.
     pub max_skipped_share: f64,
     /// Pixels of a picture above which it is skipped, by its header.
@@ -48,10 +72,18 @@ impl Default for DataPlan {
     fn default() -> Self {
         Self {
             train: Vec::new(),
+            upsampling_factors: Vec::new(),
+            captions: CaptionChoice::First,
+            json_text_key: Vec::new(),
+            csv_img_key: None,
+            csv_caption_key: None,
+            csv_separator: None,
+            subset: None,
             num_examples: None,
             workers: 2,
             shuffle_buffer: 5000,
             cache_mb: 1024,
+            max_missing_shards: None,
             max_skipped_share: 0.5,
             max_image_pixels: 25_000_000,
             max_member_mb: 64,

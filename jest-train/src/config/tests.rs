@@ -35,7 +35,12 @@ fn flags(assignments: &[&str]) -> Overrides {
 }
 
 fn resolve_with(config: &str, flags: &Overrides) -> Result<Resolved, ConfigError> {
-    resolve(config, Some("stem"), flags, &Surroundings { cores: 2, exists: &|path| path.starts_with("there") })
+    resolve(
+        config,
+        Some("stem"),
+        flags,
+        &Surroundings { cores: 2, exists: &|path| path.starts_with("there"), count: &|_| Ok(1000) },
+    )
 }
 
 fn plan(config: &str, assignments: &[&str]) -> Plan {
@@ -93,8 +98,12 @@ fn a_plan_is_a_configuration_of_itself() {
         plan(ONE_RUN, &["reference=there/x", "selection.chunks=4"]),
     ] {
         let text = plan.to_toml().unwrap();
-        let again =
-            resolve(&text, Some("other"), &Overrides::default(), &Surroundings { cores: 64, exists: &|_| true });
+        let again = resolve(
+            &text,
+            Some("other"),
+            &Overrides::default(),
+            &Surroundings { cores: 64, exists: &|_| true, count: &|_| Ok(1000) },
+        );
         assert_eq!(again.unwrap(), Resolved { plan, notes: Vec::new() }, "{text}");
     }
 }
@@ -136,8 +145,12 @@ fn one_way_to_say_a_length_takes_the_place_of_another() {
 
     let twice = "\"steps\" and \"examples\" at the top level say the same thing twice; keep one";
     assert_eq!(fault(&format!("examples = 3\n{ONE_RUN}"), &[]), twice);
-    let missing = "run \"train\" has no data.num_examples; a length in epochs needs it: set it or --train-num-samples, or set steps";
-    assert_eq!(fault(ONE_RUN, &["epochs=2"]), missing);
+    // Nobody has to say how many there are.
+    assert_eq!(plan(ONE_RUN, &["epochs=2.5"]).runs[0].steps, 25);
+    let uncountable = |_: &DataPlan| Err(jest_data::Source::parse("pipe:x").unwrap_err());
+    let around = Surroundings { cores: 2, exists: &|_| true, count: &uncountable };
+    let error = resolve(ONE_RUN, None, &flags(&["epochs=2"]), &around).unwrap_err();
+    assert!(matches!(&error, ConfigError::Uncounted { .. }), "{error}");
 }
 
 #[test]

@@ -33,7 +33,8 @@ const PLAN: &str = "plan.toml";
 
 pub(super) fn train(args: &TrainArgs) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let resolved = args.plan(&Surroundings { cores, exists: &|path| path.exists() })?;
+    let around = Surroundings { cores, exists: &|path| path.exists(), count: &assemble::count_examples };
+    let resolved = args.plan(&around)?;
     let plan = &resolved.plan;
     let text = plan.to_toml().map_err(|source| TrainError::PlanText { source })?;
     print!("{resolved}");
