@@ -8,7 +8,7 @@
 //! use jest_train::sinks::Collect;
 //!
 //! let config = "batch_size = 64\nexamples = 1000\ndata.train = 'a.tar'\nmodel.preset = 'mu'";
-//! let around = Surroundings { cores: 2, exists: &|_| false };
+//! let around = Surroundings { cores: 2, exists: &|_| false, count: &|_| Ok(1000) };
 //! let run = &resolve(config, None, &Overrides::default(), &around)?.plan.runs[0];
 //! assert_eq!(run.steps, 16); // 1000 / 64, rounded up
 //!

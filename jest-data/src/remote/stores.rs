@@ -33,6 +33,8 @@ fn settings<'a, K: FromStr>(all: &'a [(String, String)], prefix: &'a str) -> imp
 }
 
 pub(super) fn open(url: &str, all: &[(String, String)]) -> Result<Located, Error> {
+    // Refused where the process has one already, which then serves as well.
+    rustls::crypto::ring::default_provider().install_default().ok();
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let (bucket, path) = rest.split_once('/').unwrap_or((rest, ""));
     let path = Path::from_url_path(path)?;
