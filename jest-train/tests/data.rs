@@ -1,5 +1,4 @@
 //! `jest data` and the keys that say what is trained on.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 mod common;
 

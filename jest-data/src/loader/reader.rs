@@ -25,7 +25,7 @@ pub(super) struct Pass {
 }
 
 enum Item {
-    Raw { shard: usize, slot: usize, raw: RawSample },
+    Raw { shard: usize, slot: usize, raw: Box<RawSample> },
     Done { shard: usize, outcome: Arc<Outcome> },
 }
 
@@ -119,7 +119,7 @@ impl Reader {
                         continue;
                     }
                     let item = match found {
-                        Found::Sample(raw) => Item::Raw { shard, slot, raw },
+                        Found::Sample(raw) => Item::Raw { shard, slot, raw: Box::new(raw) },
                         Found::Note(key, broken) => note(slot, key, broken),
                     };
                     self.shuffle(buffer, item)?;

@@ -47,7 +47,7 @@ pub(super) struct Job {
 /// What a worker does.
 pub(super) enum Work {
     /// Makes an example of a raw sample and keeps it in this slot.
-    Prepare(usize, RawSample),
+    Prepare(usize, Box<RawSample>),
     /// Draws another caption for an example.
     Redraw(Arc<Outcome>),
 }
@@ -166,7 +166,7 @@ fn work(shared: &Shared, jobs: &Receiver<Job>) {
         let place = &shared.shards[job.shard].place;
         let outcome = match job.work {
             Work::Prepare(slot, raw) => {
-                let outcome = Arc::new(shared.recipe.prepare(place, raw, job.epoch));
+                let outcome = Arc::new(shared.recipe.prepare(place, *raw, job.epoch));
                 shared.cache.put(job.shard, slot, &outcome);
                 outcome
             }
