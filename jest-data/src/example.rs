@@ -32,11 +32,13 @@ impl ExampleId {
 
     /// The id of the same sample with its caption number `index` in place of the first, which this is.
     pub(crate) fn of_caption(self, index: usize) -> ExampleId {
-        if index == 0 {
-            return self;
-        }
+        if index == 0 { self } else { self.with(&(index as u64).to_le_bytes()) }
+    }
+
+    /// The id of the same sample with captions from elsewhere.
+    fn with(self, what: &[u8]) -> ExampleId {
         let mut hash = blake3::Hasher::new();
-        hash.update(&self.0).update(&(index as u64).to_le_bytes());
+        hash.update(&self.0).update(what);
         let mut id = [0; 16];
         id.copy_from_slice(&hash.finalize().as_bytes()[..16]);
         ExampleId(id)
@@ -168,7 +170,7 @@ type Refusal = (SkipReason, String);
 impl Recipe {
     /// The example that a sample is in this epoch, or why it is none.
     pub fn prepare(&self, place: &Place, raw: RawSample, epoch: u64) -> Outcome {
-        let id = raw.id(place);
+        let id = self.captions.json_keys.iter().fold(raw.id(place), |id, key| id.with(key.as_bytes()));
         let key = raw.key.clone();
         self.fill(id, place, raw, epoch).map_err(|(reason, detail)| place.skip(reason, Some(key), detail))
     }

@@ -87,7 +87,9 @@ fn captions_from_json_by_priority_of_keys() {
     let folder = several();
     let captions =
         |keys: &[&str]| read_all(&captioned(&folder, CaptionChoice::First, keys), 12).unwrap().next().unwrap();
-    assert_eq!(captions(&["none", "n", "title", "captions"]).unwrap().captions[3], "title 3");
+    let titled = captions(&["none", "n", "title", "captions"]).unwrap();
+    assert_eq!(titled.captions[3], "title 3");
+    assert_ne!(titled.ids[3], captions(&[]).unwrap().ids[3], "another caption is another example to caches");
     let mut pass = read_all(&captioned(&folder, CaptionChoice::First, &["none", "n"]), 12).unwrap();
     assert!(pass.next().unwrap().is_err());
     let skips = pass.skips();

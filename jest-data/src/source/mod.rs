@@ -176,6 +176,10 @@ impl Source {
             if shard.name.is_empty() {
                 shard.name = relative_name(&shard.path, &root);
             }
+            // Another column of captions makes other examples.
+            if let (Some(key), ShardKind::Rows(..) | ShardKind::Parquet(_)) = (&options.caption_key, &shard.kind) {
+                shard.name = format!("{}:{key}", shard.name).into();
+            }
         }
         let name = name.map(Arc::from).unwrap_or_else(|| folder_name(&root));
         Ok(Source { name, shards })

@@ -136,7 +136,7 @@ fn candidates_are_scored_at_the_cheap_view() {
          selection.chunks = 4\nselection.score = 'hard_learner'\nselection.approximation = { patch_size = 16 }",
         None,
         &Default::default(),
-        &crate::config::Surroundings { cores: 1, exists: &|_| true },
+        &crate::config::Surroundings { cores: 1, exists: &|_| true, count: &|_| Ok(1000) },
     )
     .unwrap()
     .plan;
