@@ -12,16 +12,16 @@ const MAX_HEAD_DIM: usize = 128;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
+    /// Whose layers, around the blocks.
+    #[serde(default)]
+    pub family: Family,
     /// The image tower.
     pub vision: VisionConfig,
     /// The text tower.
     pub text: TextConfig,
-    /// Activation of every MLP.
-    #[serde(default)]
-    pub gelu: Activation,
-    /// Added to the variance in every layer norm.
-    #[serde(default = "default_eps")]
-    pub layer_norm_eps: f32,
+    /// Length of an embedding, of a family with a projection; the width of the image tower where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding_dim: Option<usize>,
     /// logit_scale t at the start of training.
     #[serde(default = "default_scale")]
     pub init_logit_scale: f32,
@@ -30,15 +30,27 @@ pub struct ModelConfig {
     pub init_logit_bias: f32,
 }
 
+/// What the towers have around their blocks, which are alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// Attention pooling of the patches, texts that see all of themselves, a text head with a bias, a logit_bias.
+    #[default]
+    Siglip,
+    /// A class token that is pooled, a layer norm before the blocks, causal texts, projections without bias, no
+    /// logit_bias.
+    Clip,
+}
+
 /// Sizes of the image tower.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VisionConfig {
     /// Side of the square image in pixels.
     pub image_size: usize,
     /// Side of a square patch in pixels, as stored.
     pub patch_size: usize,
-    /// Length of a token's vector; also the length of an embedding.
+    /// Length of a token's vector; SigLIP's embeddings are as long.
     pub width: usize,
     /// Number of blocks.
     pub depth: usize,
@@ -46,10 +58,16 @@ pub struct VisionConfig {
     pub num_heads: usize,
     /// Width inside an MLP.
     pub mlp_dim: usize,
+    /// Activation of every MLP.
+    #[serde(default)]
+    pub gelu: Activation,
+    /// Added to the variance in every layer norm.
+    #[serde(default = "default_eps")]
+    pub layer_norm_eps: f32,
 }
 
 /// Sizes of the text tower, and how it treats padding.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextConfig {
     /// Tokens of a text, padding included.
@@ -73,6 +91,12 @@ pub struct TextConfig {
     /// Token that ends a text; written to `config.json` for other libraries.
     #[serde(default = "default_eos")]
     pub eos_id: u32,
+    /// Activation of every MLP.
+    #[serde(default)]
+    pub gelu: Activation,
+    /// Added to the variance in every layer norm.
+    #[serde(default = "default_eps")]
+    pub layer_norm_eps: f32,
 }
 
 /// Whether attention in the text tower sees padding.
@@ -93,7 +117,7 @@ pub enum TextPool {
     /// The last position, padding or not: SigLIP's.
     #[default]
     Last,
-    /// The last token that is not padding.
+    /// The last token that is not padding: CLIP's.
     Eos,
 }
 
@@ -141,18 +165,34 @@ impl ModelConfig {
     /// A model with SigLIP's choices for all that is not a size.
     pub fn new(vision: VisionConfig, text: TextConfig) -> Self {
         Self {
+            family: Family::Siglip,
             vision,
             text,
-            gelu: Activation::Tanh,
-            layer_norm_eps: default_eps(),
+            embedding_dim: None,
             init_logit_scale: default_scale(),
             init_logit_bias: default_bias(),
         }
     }
 
+    /// The same sizes with CLIP's choices: its layers, causal texts read at their end, quick GELU, a scale of 1 / 0.07
+    /// and no bias.
+    pub fn into_clip(mut self) -> Self {
+        self.family = Family::Clip;
+        (self.vision.gelu, self.text.gelu) = (Activation::Quick, Activation::Quick);
+        (self.vision.layer_norm_eps, self.text.layer_norm_eps) = (1e-5, 1e-5);
+        (self.text.padding, self.text.pool) = (TextPadding::Attended, TextPool::Eos);
+        (self.init_logit_scale, self.init_logit_bias) = (1.0 / 0.07, 0.0);
+        self
+    }
+
     /// Length of an embedding.
     pub fn embedding_dim(&self) -> usize {
-        self.vision.width
+        self.embedding_dim.unwrap_or(self.vision.width)
+    }
+
+    /// Tokens of an image that are no patches: CLIP's class token.
+    pub fn class_tokens(&self) -> usize {
+        usize::from(self.family == Family::Clip)
     }
 
     /// Refuses sizes that do not fit together, naming the nearest that do.
@@ -182,13 +222,34 @@ impl ModelConfig {
             let rule = format!("below text.vocab_size {}", text.vocab_size);
             return Err(ModelError::Size { what: "text.eos_id", got: text.eos_id as usize, rule });
         }
-        positive("layer_norm_eps", self.layer_norm_eps)?;
+        positive("vision.layer_norm_eps", vision.layer_norm_eps)?;
+        positive("text.layer_norm_eps", text.layer_norm_eps)?;
         positive("init_logit_scale", self.init_logit_scale)?;
         if !self.init_logit_bias.is_finite() {
             let got = f64::from(self.init_logit_bias);
             return Err(ModelError::Value { what: "init_logit_bias", got, rule: "finite" });
         }
-        Ok(())
+        self.validate_family()
+    }
+
+    /// What a family does not have cannot be asked for.
+    fn validate_family(&self) -> Result<()> {
+        let d = self.embedding_dim();
+        within("embedding_dim", d, 16_384)?;
+        match self.family {
+            Family::Siglip if d != self.vision.width => {
+                let rule =
+                    format!("vision.width, {}: an image tower of family siglip has no projection", self.vision.width);
+                Err(ModelError::Size { what: "embedding_dim", got: d, rule })
+            }
+            Family::Clip if self.text.pool != TextPool::Eos || self.text.padding != TextPadding::Attended => {
+                Err(ModelError::Family { key: "text.pool and text.padding", supported: "eos and attended" })
+            }
+            Family::Clip if self.init_logit_bias != 0.0 => {
+                Err(ModelError::Family { key: "init_logit_bias", supported: "0: it has no logit_bias" })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Number of parameters, of both towers with logit_scale and logit_bias.
@@ -196,12 +257,17 @@ impl ModelConfig {
         let (v, t) = (&self.vision, &self.text);
         let [w, m, p] = [v.width, v.mlp_dim, v.patch_size].map(|size| size as u64);
         let grid = (v.image_size / v.patch_size.max(1)) as u64;
-        let head = w + 4 * (w * w + w) + 2 * w + mlp_parameters(w, m);
-        let vision = 3 * p * p * w + w + grid * grid * w + v.depth as u64 * block_parameters(w, m) + 2 * w + head;
-        let [tw, tm] = [t.width, t.mlp_dim].map(|size| size as u64);
+        let [tw, tm, d] = [t.width, t.mlp_dim, self.embedding_dim()].map(|size| size as u64);
+        let vision = 3 * p * p * w + grid * grid * w + v.depth as u64 * block_parameters(w, m) + 2 * w;
         let embedding = (t.vocab_size + t.tokens) as u64 * tw;
-        let text = embedding + t.depth as u64 * block_parameters(tw, tm) + 2 * tw + tw * w + w;
-        vision + text + 2
+        let text = embedding + t.depth as u64 * block_parameters(tw, tm) + 2 * tw + tw * d;
+        let others = match self.family {
+            // Patch bias, pooling head, bias of the text head, scale and bias of the logits.
+            Family::Siglip => w + w + 4 * (w * w + w) + 2 * w + mlp_parameters(w, m) + d + 2,
+            // Class token and its position, norm before the blocks, projection, scale.
+            Family::Clip => 2 * w + 2 * w + w * d + 1,
+        };
+        vision + text + others
     }
 }
 
@@ -267,7 +333,20 @@ mod tests {
         assert_eq!(said, "vision.depth is 0, but must be within 1..=512");
         let said = complaint(|config| config.text.eos_id = 512);
         assert_eq!(said, "text.eos_id is 512, but must be below text.vocab_size 512");
-        assert!(complaint(|config| config.layer_norm_eps = f32::NAN).starts_with("layer_norm_eps is NaN"));
+        let said = complaint(|config| config.text.layer_norm_eps = f32::NAN);
+        assert!(said.starts_with("text.layer_norm_eps is NaN"), "{said}");
+        assert!(
+            complaint(|config| config.embedding_dim = Some(32))
+                .starts_with("embedding_dim is 32, but must be vision.width")
+        );
+        let clip = |change: fn(&mut ModelConfig)| {
+            complaint(|config| {
+                *config = config.clone().into_clip();
+                change(config);
+            })
+        };
+        assert!(clip(|config| config.text.pool = TextPool::Last).contains("a model of family clip has text.pool"));
+        assert!(clip(|config| config.init_logit_bias = -1.0).contains("init_logit_bias"));
         assert!(complaint(|config| config.vision.patch_size = 0).starts_with("vision.patch_size is 0"));
         assert!(complaint(|config| config.vision.image_size = usize::MAX).starts_with("vision.image_size is"));
     }
@@ -278,6 +357,13 @@ mod tests {
         let mut large_vocabulary = Preset::B224.config();
         large_vocabulary.text.vocab_size = 256_000;
         assert_eq!(large_vocabulary.parameter_count(), 375_187_970);
+        // ViT-B/32 of CLIP.
+        let mut clip = Preset::B224.config().into_clip();
+        (clip.vision.patch_size, clip.embedding_dim) = (32, Some(512));
+        (clip.text.tokens, clip.text.vocab_size) = (77, 49_408);
+        (clip.text.width, clip.text.num_heads, clip.text.mlp_dim) = (512, 8, 2048);
+        clip.validate().unwrap();
+        assert_eq!(clip.parameter_count(), 151_277_313);
     }
 
     #[test]

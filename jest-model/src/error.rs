@@ -53,6 +53,14 @@ pub enum ModelError {
         /// The range in words.
         rule: &'static str,
     },
+    /// A choice that the model's family does not have.
+    #[error("a model of family clip has {key} {supported}")]
+    Family {
+        /// Keys of the configuration.
+        key: &'static str,
+        /// The only values.
+        supported: &'static str,
+    },
     /// An input has another shape than the configuration asks for.
     #[error("{what} has shape {got:?}, expected {expected:?}")]
     Input {
@@ -63,6 +71,9 @@ pub enum ModelError {
         /// The shape given.
         got: Vec<usize>,
     },
+    /// A backward pass was given what the forward pass of another model kept.
+    #[error("the activations were kept by a model of another family; give backward what the same model's forward kept")]
+    OtherActivations,
     /// A token length is zero or longer than the row.
     #[error("length {got} of text {index} is not within 1..={limit}")]
     Length {
@@ -140,6 +151,14 @@ pub enum ModelError {
         path: PathBuf,
         /// Each difference.
         differences: crate::Differences,
+    },
+    /// The index of a model in several files is not sound.
+    #[error("{} {what}", path.display())]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
     },
     /// A weight is NaN or infinite.
     #[error("{}: element {index} of {name} is {value}; the file is damaged or its training diverged", path.display())]

@@ -5,7 +5,7 @@
 //! whole batch (the probe's query, the resize of kernels) and element-wise work.
 
 use crate::View;
-use crate::config::ModelConfig;
+use crate::config::{Family, ModelConfig};
 
 /// Work of the backward pass relative to the forward pass: every product has two gradients.
 pub const BACKWARD: u64 = 2;
@@ -42,9 +42,14 @@ impl ModelConfig {
         let v = &self.vision;
         let (tokens, patch) = (view.image_tokens(self), view.patch_size(self));
         let embed = product(view.grid(self).pow(2), v.width, 3 * patch * patch);
-        let keys_and_values = product(tokens, 2 * v.width, v.width);
-        let pooling = product(1, tokens, v.width) + product(1, v.width, tokens);
-        let head = keys_and_values + pooling + product(1, v.width, v.width) + mlp(1, v.width, v.mlp_dim);
+        let head = match self.family {
+            Family::Siglip => {
+                let keys_and_values = product(tokens, 2 * v.width, v.width);
+                let pooling = product(1, tokens, v.width) + product(1, v.width, tokens);
+                keys_and_values + pooling + product(1, v.width, v.width) + mlp(1, v.width, v.mlp_dim)
+            }
+            Family::Clip => product(1, self.embedding_dim(), v.width),
+        };
         embed + v.depth as u64 * block(tokens, v.width, v.mlp_dim) + head
     }
 
@@ -64,9 +69,10 @@ impl ModelConfig {
     /// scores, which are not kept but computed again.
     pub fn training_flops(&self, view: &View) -> u64 {
         let (image, text) = (view.image_tokens(self), view.text_tokens(self));
+        let pooling = if self.family == Family::Siglip { product(1, image, self.vision.width) } else { 0 };
         let again = self.vision.depth as u64 * product(image, image, self.vision.width)
             + self.text.depth as u64 * product(text, text, self.text.width)
-            + product(1, image, self.vision.width);
+            + pooling;
         (1 + BACKWARD) * self.forward_flops(view) + again
     }
 }
@@ -103,6 +109,16 @@ mod tests {
         let config = Preset::Mu.config();
         assert_eq!(config.image_flops(&View::default()), 2 * 16 * 192 * 64 + 2 * block + head);
         assert_eq!(config.text_flops(&View::default()), 2 * block + 2 * 64 * 64);
+    }
+
+    #[test]
+    fn a_class_token_is_counted_and_pooled() {
+        // 16 patches and a class token.
+        let block = 17 * (2 * 64 * 192 + 2 * 64 * 64 + 2 * 64 * 256 * 2) + 2 * 17 * 17 * 64 * 2;
+        let (config, full) = (Preset::Mu.config().into_clip(), View::default());
+        assert_eq!(config.image_flops(&full), 2 * 16 * 192 * 64 + 2 * block + 2 * 64 * 64);
+        let scores = 2 * 2 * (17 * 17 * 64 + 16 * 16 * 64);
+        assert_eq!(config.training_flops(&full), 3 * config.forward_flops(&full) + scores);
     }
 
     #[test]

@@ -1,15 +1,19 @@
 //! Position embeddings on another grid.
 
-/// The matrix `[to², from²]` that resizes a square grid linearly, as FlexiViT does with its positions: samples at the
+/// The matrix `[first + to², first + from²]` that leaves the first tokens alone and resizes a square grid linearly, as FlexiViT does with its positions: samples at the
 /// centres of the new cells; when the grid shrinks the triangle widens with it (antialias).
 ///
 /// # Source
 /// `jax.image.resize(.., "linear")`.
-pub(crate) fn resize_matrix(from: usize, to: usize) -> Vec<f32> {
-    let weights = line(from, to);
-    let mut matrix = Vec::with_capacity(to * to * from * from);
+pub(crate) fn resize_matrix(from: usize, to: usize, first: usize) -> Vec<f32> {
+    let (weights, columns) = (line(from, to), first + from * from);
+    let mut matrix = Vec::with_capacity((first + to * to) * columns);
+    for token in 0..first {
+        matrix.extend((0..columns).map(|column| f32::from(u8::from(column == token))));
+    }
     for row in weights.chunks(from) {
         for column in weights.chunks(from) {
+            matrix.extend((0..first).map(|_| 0.0));
             matrix.extend(row.iter().flat_map(|y| column.iter().map(move |x| (y * x) as f32)));
         }
     }
@@ -47,10 +51,15 @@ mod tests {
 
     #[test]
     fn a_grid_is_resized_along_both_axes() {
-        let matrix = resize_matrix(2, 3);
+        let matrix = resize_matrix(2, 3, 0);
         let grid = [0.0, 1.0, 10.0, 11.0];
         let resized: Vec<f32> =
             matrix.chunks(4).map(|row| row.iter().zip(grid).map(|(weight, value)| weight * value).sum()).collect();
         assert_eq!(resized, [0.0, 0.5, 1.0, 5.0, 5.5, 6.0, 10.0, 10.5, 11.0]);
+        let with_class = resize_matrix(2, 3, 1);
+        assert_eq!((with_class.len(), &with_class[..5]), (10 * 5, &[1.0, 0.0, 0.0, 0.0, 0.0][..]));
+        assert!(
+            with_class.chunks(5).skip(1).zip(matrix.chunks(4)).all(|(row, grid)| row[0] == 0.0 && row[1..] == *grid)
+        );
     }
 }

@@ -1,8 +1,9 @@
-//! Vision and text transformers of SigLIP on `jest-kernels`: forward facing backward, weight files, FLOP counts.
+//! Vision and text transformers of SigLIP and CLIP on `jest-kernels`: forward facing backward, weight files, FLOP counts.
 //!
 //! A [`TwoTowers`] is made from a [`ModelConfig`], which a [`Preset`] gives by name. It turns images and texts into
 //! embeddings of unit length, and gradients by those embeddings into gradients by its parameters. A [`View`] asks for a
-//! cheaper approximation with the same parameters. Files have the names and shapes of Hugging Face's `SiglipModel`.
+//! cheaper approximation with the same parameters. Files have the names and shapes of Hugging Face's `SiglipModel`
+//! and `CLIPModel`.
 //!
 //! ```
 //! use jest_kernels::{Device, DeviceOptions, DeviceRequest, ops::sigmoid_loss};
@@ -42,6 +43,8 @@ mod init;
 pub mod layers;
 mod param;
 mod preset;
+mod source;
+mod stored;
 pub mod tensor_file;
 mod text;
 mod two_towers;
@@ -49,14 +52,15 @@ mod view;
 mod vision;
 mod weights;
 
-pub use config::{Activation, ModelConfig, TextConfig, TextPadding, TextPool, VisionConfig};
+pub use config::{Activation, Family, ModelConfig, TextConfig, TextPadding, TextPool, VisionConfig};
 pub use differences::{Difference, Differences};
 pub use error::{ModelError, Result};
 pub use param::{Param, Parameters};
 pub use preset::Preset;
+pub use source::{Elements, Entry, TensorSource, open_weights};
 pub use tensor_file::TensorFile;
 pub use text::{TextSaved, TextTower};
 pub use two_towers::TwoTowers;
 pub use view::View;
-pub use vision::{VisionSaved, VisionTower};
-pub use weights::{CONFIG_FILE, NamedTensor, WEIGHTS_FILE};
+pub use vision::{ImageHead, VisionSaved, VisionTower};
+pub use weights::{CONFIG_FILE, INDEX_FILE, NamedTensor, WEIGHTS_FILE};

@@ -2,12 +2,11 @@
 //!
 //! One rule for all backward passes: gradients of parameters accumulate (+=), gradients of activations are written (=).
 
-use std::ops::Range;
-
 use jest_kernels::{Pass, Tensor};
 
 use crate::Result;
 use crate::init::{Init, values};
+use crate::stored::{FilePart, Order};
 
 /// A tensor that training changes, with its gradient.
 #[derive(Clone, Debug)]
@@ -50,6 +49,12 @@ impl Param {
         self.is_kernel
     }
 
+    /// Tensors of Hugging Face's layout that hold it, one after the other.
+    pub(crate) fn file_parts(&self) -> Vec<FilePart> {
+        let part = |part: &Part| FilePart { name: part.name.clone(), shape: part.shape.clone(), order: Order::Same };
+        self.parts.iter().map(part).collect()
+    }
+
     /// Number of axes in a weight file, which weight decay by `ndim>1` looks at.
     pub fn ndim(&self) -> usize {
         self.parts.first().map_or(0, |part| part.shape.len())
@@ -71,7 +76,11 @@ impl Builder<'_> {
     /// A parameter whose rows are those of its parts, one part after the other.
     pub fn joined(&mut self, name: &str, parts: Vec<Part>, is_kernel: bool) -> Result<Param> {
         let mut shape = parts[0].shape.clone();
-        shape[0] = parts.iter().map(|part| part.shape[0]).sum();
+        match shape.first_mut() {
+            Some(rows) => *rows = parts.iter().map(|part| part.shape[0]).sum(),
+            // A file may hold a number without axes; a tensor has at least one.
+            None => shape.push(1),
+        }
         let grad = self.pass.zeros(&shape)?;
         let value = match self.seed {
             None => grad.clone(),
@@ -129,6 +138,16 @@ impl Parameters for Param {
     }
 }
 
+impl<T: Parameters> Parameters for Option<T> {
+    fn visit<'a>(&'a self, see: &mut dyn FnMut(&'a Param)) {
+        self.iter().for_each(|layer| layer.visit(see));
+    }
+
+    fn visit_mut<'a>(&'a mut self, see: &mut dyn FnMut(&'a mut Param)) {
+        self.iter_mut().for_each(|layer| layer.visit_mut(see));
+    }
+}
+
 impl<T: Parameters> Parameters for Vec<T> {
     fn visit<'a>(&'a self, see: &mut dyn FnMut(&'a Param)) {
         self.iter().for_each(|layer| layer.visit(see));
@@ -154,41 +173,3 @@ macro_rules! visits {
     };
 }
 pub(crate) use visits;
-
-/// One tensor of a weight file and where its elements lie among the parameters.
-#[derive(Clone, Debug)]
-pub(crate) struct Stored {
-    pub name: String,
-    pub shape: Vec<usize>,
-    pub pieces: Vec<Piece>,
-}
-
-/// Some elements of the parameter with index `param`.
-#[derive(Clone, Debug)]
-pub(crate) struct Piece {
-    pub param: usize,
-    pub elements: Range<usize>,
-}
-
-/// The tensors of a weight file: parts of one name are joined along their rows, in the order of visiting.
-pub(crate) fn stored(params: &[&Param]) -> Vec<Stored> {
-    let mut all: Vec<Stored> = Vec::new();
-    for (param, parts) in params.iter().map(|param| &param.parts).enumerate() {
-        let mut start = 0;
-        for part in parts {
-            let elements = start..start + part.len();
-            start = elements.end;
-            let piece = Piece { param, elements };
-            match all.iter_mut().find(|stored| stored.name == part.name) {
-                Some(stored) => {
-                    stored.shape[0] += part.shape[0];
-                    stored.pieces.push(piece);
-                }
-                None => {
-                    all.push(Stored { name: part.name.clone(), shape: part.shape.clone(), pieces: vec![piece] });
-                }
-            }
-        }
-    }
-    all
-}

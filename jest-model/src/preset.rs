@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ModelConfig, TextConfig, TextPadding, TextPool, VisionConfig};
+use crate::config::{Activation, ModelConfig, TextConfig, TextPadding, TextPool, VisionConfig};
 use crate::{ModelError, Result};
 
 /// A model size by name; the text tower has the width, depth, heads and mlp_dim of the image tower.
@@ -80,9 +80,21 @@ impl Preset {
     pub fn config(self) -> ModelConfig {
         let row = self.row();
         let Row { image_size, patch_size, width, depth, num_heads, mlp_dim, tokens, vocab_size } = row;
-        let vision = VisionConfig { image_size, patch_size, width, depth, num_heads, mlp_dim };
-        let (padding, pool) = (TextPadding::Attended, TextPool::Last);
-        let text = TextConfig { tokens, vocab_size, width, depth, num_heads, mlp_dim, padding, pool, eos_id: 1 };
+        let (gelu, layer_norm_eps) = (Activation::Tanh, 1e-6);
+        let vision = VisionConfig { image_size, patch_size, width, depth, num_heads, mlp_dim, gelu, layer_norm_eps };
+        let text = TextConfig {
+            tokens,
+            vocab_size,
+            width,
+            depth,
+            num_heads,
+            mlp_dim,
+            padding: TextPadding::Attended,
+            pool: TextPool::Last,
+            eos_id: 1,
+            gelu,
+            layer_norm_eps,
+        };
         ModelConfig::new(vision, text)
     }
 

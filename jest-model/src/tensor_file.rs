@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use crate::source::{Elements, Entry, TensorSource, difference};
 use crate::{Difference, Differences, ModelError, NamedTensor, Result};
 
 const MAX_HEADER_BYTES: u64 = 32 << 20;
 const MAX_TENSORS: usize = 100_000;
 const MAX_NAME_BYTES: usize = 512;
 
-/// A safetensors file whose header has been checked; tensors are read one at a time.
+/// A safetensors file whose header has been checked; tensors are read one at a time, f16 and bfloat16 as f32.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
@@ -76,56 +77,6 @@ impl TensorFile {
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
-
-    /// How the file differs from these f32 tensors; 64-bit `position_ids` of old files do not count.
-    pub fn differences<'a>(&self, expected: impl IntoIterator<Item = (&'a str, &'a [usize])>) -> Differences {
-        let mut differences = Vec::new();
-        let mut known = HashSet::new();
-        for (name, shape) in expected {
-            known.insert(name);
-            differences.extend(self.difference(name, shape));
-        }
-        for (name, info) in &self.tensors {
-            let ignored = name.ends_with(".position_ids") && info.dtype == Dtype::I64;
-            if !known.contains(name.as_str()) && !ignored {
-                differences.push(Difference::Unexpected { name: name.clone(), found: info.shape.clone() });
-            }
-        }
-        Differences(differences)
-    }
-
-    fn difference(&self, name: &str, expected: &[usize]) -> Option<Difference> {
-        let (name, expected) = (name.to_string(), expected.to_vec());
-        match self.tensors.get(&name) {
-            None => Some(Difference::Missing { name, expected }),
-            Some(info) if info.shape != expected => {
-                Some(Difference::Shape { name, expected, found: info.shape.clone() })
-            }
-            Some(info) if info.dtype != Dtype::F32 => {
-                Some(Difference::DType { name, found: format!("{:?}", info.dtype) })
-            }
-            Some(_) => None,
-        }
-    }
-
-    /// Elements of an f32 tensor.
-    ///
-    /// # Errors
-    /// `Mismatch` when it is absent or has another shape or type; `NotFinite` for NaN or an infinity; `Io`.
-    pub fn read_f32(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        if let Some(difference) = self.difference(name, shape) {
-            return Err(ModelError::Mismatch { path: self.path.clone(), differences: Differences(vec![difference]) });
-        }
-        let bytes = self.bytes(name)?;
-        let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect();
-        match values.iter().position(|value| !value.is_finite()) {
-            None => Ok(values),
-            Some(index) => {
-                let (path, name, value) = (self.path.clone(), name.to_string(), values[index]);
-                Err(ModelError::NotFinite { path, name, index, value })
-            }
-        }
-    }
 }
 
 impl TensorFile {
@@ -158,6 +109,18 @@ impl TensorFile {
         Err(ModelError::Mismatch { path: self.path.clone(), differences: Differences(vec![difference]) })
     }
 
+    fn entry(name: &str, info: &TensorInfo) -> Entry {
+        let elements = match info.dtype {
+            Dtype::F32 | Dtype::F16 | Dtype::BF16 => Elements::Real,
+            // Old files of Hugging Face's libraries hold them.
+            Dtype::I64 if name.ends_with(".position_ids") => {
+                Elements::Ignored("numbers of positions, always 0, 1, 2, ..")
+            }
+            other => Elements::Other(format!("{other:?}")),
+        };
+        Entry { name: name.to_string(), shape: info.shape.clone(), elements }
+    }
+
     fn not_an_index(&self, name: &str, index: usize, value: i64) -> ModelError {
         ModelError::NotAnIndex { path: self.path.clone(), name: name.to_string(), index, value }
     }
@@ -170,6 +133,30 @@ impl TensorFile {
         self.file.seek(SeekFrom::Start(self.data_start + start as u64)).map_err(io)?;
         self.file.read_exact(&mut bytes).map_err(io)?;
         Ok(bytes)
+    }
+}
+
+impl TensorSource for TensorFile {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        self.tensors.iter().map(|(name, info)| Self::entry(name, info)).collect()
+    }
+
+    fn read_f32(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let entry = self.tensors.get(name).map(|info| Self::entry(name, info));
+        if let Some(difference) = difference(entry.as_ref(), name, shape) {
+            return Err(ModelError::Mismatch { path: self.path.clone(), differences: Differences(vec![difference]) });
+        }
+        let bytes = self.bytes(name)?;
+        let values = match self.tensors[name].dtype {
+            Dtype::F16 => f16s(&bytes),
+            Dtype::BF16 => bf16s(&bytes),
+            _ => f32s(&bytes),
+        };
+        all_finite(&self.path, name, values)
     }
 }
 
@@ -257,6 +244,32 @@ pub fn write(
         out.write_all(&little_endian(&values)).map_err(io)?;
     }
     out.flush().map_err(io)
+}
+
+/// The values, or `NotFinite` for NaN or an infinity.
+pub(crate) fn all_finite(path: &Path, name: &str, values: Vec<f32>) -> Result<Vec<f32>> {
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(values),
+        Some(index) => {
+            let (path, name, value) = (path.to_path_buf(), name.to_string(), values[index]);
+            Err(ModelError::NotFinite { path, name, index, value })
+        }
+    }
+}
+
+/// Little-endian f32.
+pub(crate) fn f32s(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect()
+}
+
+/// Little-endian f16, which f32 holds exactly.
+pub(crate) fn f16s(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<2>().0.iter().map(|word| half::f16::from_le_bytes(*word).to_f32()).collect()
+}
+
+/// Little-endian bfloat16, which f32 holds exactly.
+pub(crate) fn bf16s(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<2>().0.iter().map(|word| half::bf16::from_le_bytes(*word).to_f32()).collect()
 }
 
 /// The bytes of a file that holds these elements.

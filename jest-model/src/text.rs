@@ -1,11 +1,12 @@
 //! The text tower: token embedding, blocks, pooling of one token, projection, unit length.
 
+use jest_kernels::ops::attention::Mask;
 use jest_kernels::ops::gather_tokens::{self, KeptTokens};
 use jest_kernels::ops::l2_normalize;
 use jest_kernels::ops::token_embedding::{self, TokenIds};
 use jest_kernels::{Pass, Tensor};
 
-use crate::config::{ModelConfig, TextPadding, TextPool};
+use crate::config::{Family, ModelConfig, TextPadding, TextPool};
 use crate::init::Init;
 use crate::layers::{BlockSizes, Encoder, EncoderSaved, LayerNorm, LayerNormSaved, Linear, LinearSaved, Rows};
 use crate::param::{Builder, Param, visits};
@@ -51,16 +52,20 @@ struct Inputs {
 impl TextTower {
     pub(crate) fn new(b: &mut Builder, config: &ModelConfig) -> Result<Self> {
         let t = &config.text;
-        let (gelu, eps, name) = (config.gelu.gelu(), config.layer_norm_eps, "text_model");
+        let (gelu, eps, name) = (t.gelu.gelu(), t.layer_norm_eps, "text_model");
         let sizes = BlockSizes { width: t.width, num_heads: t.num_heads, mlp_dim: t.mlp_dim, gelu, eps };
         let table = |part: &str| format!("{name}.embeddings.{part}_embedding.weight");
         let init = Init::embedding(t.width);
+        let head = [config.embedding_dim(), t.width];
         Ok(Self {
             token: b.single(&table("token"), &[t.vocab_size, t.width], init, false)?,
             position: b.single(&table("position"), &[t.tokens, t.width], init, false)?,
             encoder: Encoder::new(b, &format!("{name}.encoder"), t.depth, sizes)?,
             norm: LayerNorm::new(b, &format!("{name}.final_layer_norm"), t.width, eps)?,
-            head: Linear::new(b, &format!("{name}.head"), [config.embedding_dim(), t.width], Init::lecun(t.width))?,
+            head: match config.family {
+                Family::Siglip => Linear::new(b, &format!("{name}.head"), head, Init::lecun(t.width))?,
+                Family::Clip => Linear::projection(b, "text_projection", head)?,
+            },
             config: config.clone(),
         })
     }
@@ -132,10 +137,11 @@ impl TextTower {
             TextPadding::Attended => None,
             TextPadding::Masked => Some(pass.upload_u32(&lengths, &[n])?),
         };
+        let mask = if self.config.family == Family::Clip { Mask::Causal } else { Mask::None };
         Ok(Inputs {
             ids: TokenIds::upload(pass, &ids, n, l, self.config.text.vocab_size)?,
             pooled: KeptTokens::upload(pass, &pooled, n, 1, l)?,
-            rows: Rows { n, l, lengths },
+            rows: Rows { n, l, lengths, mask },
         })
     }
 }

@@ -2,9 +2,9 @@
 
 use jest_kernels::{Pass, Tensor};
 
-use crate::config::ModelConfig;
+use crate::config::{Family, ModelConfig};
 use crate::init::Init;
-use crate::param::{Builder, Param, visits};
+use crate::param::{Builder, Param, Parameters};
 use crate::text::{TextSaved, TextTower};
 use crate::vision::{VisionSaved, VisionTower};
 use crate::{Result, View};
@@ -15,7 +15,7 @@ use crate::{Result, View};
 pub struct TwoTowers {
     /// Logarithm of the scale t of the logits, under the name that weight files give it: `[1]`.
     pub logit_scale: Param,
-    /// `[1]`
+    /// `[1]`; a constant 0, in no file and never trained, where the family has none.
     pub logit_bias: Param,
     /// The text tower.
     pub text: TextTower,
@@ -24,7 +24,25 @@ pub struct TwoTowers {
     config: ModelConfig,
 }
 
-visits!(TwoTowers: logit_scale, logit_bias, text, vision);
+impl Parameters for TwoTowers {
+    fn visit<'a>(&'a self, see: &mut dyn FnMut(&'a Param)) {
+        self.logit_scale.visit(see);
+        if self.config.family == Family::Siglip {
+            self.logit_bias.visit(see);
+        }
+        self.text.visit(see);
+        self.vision.visit(see);
+    }
+
+    fn visit_mut<'a>(&'a mut self, see: &mut dyn FnMut(&'a mut Param)) {
+        self.logit_scale.visit_mut(see);
+        if self.config.family == Family::Siglip {
+            self.logit_bias.visit_mut(see);
+        }
+        self.text.visit_mut(see);
+        self.vision.visit_mut(see);
+    }
+}
 
 impl TwoTowers {
     /// A model to be trained from the start; the same seed gives the same values on every device.
@@ -43,8 +61,10 @@ impl TwoTowers {
     fn build(b: &mut Builder, config: &ModelConfig) -> Result<Self> {
         config.validate()?;
         let (scale, bias) = (config.init_logit_scale.ln(), config.init_logit_bias);
+        // CLIP's file has a number without axes.
+        let shape: &[usize] = if config.family == Family::Siglip { &[1] } else { &[] };
         Ok(Self {
-            logit_scale: b.single("logit_scale", &[1], Init::Constant(scale), false)?,
+            logit_scale: b.single("logit_scale", shape, Init::Constant(scale), false)?,
             logit_bias: b.single("logit_bias", &[1], Init::Constant(bias), false)?,
             text: TextTower::new(b, config)?,
             vision: VisionTower::new(b, config)?,

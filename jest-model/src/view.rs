@@ -13,7 +13,8 @@ use crate::config::{ModelConfig, divides, within};
 pub struct View {
     /// Side of a patch in pixels: the stored kernels are resized (FlexiViT), and the position grid with them.
     pub patch_size: Option<usize>,
-    /// Patches that the image tower sees of each image, drawn at random after their positions are added.
+    /// Patches that the image tower sees of each image, drawn at random after their positions are added; a class token
+    /// is seen besides.
     pub keep_tokens: Option<usize>,
     /// The text tower sees only so many leading tokens.
     pub text_tokens: Option<usize>,
@@ -39,6 +40,11 @@ impl View {
 
     /// Tokens in the blocks of the image tower.
     pub fn image_tokens(&self, config: &ModelConfig) -> usize {
+        self.patches_seen(config) + config.class_tokens()
+    }
+
+    /// Patches in the blocks of the image tower.
+    fn patches_seen(&self, config: &ModelConfig) -> usize {
         self.keep_tokens.unwrap_or_else(|| self.grid(config).pow(2))
     }
 
@@ -55,7 +61,7 @@ impl View {
         let image_size = config.vision.image_size;
         within("view.patch_size", self.patch_size(config), image_size)?;
         divides("view.patch_size", self.patch_size(config), "vision.image_size", image_size)?;
-        within("view.keep_tokens", self.image_tokens(config), self.grid(config).pow(2))?;
+        within("view.keep_tokens", self.patches_seen(config), self.grid(config).pow(2))?;
         within("view.text_tokens", self.text_tokens(config), config.text.tokens)
     }
 }

@@ -1,27 +1,60 @@
-//! The image tower: patches, blocks, attention pooling, unit length.
+//! The image tower: patches, blocks, pooling, unit length.
 
+use jest_kernels::ops::attention::Mask;
+use jest_kernels::ops::gather_tokens::{self, KeptTokens};
 use jest_kernels::ops::l2_normalize;
 use jest_kernels::{Pass, Tensor};
 
-use crate::config::ModelConfig;
+use crate::config::{Family, ModelConfig};
 use crate::layers::{
-    BlockSizes, Encoder, EncoderSaved, ImageEmbedding, ImageEmbeddingSaved, LayerNorm, LayerNormSaved, MapHead,
-    MapHeadSaved, Rows,
+    BlockSizes, Encoder, EncoderSaved, ImageEmbedding, ImageEmbeddingSaved, LayerNorm, LayerNormSaved, Linear,
+    LinearSaved, MapHead, MapHeadSaved, Rows,
 };
-use crate::param::{Builder, visits};
+use crate::param::{Builder, Param, Parameters, visits};
 use crate::{ModelError, Result, View};
 
-/// `z = unit(map_head(norm(blocks(patches + positions))))`.
+/// How the tokens of an image become one vector.
+#[derive(Clone, Debug)]
+pub enum ImageHead {
+    /// `map_head(norm(x))`: SigLIP's.
+    Map(Box<MapHead>),
+    /// `projection(norm(class token of x))`: CLIP's.
+    Class(Box<Linear>),
+}
+
+impl Parameters for ImageHead {
+    fn visit<'a>(&'a self, see: &mut dyn FnMut(&'a Param)) {
+        match self {
+            Self::Map(head) => head.visit(see),
+            Self::Class(projection) => projection.visit(see),
+        }
+    }
+
+    fn visit_mut<'a>(&'a mut self, see: &mut dyn FnMut(&'a mut Param)) {
+        match self {
+            Self::Map(head) => head.visit_mut(see),
+            Self::Class(projection) => projection.visit_mut(see),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum ImageHeadSaved {
+    Map(Box<MapHeadSaved>),
+    Class { kept: KeptTokens, projection: LinearSaved },
+}
+
+/// `z = unit(head(norm(blocks(patches + positions))))`.
 #[derive(Clone, Debug)]
 pub struct VisionTower {
     /// Patches and positions.
     pub embedding: ImageEmbedding,
     /// Blocks.
     pub encoder: Encoder,
-    /// After the blocks.
+    /// After the blocks; of a class token alone where that is pooled.
     pub norm: LayerNorm,
-    /// Attention pooling.
-    pub head: MapHead,
+    /// Pooling.
+    pub head: ImageHead,
     config: ModelConfig,
 }
 
@@ -33,20 +66,26 @@ pub struct VisionSaved {
     embedding: ImageEmbeddingSaved,
     encoder: EncoderSaved,
     norm: LayerNormSaved,
-    head: MapHeadSaved,
+    head: ImageHeadSaved,
     unit: l2_normalize::Saved,
 }
 
 impl VisionTower {
     pub(crate) fn new(b: &mut Builder, config: &ModelConfig) -> Result<Self> {
         let v = &config.vision;
-        let (gelu, eps) = (config.gelu.gelu(), config.layer_norm_eps);
+        let (gelu, eps) = (v.gelu.gelu(), v.layer_norm_eps);
         let sizes = BlockSizes { width: v.width, num_heads: v.num_heads, mlp_dim: v.mlp_dim, gelu, eps };
         Ok(Self {
-            embedding: ImageEmbedding::new(b, "vision_model.embeddings", config)?,
+            embedding: ImageEmbedding::new(b, config)?,
             encoder: Encoder::new(b, "vision_model.encoder", v.depth, sizes)?,
             norm: LayerNorm::new(b, "vision_model.post_layernorm", v.width, eps)?,
-            head: MapHead::new(b, "vision_model.head", sizes)?,
+            head: match config.family {
+                Family::Siglip => ImageHead::Map(Box::new(MapHead::new(b, "vision_model.head", sizes)?)),
+                Family::Clip => {
+                    let sizes = [config.embedding_dim(), v.width];
+                    ImageHead::Class(Box::new(Linear::projection(b, "visual_projection", sizes)?))
+                }
+            },
             config: config.clone(),
         })
     }
@@ -59,8 +98,7 @@ impl VisionTower {
         let rows = self.rows(images, view)?;
         let (x, embedding) = self.embedding.forward(pass, images, view, &self.config)?;
         let (x, encoder) = self.encoder.forward(pass, x, &rows)?;
-        let (x, norm) = self.norm.forward(pass, &x)?;
-        let (x, head) = self.head.forward(pass, &x, &rows)?;
+        let (x, norm, head) = self.pool(pass, x, &rows)?;
         let (z, unit) = l2_normalize::forward(pass, &x)?;
         Ok((z, VisionSaved { embedding, encoder, norm, head, unit }))
     }
@@ -72,8 +110,7 @@ impl VisionTower {
     pub fn backward(&mut self, pass: &mut Pass, saved: VisionSaved, dz: &Tensor) -> Result<()> {
         let VisionSaved { embedding, encoder, norm, head, unit } = saved;
         let dx = l2_normalize::backward(pass, unit, dz)?;
-        let dx = self.head.backward(pass, head, &dx)?;
-        let dx = self.norm.backward(pass, norm, &dx)?;
+        let dx = self.pool_backward(pass, norm, head, &dx)?;
         let dx = self.encoder.backward(pass, encoder, dx)?;
         self.embedding.backward(pass, embedding, dx)
     }
@@ -86,9 +123,48 @@ impl VisionTower {
         let rows = self.rows(images, view)?;
         let x = self.embedding.forward(pass, images, view, &self.config)?.0;
         let x = self.encoder.apply(pass, x, &rows)?;
-        let x = self.norm.forward(pass, &x)?.0;
-        let x = self.head.forward(pass, &x, &rows)?.0;
+        let x = self.pool(pass, x, &rows)?.0;
         Ok(l2_normalize::forward(pass, &x)?.0)
+    }
+
+    /// x: `[n * l, width]` -> y: `[n, d]`
+    fn pool(&self, pass: &mut Pass, x: Tensor, rows: &Rows) -> Result<(Tensor, LayerNormSaved, ImageHeadSaved)> {
+        match &self.head {
+            ImageHead::Map(head) => {
+                let (x, norm) = self.norm.forward(pass, &x)?;
+                let (y, saved) = head.forward(pass, &x, rows)?;
+                Ok((y, norm, ImageHeadSaved::Map(Box::new(saved))))
+            }
+            ImageHead::Class(head) => {
+                let kept = KeptTokens::upload(pass, &vec![0; rows.n], rows.n, 1, rows.l)?;
+                let x = gather_tokens::forward(pass, &x, &kept)?;
+                let (x, norm) = self.norm.forward(pass, &x)?;
+                let (y, projection) = head.forward(pass, &x)?;
+                Ok((y, norm, ImageHeadSaved::Class { kept, projection }))
+            }
+        }
+    }
+
+    /// dy: `[n, d]` -> dx: `[n * l, width]`; each case read from the bottom up against its forward.
+    fn pool_backward(
+        &mut self,
+        pass: &mut Pass,
+        norm: LayerNormSaved,
+        head: ImageHeadSaved,
+        dy: &Tensor,
+    ) -> Result<Tensor> {
+        match (&mut self.head, head) {
+            (ImageHead::Map(head), ImageHeadSaved::Map(saved)) => {
+                let dx = head.backward(pass, *saved, dy)?;
+                self.norm.backward(pass, norm, &dx)
+            }
+            (ImageHead::Class(head), ImageHeadSaved::Class { kept, projection }) => {
+                let dx = head.backward(pass, projection, dy)?;
+                let dx = self.norm.backward(pass, norm, &dx)?;
+                Ok(gather_tokens::backward(pass, &dx, &kept)?)
+            }
+            _ => Err(ModelError::OtherActivations),
+        }
     }
 
     fn rows(&self, images: &Tensor, view: &View) -> Result<Rows> {
@@ -98,6 +174,6 @@ impl VisionTower {
             let (expected, got) = (vec![n, 3, size, size], images.shape().to_vec());
             return Err(ModelError::Input { what: "images", expected, got });
         }
-        Ok(Rows { n, l: view.image_tokens(&self.config), lengths: None })
+        Ok(Rows { n, l: view.image_tokens(&self.config), lengths: None, mask: Mask::None })
     }
 }

@@ -8,7 +8,9 @@ use std::path::Path;
 use jest_kernels::{Pass, Tensor};
 
 use crate::config::ModelConfig;
-use crate::param::{Param, Stored, stored};
+use crate::param::Param;
+use crate::source::{TensorSource, open_weights};
+use crate::stored::{Stored, stored};
 use crate::tensor_file::{self, TensorFile};
 use crate::{ModelError, Parameters, Result, TwoTowers};
 
@@ -16,6 +18,8 @@ use crate::{ModelError, Parameters, Result, TwoTowers};
 pub const CONFIG_FILE: &str = "config.json";
 /// Name of the weights in a model's folder.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// Name of the list of files of a model that is in several.
+pub const INDEX_FILE: &str = "model.safetensors.index.json";
 /// Longest `config.json` that is read.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
@@ -26,13 +30,17 @@ impl ModelConfig {
     /// `Io`; `HeaderLength` when it is too long to be one; as [`ModelConfig::from_hf_json`].
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(CONFIG_FILE);
-        let length = fs::metadata(&path).map_err(io("read", &path))?.len();
-        if length > MAX_CONFIG_BYTES {
-            return Err(ModelError::HeaderLength { path, got: length, limit: MAX_CONFIG_BYTES });
-        }
-        let json = fs::read_to_string(&path).map_err(io("read", &path))?;
-        Self::from_hf_json(&json, &path)
+        Self::from_hf_json(&read_text(&path, MAX_CONFIG_BYTES)?, &path)
     }
+}
+
+/// A text of limited length.
+pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String> {
+    let got = fs::metadata(path).map_err(io("read", path))?.len();
+    if got > limit {
+        return Err(ModelError::HeaderLength { path: path.to_path_buf(), got, limit });
+    }
+    fs::read_to_string(path).map_err(io("read", path))
 }
 
 /// A tensor on the host under the name that a weight file gives it.
@@ -58,7 +66,7 @@ impl TwoTowers {
         metadata: &BTreeMap<String, String>,
     ) -> Result<()> {
         let params = self.parameters();
-        let all = stored(&params);
+        let all = stored(&params, Param::file_parts);
         let tensors: Vec<_> = all.iter().map(|stored| (stored.name.clone(), stored.shape.clone())).collect();
         let path = Path::new(WEIGHTS_FILE);
         tensor_file::write(out, path, metadata, &tensors, |index| gather(pass, &params, &all[index], |p| &p.value))
@@ -70,8 +78,12 @@ impl TwoTowers {
     /// # Errors
     /// `Mismatch` with all differences; otherwise as [`TensorFile::open`] and [`TensorFile::read_f32`].
     pub fn read_weights(&mut self, pass: &mut Pass, path: &Path) -> Result<()> {
-        let mut file = TensorFile::open(path)?;
-        let tensors = read(pass, &mut file, path, &self.parameters())?;
+        self.read_source(pass, &mut TensorFile::open(path)?)
+    }
+
+    fn read_source(&mut self, pass: &mut Pass, source: &mut dyn TensorSource) -> Result<()> {
+        let params = self.parameters();
+        let tensors = read(pass, source, &params, &stored(&params, Param::file_parts))?;
         for (param, tensor) in self.parameters_mut().into_iter().zip(tensors) {
             param.value = tensor;
         }
@@ -98,13 +110,10 @@ impl TwoTowers {
     pub fn load(pass: &mut Pass, folder: &Path) -> Result<Self> {
         let config = ModelConfig::open(folder)?;
         // Before memory is asked for: a configuration may claim any size, a file that is there has one.
-        let path = folder.join(WEIGHTS_FILE);
-        let (expected, found) = (4 * config.parameter_count(), fs::metadata(&path).map_err(io("read", &path))?.len());
-        if found < expected {
-            return Err(ModelError::FileLength { path, expected, found });
-        }
+        let mut source = open_weights(folder)?;
+        hold_enough(source.as_ref(), config.parameter_count())?;
         let mut model = Self::zeros(pass, &config)?;
-        model.read_weights(pass, &path)?;
+        model.read_source(pass, source.as_mut())?;
         Ok(model)
     }
 
@@ -118,7 +127,7 @@ impl TwoTowers {
         let mut hasher = blake3::Hasher::new();
         hasher.update(choices.to_hf_json().as_bytes());
         let params = self.parameters();
-        for stored in stored(&params) {
+        for stored in stored(&params, Param::file_parts) {
             hasher.update(format!("\n{} {:?}\n", stored.name, stored.shape).as_bytes());
             let values = gather(pass, &params, &stored, |param| &param.value)?;
             hasher.update(&tensor_file::little_endian(&values));
@@ -136,7 +145,7 @@ impl TwoTowers {
             let values = gather(pass, &params, &stored, |param| &param.grad)?;
             Ok(NamedTensor { name: stored.name, shape: stored.shape, values })
         };
-        stored(&params).into_iter().map(read).collect()
+        stored(&params, Param::file_parts).into_iter().map(read).collect()
     }
 }
 
@@ -144,29 +153,40 @@ impl TwoTowers {
 fn gather(pass: &mut Pass, params: &[&Param], stored: &Stored, of: impl Fn(&Param) -> &Tensor) -> Result<Vec<f32>> {
     let mut all = Vec::with_capacity(stored.shape.iter().product());
     for piece in &stored.pieces {
-        all.extend_from_slice(&pass.read(of(params[piece.param]))?[piece.elements.clone()]);
+        let values = pass.read(of(params[piece.param]))?;
+        all.extend(piece.order.to_file(&values[piece.elements.clone()]));
     }
     Ok(all)
 }
 
 /// A tensor for each parameter.
-fn read(pass: &mut Pass, file: &mut TensorFile, path: &Path, params: &[&Param]) -> Result<Vec<Tensor>> {
-    let all = stored(params);
-    let differences = file.differences(all.iter().map(|stored| (stored.name.as_str(), stored.shape.as_slice())));
+fn read(pass: &mut Pass, source: &mut dyn TensorSource, params: &[&Param], all: &[Stored]) -> Result<Vec<Tensor>> {
+    let expected: Vec<_> = all.iter().map(|stored| (stored.name.as_str(), stored.shape.as_slice())).collect();
+    let differences = source.differences(&expected);
     if !differences.is_empty() {
-        return Err(ModelError::Mismatch { path: path.to_path_buf(), differences });
+        return Err(ModelError::Mismatch { path: source.path().to_path_buf(), differences });
     }
     let mut host: Vec<Vec<f32>> = params.iter().map(|param| vec![0.0; param.value.len()]).collect();
-    for stored in &all {
-        let values = file.read_f32(&stored.name, &stored.shape)?;
+    for stored in all {
+        let values = source.read_f32(&stored.name, &stored.shape)?;
         let mut rest = values.as_slice();
         for piece in &stored.pieces {
             let (now, later) = rest.split_at(piece.elements.len());
-            host[piece.param][piece.elements.clone()].copy_from_slice(now);
+            piece.order.to_param(now, &mut host[piece.param][piece.elements.clone()]);
             rest = later;
         }
     }
     host.iter().zip(params).map(|(values, param)| Ok(pass.upload(values, param.value.shape())?)).collect()
+}
+
+/// Refuses a configuration that claims more than there is, before memory is asked for.
+fn hold_enough(source: &dyn TensorSource, parameters: u64) -> Result<()> {
+    let found: u64 = source.entries().iter().map(|entry| entry.shape.iter().product::<usize>() as u64).sum();
+    if found >= parameters {
+        return Ok(());
+    }
+    let (path, expected, found) = (source.path().to_path_buf(), 4 * parameters, 4 * found);
+    Err(ModelError::FileLength { path, expected, found })
 }
 
 fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> ModelError + use<'a> {

@@ -1,17 +1,19 @@
-//! Outputs, loss and every gradient of Hugging Face's `SiglipModel` (transformers 5.23, torch 2.15).
+//! Outputs, loss and every gradient of Hugging Face's `SiglipModel` and `CLIPModel` (transformers 5.23, torch 2.15).
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 
+use jest_kernels::ops::contrastive_softmax;
 use jest_kernels::ops::matmul::{self, Form};
 use jest_kernels::ops::sigmoid_loss::{self, LogitParameters};
-use jest_kernels::{Device, DeviceKind, testing};
-use jest_model::{NamedTensor, Parameters, TwoTowers, View};
+use jest_kernels::{Device, DeviceKind, Pass, Tensor, testing};
+use jest_model::{Family, ModelConfig, NamedTensor, Parameters, TwoTowers, View};
 use safetensors::SafeTensors;
+use serde_json::Value;
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/hf_siglip_tiny")
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name)
 }
 
 fn floats(file: &SafeTensors<'_>, name: &str) -> Vec<f32> {
@@ -34,18 +36,35 @@ fn assert_close(what: &str, got: &[f32], want: &[f32], floor: f32, limit: f32) {
     }
 }
 
-fn agrees_on(device: &Device) {
+/// Loss, and its gradients by both embeddings.
+fn loss(pass: &mut Pass, model: &mut TwoTowers, image: &Tensor, text: &Tensor) -> (Tensor, Tensor, Tensor) {
+    let family = model.config().family;
+    let TwoTowers { logit_scale, logit_bias, .. } = model;
+    let (scale, dscale) = (&logit_scale.value, &mut logit_scale.grad);
+    match family {
+        Family::Siglip => {
+            let logits = LogitParameters { log_scale: scale, bias: &logit_bias.value };
+            sigmoid_loss::forward_backward(pass, image, text, logits, dscale, &mut logit_bias.grad).unwrap()
+        }
+        Family::Clip => contrastive_softmax::forward_backward(pass, image, text, scale, dscale).unwrap(),
+    }
+}
+
+fn agrees_on(device: &Device, folder: &Path) {
     let slack = if device.info().kind == DeviceKind::Cpu { 1.0 } else { 10.0 };
-    let bytes = std::fs::read(folder().join("expected.safetensors")).unwrap();
+    let bytes = std::fs::read(folder.join("expected.safetensors")).unwrap();
     let expected = SafeTensors::deserialize(&bytes).unwrap();
     let pixels = floats(&expected, "pixel_values");
     let ids = expected.tensor("input_ids").unwrap();
     let ids: Vec<u32> =
         ids.data().chunks_exact(8).map(|word| i64::from_le_bytes(word.try_into().unwrap()) as u32).collect();
-    let (n, lengths) = (5, [16; 5]);
+    let n = 5;
 
     let pass = &mut device.pass();
-    let mut model = TwoTowers::load(pass, &folder()).unwrap();
+    let mut model = TwoTowers::load(pass, folder).unwrap();
+    // The end mark is the first of its kind: CLIP pads with it.
+    let end = |row: &[u32]| row.iter().position(|id| *id == model.config().text.eos_id).map_or(16, |at| at as u32 + 1);
+    let lengths: Vec<u32> = ids.chunks(16).map(end).collect();
     let images = pass.upload(&pixels, &[n, 3, 32, 32]).unwrap();
     let (image, vision) = model.encode_images(pass, &images, &View::default()).unwrap();
     let (text, saved) = model.encode_texts(pass, &ids, &lengths, &View::default()).unwrap();
@@ -59,10 +78,7 @@ fn agrees_on(device: &Device) {
     let logits: Vec<f32> = pass.read(&cosines).unwrap().iter().map(|cosine| t * cosine + bias[0]).collect();
     assert_close("logits_per_text", &logits, &floats(&expected, "logits_per_text"), 0.0, limit);
 
-    let TwoTowers { logit_scale, logit_bias, .. } = &mut model;
-    let parameters = LogitParameters { log_scale: &logit_scale.value, bias: &logit_bias.value };
-    let (dscale, dbias) = (&mut logit_scale.grad, &mut logit_bias.grad);
-    let (loss, dimage, dtext) = sigmoid_loss::forward_backward(pass, &image, &text, parameters, dscale, dbias).unwrap();
+    let (loss, dimage, dtext) = loss(pass, &mut model, &image, &text);
     assert_close("loss", &pass.read(&loss).unwrap(), &floats(&expected, "loss"), 0.0, limit);
 
     model.backward_images(pass, vision, &dimage).unwrap();
@@ -78,33 +94,61 @@ fn agrees_on(device: &Device) {
     }
 }
 
+const TINY: [&str; 2] = ["hf_siglip_tiny", "hf_clip_tiny"];
+
 #[test]
 fn the_cpu_device_agrees_with_transformers() {
-    agrees_on(testing::devices()[0]);
+    TINY.iter().for_each(|name| agrees_on(testing::devices()[0], &folder(name)));
 }
 
 #[test]
 fn the_wgsl_kernels_agree_with_transformers() {
-    agrees_on(testing::devices()[1]);
+    TINY.iter().for_each(|name| agrees_on(testing::devices()[1], &folder(name)));
 }
 
 #[test]
 fn names_and_shapes_are_those_of_transformers() {
-    let pass = &mut testing::devices()[0].pass();
-    let model = TwoTowers::load(pass, &folder()).unwrap();
-    let bytes = std::fs::read(folder().join("model.safetensors")).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let mut copy = Vec::new();
-    model.write_weights(pass, &mut copy, &Default::default()).unwrap();
-    let copy = SafeTensors::deserialize(&copy).unwrap();
-    let (mut ours, mut theirs) = (copy.names(), file.names());
-    ours.sort_unstable();
-    theirs.sort_unstable();
-    assert_eq!(ours, theirs);
-    for name in theirs {
-        let (ours, theirs) = (copy.tensor(name).unwrap(), file.tensor(name).unwrap());
-        assert_eq!((ours.shape(), ours.data()), (theirs.shape(), theirs.data()), "{name}");
+    // Of both: blocks with qkv, out, fc1, fc2; text head; patches. The pooling head has five, CLIP's projection is one.
+    for (name, kernels) in [("hf_siglip_tiny", 2 * 4 * 2 + 2 + 5), ("hf_clip_tiny", 2 * 4 * 2 + 2 + 1)] {
+        let pass = &mut testing::devices()[0].pass();
+        let model = TwoTowers::load(pass, &folder(name)).unwrap();
+        let bytes = std::fs::read(folder(name).join("model.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let mut copy = Vec::new();
+        model.write_weights(pass, &mut copy, &Default::default()).unwrap();
+        let copy = SafeTensors::deserialize(&copy).unwrap();
+        let (mut ours, mut theirs) = (copy.names(), file.names());
+        ours.sort_unstable();
+        theirs.sort_unstable();
+        assert_eq!(ours, theirs);
+        for name in theirs {
+            let (ours, theirs) = (copy.tensor(name).unwrap(), file.tensor(name).unwrap());
+            assert_eq!((ours.shape(), ours.data()), (theirs.shape(), theirs.data()), "{name}");
+        }
+        assert_eq!(model.parameters().iter().filter(|param| param.is_kernel()).count(), kernels, "{name}");
     }
-    let kernels = model.parameters().iter().filter(|param| param.is_kernel()).count();
-    assert_eq!(kernels, 2 * 4 * 2 + 1 + 1 + 5, "blocks: qkv, out, fc1, fc2; text head; patches; pooling head");
+}
+
+#[test]
+fn configurations_are_read_as_transformers_writes_them() {
+    for name in TINY {
+        let config = ModelConfig::open(&folder(name)).unwrap();
+        let again = ModelConfig::from_hf_json(&config.to_hf_json(), Path::new("config.json")).unwrap();
+        assert_eq!(again, config);
+        let wanted = std::fs::read_to_string(folder(name).join("config.json")).unwrap();
+        let (wanted, got): (Value, Value) =
+            (serde_json::from_str(&wanted).unwrap(), serde_json::from_str(&config.to_hf_json()).unwrap());
+        // Ids of special tokens are the tokenizer's, and these two keys belong to the library.
+        let own = ["bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "initializer_factor"];
+        for tower in ["text_config", "vision_config"] {
+            for (key, value) in
+                wanted[tower].as_object().unwrap().iter().filter(|(key, _)| !own.contains(&key.as_str()))
+            {
+                assert_eq!(&got[tower][key], value, "{name}: {tower}.{key}");
+            }
+        }
+        for key in ["architectures", "model_type", "projection_dim"] {
+            assert_eq!(got[key], wanted[key], "{name}: {key}");
+        }
+    }
 }

@@ -218,6 +218,76 @@ fn position_ids_of_old_files_are_ignored() {
     assert_eq!(values(&target), values(&source));
 }
 
+/// The weights of a folder as two files with an index, which `change` may alter.
+fn sharded(folder: &Path, change: impl Fn(String) -> String) -> Result<TwoTowers, ModelError> {
+    model(1).save(&mut pass(), folder, &BTreeMap::new()).unwrap();
+    let whole = fs::read(folder.join(WEIGHTS_FILE)).unwrap();
+    fs::remove_file(folder.join(WEIGHTS_FILE)).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&whole).unwrap();
+    let (mut map, mut shards) = (BTreeMap::new(), [Vec::new(), Vec::new()]);
+    for (index, (name, tensor)) in tensors.tensors().into_iter().enumerate() {
+        map.insert(name.clone(), format!("part-{}.safetensors", index % 2));
+        shards[index % 2].push((name, tensor));
+    }
+    for (index, shard) in shards.into_iter().enumerate() {
+        let path = folder.join(format!("part-{index}.safetensors"));
+        fs::write(path, safetensors::serialize(shard, None).unwrap()).unwrap();
+    }
+    let index = serde_json::json!({"metadata": {"total_size": 1}, "weight_map": map}).to_string();
+    fs::write(folder.join("model.safetensors.index.json"), change(index)).unwrap();
+    TwoTowers::load(&mut pass(), folder)
+}
+
+#[test]
+fn a_model_in_several_files_is_read_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = sharded(folder.path(), |index| index).unwrap();
+    assert_eq!(values(&loaded), values(&model(1)));
+    for (from, to, says) in [
+        ("part-1.safetensors", "../part-1.safetensors", "a shard is a .safetensors file beside it"),
+        ("part-1.safetensors", "part-1.bin", "a shard is a .safetensors file beside it"),
+        ("part-1.safetensors", "part-2.safetensors", "cannot read"),
+        ("\"logit_bias\"", "\"logit_bjas\"", "does not say that logit_bias is in part-"),
+        ("{\"logit_bias\"", "{\"another\":\"part-0.safetensors\",\"logit_bias\"", "which does not hold it"),
+        ("\"weight_map\"", "\"map\"", "is not valid"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let said = sharded(folder.path(), |index| index.replace(from, to)).unwrap_err().to_string();
+        assert!(said.contains(says), "{said}");
+    }
+}
+
+#[test]
+fn half_precision_is_read_exactly() {
+    let source = model(1);
+    let (header, data) = split(&bytes(&source));
+    let folder = tempfile::tempdir().unwrap();
+    for (dtype, narrow) in [("F16", true), ("BF16", false)] {
+        let narrowed = |word: &[u8; 4]| {
+            let value = f32::from_le_bytes(*word);
+            if narrow { half::f16::from_f32(value).to_le_bytes() } else { half::bf16::from_f32(value).to_le_bytes() }
+        };
+        let short: Vec<u8> = data.as_chunks::<4>().0.iter().flat_map(narrowed).collect();
+        let mut json: serde_json::Value = serde_json::from_str(&header).unwrap();
+        for (_, info) in json.as_object_mut().unwrap().iter_mut().filter(|(name, _)| *name != "__metadata__") {
+            info["dtype"] = dtype.into();
+            for end in 0..2 {
+                info["data_offsets"][end] = (info["data_offsets"][end].as_u64().unwrap() / 2).into();
+            }
+        }
+        let path = folder.path().join("short.safetensors");
+        fs::write(&path, join(&json.to_string(), &short)).unwrap();
+        let mut target = model(2);
+        target.read_weights(&mut pass(), &path).unwrap();
+        let wide = |bits: &u32| {
+            let value = f32::from_bits(*bits);
+            if narrow { half::f16::from_f32(value).to_f32() } else { half::bf16::from_f32(value).to_f32() }.to_bits()
+        };
+        let wanted: Vec<Vec<u32>> = values(&source).iter().map(|values| values.iter().map(wide).collect()).collect();
+        assert_eq!(values(&target), wanted, "{dtype}");
+    }
+}
+
 #[test]
 fn a_configuration_larger_than_its_weights_is_refused_before_memory_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();

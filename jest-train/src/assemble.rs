@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jest_data::{Captions, Limits, LoaderConfig, Preprocess, Shuffle, Source, SourceOptions, Subset, Tokenizer};
-use jest_model::{ModelConfig, Preset};
+use jest_model::{Family, ModelConfig, Preset};
 
 use crate::approximation::Approximation;
 use crate::checkpoint::folder_name;
@@ -58,18 +58,26 @@ pub fn tokenizer(text: &config::TextPlan) -> Result<Tokenizer> {
 pub fn model_config(run: &RunPlan, tokenizer: &Tokenizer) -> Result<ModelConfig> {
     let (plan, preset) = (&run.model, run.model.preset.parse::<Preset>()?);
     let mut config = preset.config();
+    if plan.family == Family::Clip {
+        config = config.into_clip();
+    }
     let set = |slot: &mut usize, value: Option<usize>| *slot = value.unwrap_or(*slot);
     set(&mut config.vision.image_size, plan.image_size);
     set(&mut config.vision.patch_size, plan.patch_size);
     set(&mut config.text.tokens, plan.text_tokens);
-    for (vision, text, value) in [
-        (&mut config.vision.width, &mut config.text.width, plan.width),
-        (&mut config.vision.depth, &mut config.text.depth, plan.depth),
-        (&mut config.vision.num_heads, &mut config.text.num_heads, plan.num_heads),
-        (&mut config.vision.mlp_dim, &mut config.text.mlp_dim, plan.mlp_dim),
+    let (vision, text) = (&mut config.vision, &mut config.text);
+    for (vision, text, both, own) in [
+        (&mut vision.width, &mut text.width, plan.width, plan.text_width),
+        (&mut vision.depth, &mut text.depth, plan.depth, plan.text_depth),
+        (&mut vision.num_heads, &mut text.num_heads, plan.num_heads, plan.text_num_heads),
+        (&mut vision.mlp_dim, &mut text.mlp_dim, plan.mlp_dim, plan.text_mlp_dim),
     ] {
-        set(vision, value);
-        set(text, value);
+        set(vision, both);
+        set(text, own.or(both));
+    }
+    config.embedding_dim = plan.embedding_dim;
+    if let Some(gelu) = plan.gelu {
+        (config.vision.gelu, config.text.gelu) = (gelu, gelu);
     }
     config.text.vocab_size = plan.vocab_size.unwrap_or(tokenizer.vocab_size());
     if config.text.vocab_size < tokenizer.vocab_size() {
@@ -81,8 +89,9 @@ pub fn model_config(run: &RunPlan, tokenizer: &Tokenizer) -> Result<ModelConfig>
         config::Padding::Masked => jest_model::TextPadding::Masked,
     };
     config.text.pool = match run.text.pool {
-        config::TextPool::Last => jest_model::TextPool::Last,
-        config::TextPool::Eos => jest_model::TextPool::Eos,
+        None => config.text.pool,
+        Some(config::TextPool::Last) => jest_model::TextPool::Last,
+        Some(config::TextPool::Eos) => jest_model::TextPool::Eos,
     };
     config.text.eos_id = tokenizer.eos_id().unwrap_or(config.text.eos_id);
     let scalar = |slot: &mut f32, value: Option<f64>| *slot = value.map_or(*slot, |value| value as f32);

@@ -293,9 +293,9 @@ impl TrainError {
 
 /// A model that cannot be is a matter of configuration; a weight file that cannot be read, of the checkpoint.
 fn model_code(error: &jest_model::ModelError) -> u8 {
-    use jest_model::ModelError::{Io, Kernel, NotDivisor, Size, UnknownPreset, Value};
+    use jest_model::ModelError::{Family, Io, Kernel, NotDivisor, Size, UnknownPreset, Value};
     match error {
-        UnknownPreset { .. } | NotDivisor { .. } | Size { .. } | Value { .. } => 3,
+        UnknownPreset { .. } | NotDivisor { .. } | Size { .. } | Value { .. } | Family { .. } => 3,
         Kernel(_) => 6,
         Io { source, .. } if source.kind() != io::ErrorKind::NotFound => 7,
         _ => 8,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jest_kernels::ops::{adamw, global_norm};
 use jest_kernels::{Pass, Pending, Tensor};
-use jest_model::{Param, Parameters, TensorFile, TwoTowers, tensor_file};
+use jest_model::{Param, Parameters, TensorFile, TensorSource, TwoTowers, tensor_file};
 
 use crate::config::{DecayOn, OptimizerPlan};
 use crate::{Result, TrainError, storage};

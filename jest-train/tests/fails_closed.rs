@@ -10,7 +10,7 @@ use std::sync::Arc;
 use common::{Place, THREE_RUNS, jest, sample};
 use jest_data::{LoaderConfig, Preprocess, Source, SuperBatch, Tokenizer, read_all};
 use jest_kernels::{Device, DeviceOptions, DeviceRequest, Pass};
-use jest_model::{ModelConfig, Parameters, Preset, TensorFile, TwoTowers};
+use jest_model::{ModelConfig, Parameters, Preset, TensorFile, TensorSource, TwoTowers};
 use jest_train::config::{Objective, OptimizerPlan};
 use jest_train::learner::Learner;
 use jest_train::optimizer::Optimizer;

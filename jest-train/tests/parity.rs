@@ -10,13 +10,16 @@ use common::{Ran, jest};
 use serde_json::Value;
 
 /// What the fixtures hold that can be checked; one picture of `preprocess` is enough.
-const KNOWN: [&str; 6] = [
+const KNOWN: [&str; 9] = [
     "losses.safetensors",
     "adamw.safetensors",
     "pi_resize.safetensors",
     "jest_scores.safetensors",
     "hf_siglip_tiny/config.json",
     "hf_siglip_tiny/model.safetensors",
+    "hf_clip_tiny/config.json",
+    "hf_clip_tiny/model.safetensors",
+    "hf_clip_tiny/expected.safetensors",
 ];
 
 fn fixtures() -> PathBuf {
@@ -64,11 +67,12 @@ fn every_fixture_is_met_on_both_devices() {
             ("jest_scores", "sigmoid.learnability.3", 1e-5),
             ("hf_siglip_tiny", "image_embeds", 2e-5),
             ("hf_siglip_tiny", "grad.logit_bias", 1e-4),
+            ("hf_clip_tiny", "grad.vision_model.embeddings.class_embedding", 1e-4),
         ] {
             let found = all.iter().find(|check| check.0 == group && check.1 == name).unwrap();
             assert!((found.3 / (limit * slack) - 1.0).abs() < 1e-9, "{group} {name}: {}", found.3);
         }
-        assert_eq!(all.iter().filter(|check| check.1.starts_with("grad.")).count(), 88, "every parameter");
+        assert_eq!(all.iter().filter(|check| check.1.starts_with("grad.")).count(), 88 + 78, "every parameter");
         assert_eq!(ran.out.lines().count(), all.len() + 1);
     }
 }

@@ -1,6 +1,6 @@
 //! Multi-head self-attention with its projections.
 
-use jest_kernels::ops::attention::{self, Attention, Mask};
+use jest_kernels::ops::attention::{self, Attention};
 use jest_kernels::{Pass, Tensor};
 
 use super::Rows;
@@ -54,7 +54,7 @@ impl SelfAttention {
             head_dim: x.cols() / self.num_heads,
             q_len: rows.l,
             k_len: rows.l,
-            mask: Mask::None,
+            mask: rows.mask,
             shared_query: false,
         };
         let (h, attention) = attention::forward_packed(pass, &shape, &packed, rows.lengths.as_ref())?;

@@ -8,33 +8,38 @@ use jest_kernels::ops::resize_kernel::{self, Resize};
 use jest_kernels::ops::{add, matmul, patch_embed};
 use jest_kernels::{Pass, Tensor};
 
-use crate::config::ModelConfig;
+use super::{ClassToken, ClassTokenSaved, LayerNorm, LayerNormSaved};
+use crate::config::{Family, ModelConfig};
 use crate::grid::resize_matrix;
 use crate::init::{Init, stream, uniform};
 use crate::param::{Builder, Param, visits};
 use crate::{Result, View};
 
-/// `y = conv(images) + positions`: a token for each patch.
+/// `y = norm([class, conv(images)] + positions)`: a token for each patch; class token and norm are CLIP's.
 #[derive(Clone, Debug)]
 pub struct ImageEmbedding {
     /// Patch kernels: `[width, 3, patch, patch]`.
     pub kernel: Param,
-    /// `[width]`
-    pub bias: Param,
-    /// `[grid * grid, width]`
+    /// `[width]`; CLIP has none.
+    pub bias: Option<Param>,
+    /// In front of the patches.
+    pub class: Option<ClassToken>,
+    /// `[class tokens + grid * grid, width]`
     pub position: Param,
+    /// Before the blocks.
+    pub norm: Option<LayerNorm>,
     /// Matrices of other patch sizes, made when first asked for: they depend on sizes only.
     resizes: Arc<Mutex<BTreeMap<usize, Matrices>>>,
 }
 
-visits!(ImageEmbedding: kernel, bias, position);
+visits!(ImageEmbedding: kernel, bias, class, position, norm);
 
 /// How kernels and positions get to another patch size.
 #[derive(Clone, Debug)]
 struct Matrices {
     /// `[patch², stored patch²]`
     kernel: Tensor,
-    /// `[grid², stored grid²]`
+    /// `[tokens, stored tokens]`
     position: Tensor,
 }
 
@@ -42,22 +47,33 @@ struct Matrices {
 #[derive(Debug)]
 pub struct ImageEmbeddingSaved {
     patches: patch_embed::Saved,
+    class: Option<ClassTokenSaved>,
+    norm: Option<LayerNormSaved>,
     resized: Option<Matrices>,
     kept: Option<KeptTokens>,
     patch_size: usize,
 }
 
 impl ImageEmbedding {
-    pub(crate) fn new(b: &mut Builder, name: &str, config: &ModelConfig) -> Result<Self> {
-        let (width, patch, grid) = (config.vision.width, config.vision.patch_size, config.vision.grid());
+    pub(crate) fn new(b: &mut Builder, config: &ModelConfig) -> Result<Self> {
+        let (v, name) = (&config.vision, "vision_model.embeddings");
+        let (width, patch, tokens) = (v.width, v.patch_size, config.class_tokens() + v.grid().pow(2));
         let (patches, positions) = (format!("{name}.patch_embedding"), format!("{name}.position_embedding"));
         let kernel = Init::lecun(3 * patch * patch);
-        Ok(Self {
-            kernel: b.single(&format!("{patches}.weight"), &[width, 3, patch, patch], kernel, true)?,
-            bias: b.single(&format!("{patches}.bias"), &[width], Init::Constant(0.0), false)?,
-            position: b.single(&format!("{positions}.weight"), &[grid * grid, width], Init::embedding(width), false)?,
-            resizes: Arc::default(),
-        })
+        let kernel = b.single(&format!("{patches}.weight"), &[width, 3, patch, patch], kernel, true)?;
+        let (mut bias, mut class, mut norm) = (None, None, None);
+        match config.family {
+            Family::Siglip => {
+                bias = Some(b.single(&format!("{patches}.bias"), &[width], Init::Constant(0.0), false)?);
+            }
+            Family::Clip => {
+                class = Some(ClassToken::new(b, &format!("{name}.class_embedding"), width)?);
+                // Their spelling.
+                norm = Some(LayerNorm::new(b, "vision_model.pre_layrnorm", width, v.layer_norm_eps)?);
+            }
+        }
+        let position = b.single(&format!("{positions}.weight"), &[tokens, width], Init::embedding(width), false)?;
+        Ok(Self { kernel, bias, class, position, norm, resizes: Arc::default() })
     }
 
     /// images: `[n, 3, s, s]` -> y: `[n * tokens, width]`
@@ -80,15 +96,29 @@ impl ImageEmbedding {
                 matmul::forward(pass, matmul::Form::AB, &matrices.position, &self.position.value)?,
             ),
         };
-        let (x, patches) = patch_embed::forward(pass, images, patch_size, &kernel, &self.bias.value)?;
-        let x = add::forward_rows(pass, &x, &position)?;
-        let Some(k) = view.keep_tokens else {
-            return Ok((x, ImageEmbeddingSaved { patches, resized, kept: None, patch_size }));
+        let bias = match &self.bias {
+            Some(bias) => bias.value.clone(),
+            None => pass.zeros(&[config.vision.width])?,
         };
-        let l = view.grid(config).pow(2);
-        let kept = KeptTokens::upload(pass, &draw(view.seed, n, k, l), n, k, l)?;
-        let y = gather_tokens::forward(pass, &x, &kept)?;
-        Ok((y, ImageEmbeddingSaved { patches, resized, kept: Some(kept), patch_size }))
+        let (mut x, patches) = patch_embed::forward(pass, images, patch_size, &kernel, &bias)?;
+        let mut saved = ImageEmbeddingSaved { patches, class: None, norm: None, resized, kept: None, patch_size };
+        if let Some(class) = &self.class {
+            let (y, class) = class.forward(pass, &x, n)?;
+            (x, saved.class) = (y, Some(class));
+        }
+        x = add::forward_rows(pass, &x, &position)?;
+        if let Some(k) = view.keep_tokens {
+            let (patches, class) = (view.grid(config).pow(2), config.class_tokens());
+            let drawn = draw(view.seed, n, k, patches, class);
+            let kept = KeptTokens::upload(pass, &drawn, n, class + k, class + patches)?;
+            x = gather_tokens::forward(pass, &x, &kept)?;
+            saved.kept = Some(kept);
+        }
+        if let Some(norm) = &self.norm {
+            let (y, norm) = norm.forward(pass, &x)?;
+            (x, saved.norm) = (y, Some(norm));
+        }
+        Ok((x, saved))
     }
 
     /// Adds to the gradients; dy: `[n * tokens, width]`. There is no gradient by the images.
@@ -96,23 +126,33 @@ impl ImageEmbedding {
     /// # Errors
     /// `Kernel` when the sizes do not fit.
     pub fn backward(&mut self, pass: &mut Pass, saved: ImageEmbeddingSaved, dy: Tensor) -> Result<()> {
-        let ImageEmbeddingSaved { patches, resized, kept, patch_size } = saved;
-        let dx = match kept {
-            None => dy,
-            Some(kept) => gather_tokens::backward(pass, &dy, &kept)?,
-        };
+        let ImageEmbeddingSaved { patches, class, norm, resized, kept, patch_size } = saved;
+        let mut dx = dy;
+        if let (Some(norm), Some(saved)) = (&mut self.norm, norm) {
+            dx = norm.backward(pass, saved, &dx)?;
+        }
+        if let Some(kept) = kept {
+            dx = gather_tokens::backward(pass, &dx, &kept)?;
+        }
+        match &resized {
+            None => add::backward_rows(pass, &dx, &mut self.position.grad)?,
+            Some(matrices) => {
+                let mut dposition = pass.zeros(&[matrices.position.rows(), dx.cols()])?;
+                add::backward_rows(pass, &dx, &mut dposition)?;
+                let form = matmul::Form::AtB;
+                matmul::accumulate(pass, form, &matrices.position, &dposition, &mut self.position.grad)?;
+            }
+        }
+        if let (Some(class), Some(saved)) = (&mut self.class, class) {
+            dx = class.backward(pass, saved, &dx)?;
+        }
+        let mut unused = pass.zeros(&[dx.cols()])?;
+        let dbias = self.bias.as_mut().map_or(&mut unused, |bias| &mut bias.grad);
         let Some(matrices) = resized else {
-            add::backward_rows(pass, &dx, &mut self.position.grad)?;
-            patch_embed::backward(pass, patches, &dx, &mut self.kernel.grad, &mut self.bias.grad)?;
-            return Ok(());
+            return Ok(patch_embed::backward(pass, patches, &dx, &mut self.kernel.grad, dbias)?);
         };
-        let width = dx.cols();
-        let mut dposition = pass.zeros(&[matrices.position.rows(), width])?;
-        add::backward_rows(pass, &dx, &mut dposition)?;
-        let form = matmul::Form::AtB;
-        matmul::accumulate(pass, form, &matrices.position, &dposition, &mut self.position.grad)?;
-        let mut dkernel = pass.zeros(&[width, 3, patch_size, patch_size])?;
-        patch_embed::backward(pass, patches, &dx, &mut dkernel, &mut self.bias.grad)?;
+        let mut dkernel = pass.zeros(&[dx.cols(), 3, patch_size, patch_size])?;
+        patch_embed::backward(pass, patches, &dx, &mut dkernel, dbias)?;
         Ok(resize_kernel::backward(pass, &dkernel, &matrices.kernel, &mut self.kernel.grad)?)
     }
 
@@ -128,17 +168,20 @@ impl ImageEmbedding {
         }
         let (grid_from, grid_to) = (config.vision.grid(), view.grid(config));
         let kernel = resize_kernel::matrix(Resize::Bilinear, from, to);
+        let class = config.class_tokens();
+        let position = resize_matrix(grid_from, grid_to, class);
         let matrices = Matrices {
             kernel: pass.upload(&kernel, &[to * to, from * from])?,
-            position: pass.upload(&resize_matrix(grid_from, grid_to), &[grid_to.pow(2), grid_from.pow(2)])?,
+            position: pass.upload(&position, &[class + grid_to.pow(2), class + grid_from.pow(2)])?,
         };
         known.insert(to, matrices.clone());
         Ok(Some(matrices))
     }
 }
 
-/// For each of n examples k of l tokens, drawn without replacement, in ascending order.
-fn draw(seed: u64, n: usize, k: usize, l: usize) -> Vec<u32> {
+/// For each of n examples k of l patches, drawn without replacement, in ascending order, behind the class tokens, which
+/// are kept.
+fn draw(seed: u64, n: usize, k: usize, l: usize, class: usize) -> Vec<u32> {
     let mut random = stream(seed, "kept tokens", 0);
     let mut all = Vec::with_capacity(n * k);
     for _ in 0..n {
@@ -149,7 +192,8 @@ fn draw(seed: u64, n: usize, k: usize, l: usize) -> Vec<u32> {
         }
         tokens.truncate(k);
         tokens.sort_unstable();
-        all.extend(tokens);
+        all.extend(0..class as u32);
+        all.extend(tokens.iter().map(|patch| class as u32 + patch));
     }
     all
 }
@@ -161,14 +205,15 @@ mod tests {
     #[test]
     fn every_token_is_kept_equally_often() {
         let (n, k, l) = (4000, 3, 10);
-        let drawn = draw(7, n, k, l);
+        let drawn = draw(7, n, k, l, 0);
         assert!(drawn.chunks(k).all(|row| row.is_sorted_by(|a, b| a < b)), "ascending, none twice");
         for token in 0..l as u32 {
             let share = drawn.iter().filter(|other| **other == token).count() as f64 / n as f64;
             assert!((share - 0.3).abs() < 0.03, "token {token} is kept in {share}");
         }
-        assert_eq!(drawn, draw(7, n, k, l));
-        assert_ne!(drawn, draw(8, n, k, l));
-        assert_eq!(draw(1, 2, 4, 4), [0, 1, 2, 3, 0, 1, 2, 3]);
+        assert_eq!(drawn, draw(7, n, k, l, 0));
+        assert_ne!(drawn, draw(8, n, k, l, 0));
+        assert_eq!(draw(1, 2, 4, 4, 0), [0, 1, 2, 3, 0, 1, 2, 3]);
+        assert_eq!(draw(1, 2, 2, 2, 1), [0, 1, 2, 0, 1, 2]);
     }
 }

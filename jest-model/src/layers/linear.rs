@@ -1,19 +1,20 @@
-//! A linear layer: `y = x · weightᵀ + bias`.
+//! A linear layer: `y = x · weightᵀ + bias`, or without the bias.
 
-use jest_kernels::ops::matmul;
+use jest_kernels::ops::gelu::{self, Gelu};
+use jest_kernels::ops::matmul::{self, Form};
 use jest_kernels::{Pass, Tensor};
 
 use crate::Result;
 use crate::init::Init;
 use crate::param::{Builder, Param, Part, visits};
 
-/// `y = x · weightᵀ + bias`.
+/// `y = x · weightᵀ + bias`; a projection has no bias.
 #[derive(Clone, Debug)]
 pub struct Linear {
     /// `[n, k]`
     pub weight: Param,
     /// `[n]`
-    pub bias: Param,
+    pub bias: Option<Param>,
 }
 
 visits!(Linear: weight, bias);
@@ -36,7 +37,12 @@ impl Linear {
     pub(crate) fn new(b: &mut Builder, name: &str, [n, k]: [usize; 2], init: Init) -> Result<Self> {
         let weight = b.single(&format!("{name}.weight"), &[n, k], init, true)?;
         let bias = b.single(&format!("{name}.bias"), &[n], Init::Constant(0.0), false)?;
-        Ok(Self { weight, bias })
+        Ok(Self { weight, bias: Some(bias) })
+    }
+
+    /// A layer without bias.
+    pub(crate) fn projection(b: &mut Builder, name: &str, [n, k]: [usize; 2]) -> Result<Self> {
+        Ok(Self { weight: b.single(&format!("{name}.weight"), &[n, k], Init::lecun(k), true)?, bias: None })
     }
 
     /// A layer whose outputs are several layers of a weight file side by side; each starts Xavier-uniform.
@@ -46,7 +52,7 @@ impl Linear {
         let biases = rows.iter().map(|rows| Part::new(&rows.bias, &[rows.n], Init::Constant(0.0)));
         let weight = b.joined(&format!("{name}.weight"), weights.collect(), true)?;
         let bias = b.joined(&format!("{name}.bias"), biases.collect(), false)?;
-        Ok(Self { weight, bias })
+        Ok(Self { weight, bias: Some(bias) })
     }
 
     /// x: `[.., k]` -> y: `[.., n]`
@@ -54,8 +60,28 @@ impl Linear {
     /// # Errors
     /// `Kernel` when the sizes do not fit.
     pub fn forward(&self, pass: &mut Pass, x: &Tensor) -> Result<(Tensor, LinearSaved)> {
-        let y = matmul::linear(pass, x, &self.weight.value, &self.bias.value)?;
+        let y = match &self.bias {
+            Some(bias) => matmul::linear(pass, x, &self.weight.value, &bias.value)?,
+            None => matmul::forward(pass, Form::ABt, x, &self.weight.value)?,
+        };
         Ok((y, LinearSaved { x: x.clone() }))
+    }
+
+    /// x: `[.., k]` -> gelu(y) and y: `[.., n]`
+    pub(crate) fn forward_gelu(
+        &self,
+        pass: &mut Pass,
+        gelu: Gelu,
+        x: &Tensor,
+    ) -> Result<(Tensor, Tensor, LinearSaved)> {
+        let (h, y) = match &self.bias {
+            Some(bias) => matmul::linear_gelu(pass, gelu, x, &self.weight.value, &bias.value)?,
+            None => {
+                let y = matmul::forward(pass, Form::ABt, x, &self.weight.value)?;
+                (gelu::forward(pass, gelu, &y)?, y)
+            }
+        };
+        Ok((h, y, LinearSaved { x: x.clone() }))
     }
 
     /// dy: `[.., n]` -> dx: `[.., k]`
@@ -63,7 +89,11 @@ impl Linear {
     /// # Errors
     /// `Kernel` when the sizes do not fit.
     pub fn backward(&mut self, pass: &mut Pass, saved: LinearSaved, dy: &Tensor) -> Result<Tensor> {
-        let (dw, dbias) = (&mut self.weight.grad, &mut self.bias.grad);
-        Ok(matmul::linear_backward(pass, &saved.x, &self.weight.value, dy, dw, dbias)?)
+        let Param { value: w, grad: dw, .. } = &mut self.weight;
+        let Some(bias) = &mut self.bias else {
+            matmul::accumulate(pass, Form::AtB, dy, &saved.x, dw)?;
+            return Ok(matmul::forward(pass, Form::AB, dy, w)?);
+        };
+        Ok(matmul::linear_backward(pass, &saved.x, w, dy, dw, &mut bias.grad)?)
     }
 }

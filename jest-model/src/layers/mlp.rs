@@ -1,7 +1,6 @@
 //! The feed-forward part of a block: `y = fc2(gelu(fc1(x)))`.
 
 use jest_kernels::ops::gelu::{self, Gelu};
-use jest_kernels::ops::matmul;
 use jest_kernels::{Pass, Tensor};
 
 use super::linear::{Linear, LinearSaved};
@@ -24,7 +23,7 @@ visits!(Mlp: fc1, fc2);
 /// What [`Mlp::backward`] needs.
 #[derive(Debug)]
 pub struct MlpSaved {
-    x: Tensor,
+    fc1: LinearSaved,
     /// Input of the activation: `[.., mlp_dim]`.
     pre: Tensor,
     fc2: LinearSaved,
@@ -43,9 +42,9 @@ impl Mlp {
     /// # Errors
     /// `Kernel` when the sizes do not fit.
     pub fn forward(&self, pass: &mut Pass, x: &Tensor) -> Result<(Tensor, MlpSaved)> {
-        let (h, pre) = matmul::linear_gelu(pass, self.gelu, x, &self.fc1.weight.value, &self.fc1.bias.value)?;
+        let (h, pre, fc1) = self.fc1.forward_gelu(pass, self.gelu, x)?;
         let (y, fc2) = self.fc2.forward(pass, &h)?;
-        Ok((y, MlpSaved { x: x.clone(), pre, fc2 }))
+        Ok((y, MlpSaved { fc1, pre, fc2 }))
     }
 
     /// dy: `[.., width]` -> dx: `[.., width]`
@@ -53,10 +52,9 @@ impl Mlp {
     /// # Errors
     /// `Kernel` when the sizes do not fit.
     pub fn backward(&mut self, pass: &mut Pass, saved: MlpSaved, dy: &Tensor) -> Result<Tensor> {
-        let MlpSaved { x, pre, fc2 } = saved;
+        let MlpSaved { fc1, pre, fc2 } = saved;
         let dh = self.fc2.backward(pass, fc2, dy)?;
         let dpre = gelu::backward(pass, self.gelu, &pre, &dh)?;
-        let Linear { weight, bias } = &mut self.fc1;
-        Ok(matmul::linear_backward(pass, &x, &weight.value, &dpre, &mut weight.grad, &mut bias.grad)?)
+        self.fc1.backward(pass, fc1, &dpre)
     }
 }

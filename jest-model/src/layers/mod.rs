@@ -6,6 +6,7 @@
 
 mod attention;
 mod block;
+mod class_token;
 mod encoder;
 mod image_embedding;
 mod layer_norm;
@@ -15,6 +16,7 @@ mod mlp;
 
 pub use attention::{SelfAttention, SelfAttentionSaved};
 pub use block::{Block, BlockSaved};
+pub use class_token::{ClassToken, ClassTokenSaved};
 pub use encoder::{Encoder, EncoderSaved};
 pub use image_embedding::{ImageEmbedding, ImageEmbeddingSaved};
 pub use layer_norm::{LayerNorm, LayerNormSaved};
@@ -23,6 +25,7 @@ pub use map_head::{MapHead, MapHeadSaved};
 pub use mlp::{Mlp, MlpSaved};
 
 use jest_kernels::Tensor;
+use jest_kernels::ops::attention::Mask;
 use jest_kernels::ops::gelu::Gelu;
 
 /// How the rows of an activation divide into examples.
@@ -34,6 +37,8 @@ pub struct Rows {
     pub l: usize,
     /// Tokens that attention sees of each example, u32 `[n]`; all of them when absent.
     pub lengths: Option<Tensor>,
+    /// Which tokens each one attends to.
+    pub mask: Mask,
 }
 
 /// Sizes that all blocks of a tower share.

@@ -1,5 +1,7 @@
 //! What the types cannot say about one run.
 
+use jest_model::Family;
+
 use super::ConfigError;
 use super::plan::RunPlan;
 use super::tables::{Objective, Padding, TextPool};
@@ -28,6 +30,14 @@ pub(super) fn run(run: &RunPlan) -> Result<(), ConfigError> {
     }
     if run.schedule.warmup > run.steps {
         return Err(ConfigError::Warmup { run: run.name.clone(), warmup: run.schedule.warmup, steps: run.steps });
+    }
+    if run.model.family == Family::Clip && run.objective == Objective::Sigmoid {
+        return Err(ConfigError::Apart {
+            run: run.name.clone(),
+            key: "objective = \"sigmoid\"",
+            other: "model.family = \"clip\"".to_string(),
+            remedy: "it has no logit_bias; set objective = \"softmax\"",
+        });
     }
     run.augmentation.check().map_err(|source| ConfigError::Data { run: run.name.clone(), source })?;
     selection(run)?;
@@ -74,7 +84,10 @@ fn selection(run: &RunPlan) -> Result<(), ConfigError> {
         let remedy = "set selection.approximation, such as { patch_size = 16 }, or leave it out";
         return Err(ConfigError::Apart { run: run.name.clone(), key, other, remedy });
     }
-    if approximation.text_tokens.is_some() && (run.text.padding, run.text.pool) != (Padding::Masked, TextPool::Eos) {
+    // A causal text, too, is read at its end.
+    let ends =
+        run.model.family == Family::Clip || (run.text.padding, run.text.pool) == (Padding::Masked, Some(TextPool::Eos));
+    if approximation.text_tokens.is_some() && !ends {
         let key = "selection.approximation.text_tokens";
         let other = "text.padding = \"attended\" or text.pool = \"last\"".to_owned();
         let remedy =

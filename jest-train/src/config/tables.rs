@@ -169,8 +169,9 @@ pub struct TextPlan {
     pub canonicalize: Canonicalize,
     /// What padding does in attention.
     pub padding: Padding,
-    /// Where the embedding is read.
-    pub pool: TextPool,
+    /// Where the embedding is read; the model family's where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<TextPool>,
 }
 
 /// `[model]`: a preset by name, and what differs from it. The preset's own table is jest-model's.
@@ -179,6 +180,7 @@ pub struct TextPlan {
 #[expect(missing_docs, reason = "the sizes are named as in the glossary and explained by jest-model's configuration")]
 pub struct ModelPlan {
     pub preset: String,
+    pub family: jest_model::Family,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_size: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -191,6 +193,18 @@ pub struct ModelPlan {
     pub num_heads: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mlp_dim: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_width: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_depth: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_num_heads: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_mlp_dim: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding_dim: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gelu: Option<jest_model::Activation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_tokens: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use jest_model::{NamedTensor, TensorFile};
+use jest_model::{NamedTensor, TensorFile, TensorSource};
 use serde::Serialize;
 
 use crate::{Result, TrainError};

@@ -5,7 +5,7 @@ use std::path::Path;
 use jest_kernels::ops::matmul::{self, Form};
 use jest_kernels::ops::{contrastive_softmax, sigmoid_loss};
 use jest_kernels::{Pass, Tensor};
-use jest_model::{ModelConfig, NamedTensor, Parameters, TwoTowers, View};
+use jest_model::{Family, ModelConfig, NamedTensor, TwoTowers, View};
 
 use super::checks::{Checks, Expected, largest};
 use crate::Result;
@@ -42,14 +42,15 @@ pub(super) fn hugging_face(pass: &mut Pass, folder: &Path, checks: &mut Checks) 
 
 /// The loss that the library trains such a model with, and its gradients by both embeddings.
 fn loss(pass: &mut Pass, model: &mut TwoTowers, image: &Tensor, text: &Tensor) -> Result<[Tensor; 3]> {
-    let has_bias = model.parameters().iter().any(|param| param.name() == "logit_bias");
+    let family = model.config().family;
     let TwoTowers { logit_scale, logit_bias, .. } = model;
     let (scale, dscale) = (&logit_scale.value, &mut logit_scale.grad);
-    let (loss, dimage, dtext) = if has_bias {
-        let logits = sigmoid_loss::LogitParameters { log_scale: scale, bias: &logit_bias.value };
-        sigmoid_loss::forward_backward(pass, image, text, logits, dscale, &mut logit_bias.grad)?
-    } else {
-        contrastive_softmax::forward_backward(pass, image, text, scale, dscale)?
+    let (loss, dimage, dtext) = match family {
+        Family::Siglip => {
+            let logits = sigmoid_loss::LogitParameters { log_scale: scale, bias: &logit_bias.value };
+            sigmoid_loss::forward_backward(pass, image, text, logits, dscale, &mut logit_bias.grad)?
+        }
+        Family::Clip => contrastive_softmax::forward_backward(pass, image, text, scale, dscale)?,
     };
     Ok([loss, dimage, dtext])
 }

@@ -1,0 +1,56 @@
+//! Models of another family: trained, selected by, saved, resumed.
+
+mod common;
+
+use std::fs;
+
+use common::{Place, THREE_RUNS};
+use jest_model::{Family, ModelConfig, TensorFile, TextPool};
+
+/// Keys of a small CLIP with towers of their own sizes.
+const CLIP: [&str; 8] = [
+    "--set",
+    "objective=softmax",
+    "--set",
+    "model.family=clip",
+    "--set",
+    "model.text_width=24",
+    "--set",
+    "model.embedding_dim=12",
+];
+
+#[test]
+fn a_clip_is_trained_saved_and_resumed() {
+    let place = Place::new(THREE_RUNS);
+    place.train("out", &CLIP).well();
+    let folder = place.newest("out", "jest");
+    let config = ModelConfig::open(&folder).unwrap();
+    assert_eq!((config.family, config.vision.width, config.text.width), (Family::Clip, 16, 24));
+    assert_eq!((config.embedding_dim(), config.text.pool), (12, TextPool::Eos));
+    let file = TensorFile::open(&folder.join("model.safetensors")).unwrap();
+    let shape = |name: &str| file.shape(name).map(<[usize]>::to_vec);
+    assert_eq!(shape("logit_scale"), Some(vec![]));
+    assert_eq!(shape("logit_bias"), None);
+    assert_eq!(shape("visual_projection.weight"), Some(vec![12, 16]));
+    assert_eq!(
+        shape("vision_model.embeddings.position_embedding.weight"),
+        Some(vec![5, 16]),
+        "four patches and a class"
+    );
+
+    // The last step made again gives the same bytes.
+    let whole = place.weights("out", "uniform");
+    fs::remove_dir_all(place.newest("out", "uniform")).unwrap();
+    place.train("out", &[&CLIP[..], &["--resume", "latest"]].concat()).well();
+    assert_eq!(place.weights("out", "uniform"), whole);
+}
+
+#[test]
+fn what_a_clip_does_not_have_is_refused() {
+    let place = Place::new("");
+    let sigmoid = [&CLIP[2..], &["--set", "objective=sigmoid"]].concat();
+    place.train("out", &sigmoid).refused(3, &["no logit_bias", "objective = \"softmax\""]);
+    let last = [&CLIP[..], &["--set", "text.pool=last"]].concat();
+    place.train("out", &last).refused(3, &["family clip has text.pool"]);
+    place.train("out", &["--set", "model.embedding_dim=12"]).refused(3, &["embedding_dim is 12", "vision.width, 16"]);
+}
