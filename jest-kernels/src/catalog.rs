@@ -15,7 +15,31 @@ pub struct Kernel {
     pub parts: &'static [&'static str],
     /// Header constants with their default values.
     pub constants: &'static [(&'static str, u32)],
+    /// Name and WGSL type of each parameter, 4 bytes each, in order.
+    pub parameters: &'static [(&'static str, &'static str)],
 }
+
+/// What a dispatch sends beside its tensors: the twin of the shader's struct of the same fields.
+pub(crate) trait Sent: bytemuck::Pod {
+    /// Name and type of each field, in order.
+    const FIELDS: &'static [(&'static str, &'static str)];
+}
+
+/// Declares a struct of 4-byte fields that is [`Sent`].
+macro_rules! parameters {
+    ($(#[$meta:meta])* struct $name:ident { $($field:ident: $type:ident,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+        #[repr(C)]
+        struct $name { $($field: $type),+ }
+
+        impl $crate::catalog::Sent for $name {
+            const FIELDS: &'static [(&'static str, &'static str)] =
+                &[$((stringify!($field), stringify!($type))),+];
+        }
+    };
+}
+pub(crate) use parameters;
 
 /// A kernel with all its constants chosen.
 #[derive(Clone, Debug)]
@@ -30,13 +54,17 @@ impl Kernel {
         Variant { kernel: self, constants: self.constants.to_vec() }
     }
 
-    /// The kernel with some constants replaced; a name that the kernel does not have is ignored.
+    /// The kernel with some constants replaced.
+    ///
+    /// # Panics
+    /// When the kernel has no constant of a name: that is a slip in the code that names it, and every variant of the
+    /// catalogue is made in a test.
     pub fn with(&'static self, chosen: &[(&'static str, u32)]) -> Variant {
         let mut variant = self.default_variant();
-        for (name, value) in &mut variant.constants {
-            if let Some((_, new)) = chosen.iter().find(|(wanted, _)| wanted == name) {
-                *value = *new;
-            }
+        for (wanted, new) in chosen {
+            let place = variant.constants.iter().position(|(name, _)| name == wanted);
+            assert!(place.is_some(), "kernel {} has no constant {wanted}", self.name);
+            place.into_iter().for_each(|place| variant.constants[place].1 = *new);
         }
         variant
     }
@@ -47,6 +75,16 @@ impl Variant {
     pub fn key(&self) -> String {
         let constants: Vec<_> = self.constants.iter().map(|(name, value)| format!("{name}={value}")).collect();
         format!("{}[{}]", self.kernel.name, constants.join(","))
+    }
+
+    /// Operation and entry, as in `layer_norm/forward`.
+    pub fn name(&self) -> &'static str {
+        self.kernel.name
+    }
+
+    /// Name and WGSL type of each parameter, in order.
+    pub fn parameters(&self) -> &'static [(&'static str, &'static str)] {
+        self.kernel.parameters
     }
 
     /// Name of the entry point.

@@ -16,17 +16,20 @@
 //! # Ok::<(), jest_kernels::KernelError>(())
 //! ```
 
+mod bf16;
 pub mod catalog;
 mod device;
 mod error;
 pub mod ops;
 mod pass;
+mod profile;
 mod simd;
 mod stripes;
 mod tensor;
 pub mod testing;
 
-pub use device::{Device, DeviceInfo, DeviceKind, DeviceOptions, DeviceRequest};
+pub use device::{Device, DeviceInfo, DeviceKind, DeviceOptions, DeviceRequest, Precision};
 pub use error::{KernelError, Result};
 pub use pass::{Grid, Pass, Pending};
+pub use profile::{KernelTime, Now};
 pub use tensor::{DType, Tensor};

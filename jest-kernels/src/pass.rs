@@ -1,13 +1,17 @@
 //! Recording operations on a device.
 
-use bytemuck::Pod;
+use rayon::prelude::*;
 
-use crate::catalog::Variant;
+use crate::catalog::{Sent, Variant};
 use crate::device::Backend;
 use crate::device::cpu::Cpu;
 use crate::device::gpu::{GpuBuffer, Reading};
+use crate::profile::Work;
 use crate::tensor::Storage;
 use crate::{DType, Device, KernelError, Result, Tensor};
+
+/// Elements that one task clears.
+const ZEROS: usize = 65_536;
 
 /// Records work on a device and submits it together; on the CPU device each operation runs at once.
 ///
@@ -99,7 +103,11 @@ impl Pass {
     pub fn zeros(&mut self, shape: &[usize]) -> Result<Tensor> {
         let mut tensor = self.empty(DType::F32, shape)?;
         match self.device.backend() {
-            Backend::Cpu(_) => tensor.f32_mut().fill(0.0),
+            Backend::Cpu(cpu) => {
+                let values = tensor.f32_mut();
+                let work = Work::words("zeros", values.len());
+                cpu.run(work, || values.par_chunks_mut(ZEROS).for_each(|values| values.fill(0.0)));
+            }
             Backend::Gpu(gpu) => gpu.clear(tensor.gpu(), DType::F32.words(tensor.len())),
         }
         Ok(tensor)
@@ -179,7 +187,7 @@ impl Pass {
     }
 
     /// Records one kernel on the GPU: `tensors[i]` is binding `i`, `parameters` the immediates.
-    pub(crate) fn dispatch<P: Pod>(
+    pub(crate) fn dispatch<P: Sent>(
         &mut self,
         variant: &Variant,
         tensors: &[&Tensor],
@@ -188,8 +196,11 @@ impl Pass {
         flops: f64,
     ) -> Result<()> {
         let Backend::Gpu(gpu) = self.device.backend() else { return Ok(()) };
+        assert!(P::FIELDS == variant.parameters(), "kernel {} has other parameters", variant.name());
         let buffers: Vec<&GpuBuffer> = tensors.iter().map(|tensor| tensor.gpu()).collect();
-        gpu.dispatch(variant, &buffers, bytemuck::bytes_of(&parameters), grid, flops)
+        let words = tensors.iter().map(|tensor| tensor.dtype().words(tensor.len())).sum();
+        let work = Work::products(variant.name(), flops, words);
+        gpu.dispatch(variant, &buffers, bytemuck::bytes_of(&parameters), grid, work)
     }
 
     /// Starts copying an f32 tensor to the host without stalling the device.

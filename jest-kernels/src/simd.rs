@@ -59,6 +59,9 @@ pub(crate) fn features() -> Vec<&'static str> {
         if std::is_x86_feature_detected!("avx512bf16") {
             found.push("avx512-bf16");
         }
+        if crate::bf16::level() == crate::bf16::Level::Amx {
+            found.push("amx-bf16");
+        }
         found
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -37,7 +37,7 @@ pub fn training_devices() -> [&'static Device; 2] {
 }
 
 fn open(checked: bool) -> [Device; 2] {
-    let options = DeviceOptions { threads: 2, checked };
+    let options = DeviceOptions { threads: 2, checked, ..Default::default() };
     let cpu = Device::open(&DeviceRequest::Cpu, options).expect("the CPU device always opens");
     let software = DeviceRequest::Name("llvmpipe".to_string());
     let gpu = Device::open(&software, options).or_else(|_| Device::open(&DeviceRequest::Gpu, options));

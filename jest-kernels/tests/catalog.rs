@@ -12,6 +12,38 @@ fn validate(name: &str, source: &str) -> naga::Module {
     module
 }
 
+/// Offset, name and type of the fields that the shader takes as immediates.
+fn immediate_fields(module: &naga::Module) -> Vec<(u32, String, String)> {
+    let immediate =
+        module.global_variables.iter().find(|(_, variable)| variable.space == naga::AddressSpace::Immediate);
+    let Some((_, variable)) = immediate else { return Vec::new() };
+    let naga::TypeInner::Struct { members, .. } = &module.types[variable.ty].inner else {
+        panic!("immediates that are no struct")
+    };
+    let of = |member: &naga::StructMember| {
+        let naga::TypeInner::Scalar(scalar) = module.types[member.ty].inner else {
+            panic!("{:?} is no scalar", member.name)
+        };
+        let kind = match scalar.kind {
+            naga::ScalarKind::Uint => "u",
+            naga::ScalarKind::Sint => "i",
+            naga::ScalarKind::Float => "f",
+            other => panic!("{other:?}"),
+        };
+        (member.offset, member.name.clone().unwrap_or_default(), format!("{kind}{}", 8 * scalar.width))
+    };
+    members.iter().map(of).collect()
+}
+
+/// The same of the host's struct: all fields have 4 bytes.
+fn fields(parameters: &[(&str, &str)]) -> Vec<(u32, String, String)> {
+    (0..)
+        .step_by(4)
+        .zip(parameters)
+        .map(|(offset, (name, kind))| (offset, name.to_string(), kind.to_string()))
+        .collect()
+}
+
 #[test]
 fn every_variant_is_valid_and_keeps_to_the_smallest_limits() {
     let variants = catalog::all();
@@ -31,6 +63,7 @@ fn every_variant_is_valid_and_keeps_to_the_smallest_limits() {
         };
         let workgroup = of(naga::AddressSpace::WorkGroup);
         assert!(workgroup <= 16_384, "{name}: {workgroup} bytes of workgroup memory, 16384 are guaranteed");
+        assert_eq!(immediate_fields(&module), fields(variant.parameters()), "{name}: parameters of shader and host");
         let immediates = of(naga::AddressSpace::Immediate);
         assert!(immediates <= 128, "{name}: {immediates} bytes of parameters, 128 are guaranteed");
     }
@@ -43,4 +76,12 @@ fn keys_are_unique() {
     keys.sort();
     keys.dedup();
     assert_eq!(keys.len(), count);
+}
+
+#[test]
+fn a_constant_that_a_kernel_does_not_have_is_refused() {
+    static KERNEL: catalog::Kernel =
+        catalog::Kernel { name: "test", entry: "main", parts: &[], constants: &[("WIDTH", 1)], parameters: &[] };
+    let refused = std::panic::catch_unwind(|| KERNEL.with(&[("DEPTH", 2)])).unwrap_err();
+    assert_eq!(refused.downcast_ref::<String>().unwrap(), "kernel test has no constant DEPTH");
 }

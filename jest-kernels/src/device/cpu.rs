@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytemuck::{Pod, Zeroable};
 
 use super::pool::{LINE_WORDS, Pool, size_class};
-use super::{DeviceInfo, DeviceKind, DeviceOptions};
+use super::{DeviceInfo, DeviceKind, DeviceOptions, Precision};
+use crate::profile::{Profiler, Work};
 use crate::{KernelError, Result};
 
 /// What a checked device writes into every word that nothing has written yet: a NaN with a mark.
@@ -55,6 +56,8 @@ pub(crate) struct Cpu {
     threads: rayon::ThreadPool,
     pool: Arc<Pool<Vec<Line>>>,
     checked: bool,
+    pub(crate) precision: Precision,
+    pub(crate) profiler: Profiler,
 }
 
 impl Cpu {
@@ -64,7 +67,8 @@ impl Cpu {
             .thread_name(|index| format!("jest-cpu-{index}"))
             .build()
             .map_err(|source| KernelError::Threads { threads: options.threads, source })?;
-        Ok(Self { threads, pool: Arc::default(), checked: options.checked })
+        let DeviceOptions { checked, precision, .. } = options;
+        Ok(Self { threads, pool: Arc::default(), checked, precision, profiler: Profiler::default() })
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -82,9 +86,9 @@ impl Cpu {
         CpuBuffer { lines, pool: self.pool.clone() }
     }
 
-    /// Runs `work` where rayon's parallel iterators use this device's threads.
-    pub(crate) fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        self.threads.install(work)
+    /// Runs `call` where rayon's parallel iterators use this device's threads.
+    pub(crate) fn run<R: Send>(&self, work: Work, call: impl FnOnce() -> R + Send) -> R {
+        self.profiler.time(work, || self.threads.install(call))
     }
 }
 

@@ -1,8 +1,6 @@
 //! Rows of a matrix as a tensor of their own, and back, on a GPU.
 
-use bytemuck::{Pod, Zeroable};
-
-use crate::catalog::{Kernel, Variant};
+use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::{Grid, Pass, Result, Tensor};
 
 /// Images whose products are in memory at once: enough rows to fill a GPU.
@@ -19,18 +17,19 @@ static ROWS: Kernel = Kernel {
     entry: "rows",
     parts: &[include_str!("rows.wgsl")],
     constants: &[("WG", WG as u32)],
+    parameters: Parameters::FIELDS,
 };
 
 pub(crate) fn variants() -> Vec<Variant> {
     vec![ROWS.default_variant()]
 }
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Parameters {
-    source: u32,
-    goal: u32,
-    len: u32,
+parameters! {
+    struct Parameters {
+        source: u32,
+        goal: u32,
+        len: u32,
+    }
 }
 
 /// Rows `first..first + rows` of x.

@@ -10,7 +10,8 @@ use std::time::Duration;
 pub(crate) use buffer::{GpuBuffer, Reading};
 
 use super::pool::Pool;
-use super::{DeviceInfo, DeviceKind, DeviceOptions};
+use super::{DeviceInfo, DeviceKind, DeviceOptions, Precision};
+use crate::profile::Profiler;
 use crate::{KernelError, Result};
 
 /// Longest wait for one submission before it is taken for lost.
@@ -36,6 +37,7 @@ pub(crate) struct Gpu {
     free: Arc<Pool<wgpu::Buffer>>,
     faults: Arc<Faults>,
     checked: bool,
+    pub(crate) profiler: Profiler,
 }
 
 impl Gpu {
@@ -43,6 +45,9 @@ impl Gpu {
         let info = describe(&adapter);
         let unsupported =
             |missing: &str| KernelError::Unsupported { adapter: info.name.clone(), missing: missing.to_string() };
+        if options.precision != Precision::F32 {
+            return Err(unsupported("products in bf16 (the CPU device has them)"));
+        }
         if !adapter.features().contains(wgpu::Features::IMMEDIATES) {
             return Err(unsupported("immediates (push constants)"));
         }
@@ -69,7 +74,17 @@ impl Gpu {
         device.set_device_lost_callback(move |reason, message| remember(&seen.lost, format!("{reason:?}: {message}")));
         let stream = Mutex::new(stream::Stream::new(info.software));
         let pipelines = pipelines::Pipelines::new(options.checked);
-        Ok(Self { info, device, queue, pipelines, stream, free: Arc::default(), faults, checked: options.checked })
+        Ok(Self {
+            info,
+            device,
+            queue,
+            pipelines,
+            stream,
+            free: Arc::default(),
+            faults,
+            checked: options.checked,
+            profiler: Profiler::default(),
+        })
     }
 
     pub(crate) fn info(&self) -> &DeviceInfo {

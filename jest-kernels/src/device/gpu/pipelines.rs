@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{Gpu, GpuBuffer};
 use crate::catalog::Variant;
+use crate::profile::Work;
 use crate::{Grid, KernelError, Result};
 
 #[derive(Debug)]
@@ -70,6 +71,24 @@ impl Pipelines {
 impl Gpu {
     /// Records one kernel: `buffers[i]` is binding `i`, `immediates` the kernel's parameters.
     pub(crate) fn dispatch(
+        &self,
+        variant: &Variant,
+        buffers: &[&GpuBuffer],
+        immediates: &[u8],
+        grid: Grid,
+        work: Work,
+    ) -> Result<()> {
+        if !self.profiler.is_on() {
+            return self.record(variant, buffers, immediates, grid, work.flops);
+        }
+        self.wait()?;
+        self.profiler.time(work, || {
+            self.record(variant, buffers, immediates, grid, work.flops)?;
+            self.wait()
+        })
+    }
+
+    fn record(
         &self,
         variant: &Variant,
         buffers: &[&GpuBuffer],

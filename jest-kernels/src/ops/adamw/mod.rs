@@ -3,9 +3,8 @@
 mod cpu;
 pub mod oracle;
 
-use bytemuck::{Pod, Zeroable};
-
-use crate::catalog::{Kernel, Variant};
+use crate::catalog::{Kernel, Sent, Variant, parameters};
+use crate::profile::Work;
 use crate::{Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "adamw";
@@ -13,8 +12,13 @@ const WG: usize = 64;
 /// Stands for "no limit" where a kernel must not see infinity.
 const NO_LIMIT: f32 = 1.0e30;
 
-static STEP: Kernel =
-    Kernel { name: "adamw/step", entry: "step", parts: &[include_str!("adamw.wgsl")], constants: &[("WG", WG as u32)] };
+static STEP: Kernel = Kernel {
+    name: "adamw/step",
+    entry: "step",
+    parts: &[include_str!("adamw.wgsl")],
+    constants: &[("WG", WG as u32)],
+    parameters: Parameters::FIELDS,
+};
 
 pub(crate) fn variants() -> Vec<Variant> {
     vec![STEP.default_variant()]
@@ -41,19 +45,19 @@ pub struct AdamW {
     pub max_value: Option<f32>,
 }
 
-/// The settings as the kernels read them.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Parameters {
-    n: u32,
-    step_size: f32,
-    beta1: f32,
-    beta2: f32,
-    eps: f32,
-    keep: f32,
-    correction: f32,
-    max_norm: f32,
-    max_value: f32,
+parameters! {
+    /// The settings as the kernels read them.
+    struct Parameters {
+        n: u32,
+        step_size: f32,
+        beta1: f32,
+        beta2: f32,
+        eps: f32,
+        keep: f32,
+        correction: f32,
+        max_norm: f32,
+        max_value: f32,
+    }
 }
 
 impl AdamW {
@@ -107,7 +111,8 @@ pub fn step(
     let parameters = settings.parameters(parameter.len());
     if let Some(cpu) = pass.cpu() {
         let moments = (mean.f32_mut(), square.f32_mut());
-        cpu.run(|| cpu::step(&parameters, parameter.f32_mut(), gradient.f32(), moments, norm.f32()[0]));
+        let work = Work::words("adamw", 7 * gradient.len());
+        cpu.run(work, || cpu::step(&parameters, parameter.f32_mut(), gradient.f32(), moments, norm.f32()[0]));
         return Ok(());
     }
     for tensor in [&mut *parameter, &mut *mean, &mut *square] {

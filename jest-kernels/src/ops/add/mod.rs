@@ -3,9 +3,8 @@
 pub(crate) mod cpu;
 pub mod oracle;
 
-use bytemuck::{Pod, Zeroable};
-
-use crate::catalog::{Kernel, Variant};
+use crate::catalog::{Kernel, Sent, Variant, parameters};
+use crate::profile::Work;
 use crate::{Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "add";
@@ -15,23 +14,45 @@ const EXAMPLES_PER_DISPATCH: usize = 32_768;
 
 const SOURCE: &[&str] = &[include_str!("add.wgsl")];
 const CONSTANTS: &[(&str, u32)] = &[("WG", WG as u32)];
-static FORWARD: Kernel = Kernel { name: "add/forward", entry: "forward", parts: SOURCE, constants: CONSTANTS };
-static ACCUMULATE: Kernel = Kernel { name: "add/accumulate", entry: "accumulate", parts: SOURCE, constants: CONSTANTS };
-static FORWARD_ROWS: Kernel =
-    Kernel { name: "add/forward_rows", entry: "forward_rows", parts: SOURCE, constants: CONSTANTS };
-static BACKWARD_ROWS: Kernel =
-    Kernel { name: "add/backward_rows", entry: "backward_rows", parts: SOURCE, constants: CONSTANTS };
+static FORWARD: Kernel = Kernel {
+    name: "add/forward",
+    entry: "forward",
+    parts: SOURCE,
+    constants: CONSTANTS,
+    parameters: Parameters::FIELDS,
+};
+static ACCUMULATE: Kernel = Kernel {
+    name: "add/accumulate",
+    entry: "accumulate",
+    parts: SOURCE,
+    constants: CONSTANTS,
+    parameters: Parameters::FIELDS,
+};
+static FORWARD_ROWS: Kernel = Kernel {
+    name: "add/forward_rows",
+    entry: "forward_rows",
+    parts: SOURCE,
+    constants: CONSTANTS,
+    parameters: Parameters::FIELDS,
+};
+static BACKWARD_ROWS: Kernel = Kernel {
+    name: "add/backward_rows",
+    entry: "backward_rows",
+    parts: SOURCE,
+    constants: CONSTANTS,
+    parameters: Parameters::FIELDS,
+};
 
 pub(crate) fn variants() -> Vec<Variant> {
     [&FORWARD, &ACCUMULATE, &FORWARD_ROWS, &BACKWARD_ROWS].map(Kernel::default_variant).to_vec()
 }
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Parameters {
-    n: u32,
-    period: u32,
-    first: u32,
+parameters! {
+    struct Parameters {
+        n: u32,
+        period: u32,
+        first: u32,
+    }
 }
 
 /// `y = a + b`. The gradient by both is dy, so there is no backward.
@@ -47,7 +68,7 @@ pub fn forward(pass: &mut Pass, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     b.expect_f32(OP, "b", a.shape())?;
     let mut y = pass.empty_f32(a.shape())?;
     if let Some(cpu) = pass.cpu() {
-        cpu.run(|| cpu::forward(a.f32(), b.f32(), y.f32_mut()));
+        cpu.run(Work::words("add/forward", 3 * a.len()), || cpu::forward(a.f32(), b.f32(), y.f32_mut()));
         return Ok(y);
     }
     let parameters = Parameters { n: a.len() as u32, period: 0, first: 0 };
@@ -68,7 +89,7 @@ pub fn accumulate(pass: &mut Pass, x: &Tensor, out: &mut Tensor) -> Result<()> {
     x.expect_f32(OP, "x", x.shape())?;
     out.expect_f32(OP, "out", x.shape())?;
     if let Some(cpu) = pass.cpu() {
-        cpu.run(|| cpu::accumulate(x.f32(), out.f32_mut()));
+        cpu.run(Work::words("add/accumulate", 3 * x.len()), || cpu::accumulate(x.f32(), out.f32_mut()));
         return Ok(());
     }
     out.gpu_unique(pass)?;
@@ -91,7 +112,7 @@ pub fn forward_rows(pass: &mut Pass, x: &Tensor, table: &Tensor) -> Result<Tenso
     whole_examples("rows of x", x, table.rows())?;
     let mut y = pass.empty_f32(x.shape())?;
     if let Some(cpu) = pass.cpu() {
-        cpu.run(|| cpu::forward_rows(x.f32(), table.f32(), y.f32_mut()));
+        cpu.run(Work::words("add/forward_rows", 2 * x.len()), || cpu::forward_rows(x.f32(), table.f32(), y.f32_mut()));
         return Ok(y);
     }
     let parameters = Parameters { n: x.len() as u32, period: table.len() as u32, first: 0 };
@@ -119,7 +140,9 @@ pub(crate) fn backward_first_rows(pass: &mut Pass, dy: &Tensor, l: usize, dtable
     whole_examples("rows of dy", dy, l)?;
     let period = l * dy.cols();
     if let Some(cpu) = pass.cpu() {
-        cpu.run(|| cpu::backward_rows(dy.f32(), &mut dtable.f32_mut()[..period]));
+        cpu.run(Work::words("add/backward_rows", dy.len()), || {
+            cpu::backward_rows(dy.f32(), &mut dtable.f32_mut()[..period])
+        });
         return Ok(());
     }
     dtable.gpu_unique(pass)?;

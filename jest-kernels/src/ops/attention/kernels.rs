@@ -1,9 +1,7 @@
 //! Attention's kernels, by strips of 32 columns that a head takes.
 
-use bytemuck::{Pod, Zeroable};
-
 use super::{MAX_HEAD_DIM, Saved};
-use crate::catalog::{Kernel, Variant};
+use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::{Grid, Pass, Result, Tensor};
 
 /// Queries or keys of a workgroup, and columns of a strip.
@@ -16,16 +14,29 @@ static FORWARD: Kernel = Kernel {
     entry: "forward",
     parts: &[include_str!("attention.wgsl"), include_str!("forward.wgsl")],
     constants: TILE,
+    parameters: Parameters::FIELDS,
 };
 static DELTA: Kernel = Kernel {
     name: "attention/delta",
     entry: "delta_rows",
     parts: &[include_str!("delta.wgsl")],
     constants: &[("WG", 64)],
+    parameters: DeltaParameters::FIELDS,
 };
-static QUERY: Kernel =
-    Kernel { name: "attention/backward_query", entry: "backward_query", parts: BACKWARD, constants: TILE };
-static KEY: Kernel = Kernel { name: "attention/backward_key", entry: "backward_key", parts: BACKWARD, constants: TILE };
+static QUERY: Kernel = Kernel {
+    name: "attention/backward_query",
+    entry: "backward_query",
+    parts: BACKWARD,
+    constants: TILE,
+    parameters: Parameters::FIELDS,
+};
+static KEY: Kernel = Kernel {
+    name: "attention/backward_key",
+    entry: "backward_key",
+    parts: BACKWARD,
+    constants: TILE,
+    parameters: Parameters::FIELDS,
+};
 
 pub(super) fn variants() -> Vec<Variant> {
     let mut all = vec![DELTA.default_variant()];
@@ -39,35 +50,35 @@ fn variant(kernel: &'static Kernel, head_dim: usize) -> Variant {
     kernel.with(&[("STRIPS", head_dim.div_ceil(SIDE) as u32)])
 }
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Parameters {
-    n: u32,
-    heads: u32,
-    head_dim: u32,
-    q_len: u32,
-    k_len: u32,
-    q_rows: u32,
-    q_stride: u32,
-    q_offset: u32,
-    kv_stride: u32,
-    k_offset: u32,
-    v_offset: u32,
-    causal: u32,
-    has_lengths: u32,
-    out_stride: u32,
-    out_offset: u32,
-    out_second: u32,
-    scale: f32,
+parameters! {
+    struct Parameters {
+        n: u32,
+        heads: u32,
+        head_dim: u32,
+        q_len: u32,
+        k_len: u32,
+        q_rows: u32,
+        q_stride: u32,
+        q_offset: u32,
+        kv_stride: u32,
+        k_offset: u32,
+        v_offset: u32,
+        causal: u32,
+        has_lengths: u32,
+        out_stride: u32,
+        out_offset: u32,
+        out_second: u32,
+        scale: f32,
+    }
 }
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct DeltaParameters {
-    n: u32,
-    heads: u32,
-    head_dim: u32,
-    q_len: u32,
+parameters! {
+    struct DeltaParameters {
+        n: u32,
+        heads: u32,
+        head_dim: u32,
+        q_len: u32,
+    }
 }
 
 impl Saved {

@@ -8,6 +8,7 @@ mod kernels;
 pub mod oracle;
 
 use crate::catalog::Variant;
+use crate::profile::Work;
 use crate::{KernelError, Pass, Result, Tensor};
 
 const OP: &str = "attention";
@@ -199,7 +200,9 @@ pub fn backward_packed(pass: &mut Pass, saved: SavedPacked, dy: &Tensor) -> Resu
     let mut dqkv = pass.empty_f32(saved.q.shape())?;
     if let Some(cpu) = pass.cpu() {
         let upstream = cpu::Upstream { y: saved.y.f32(), lse: saved.lse.f32(), dy: dy.f32() };
-        cpu.run(|| cpu::backward(&saved.inputs(), &upstream, cpu::Outputs::Packed(dqkv.f32_mut())));
+        cpu.run(saved.work("attention/backward", 2.5), || {
+            cpu::backward(&saved.inputs(), &upstream, cpu::Outputs::Packed(dqkv.f32_mut()))
+        });
     } else {
         kernels::backward(pass, &saved, dy, &dqkv, &dqkv)?;
     }
@@ -221,7 +224,7 @@ pub fn backward_pooled(pass: &mut Pass, saved: SavedPooled, dy: &Tensor) -> Resu
     if let Some(cpu) = pass.cpu() {
         let upstream = cpu::Upstream { y: saved.y.f32(), lse: saved.lse.f32(), dy: dy.f32() };
         let outputs = cpu::Outputs::Pooled { dq: dq.f32_mut(), dkv: dkv.f32_mut() };
-        cpu.run(|| cpu::backward(&saved.inputs(), &upstream, outputs));
+        cpu.run(saved.work("attention/backward", 2.5), || cpu::backward(&saved.inputs(), &upstream, outputs));
     } else {
         kernels::backward(pass, &saved, dy, &dq, &dkv)?;
     }
@@ -235,6 +238,13 @@ pub fn backward_pooled(pass: &mut Pass, saved: SavedPooled, dy: &Tensor) -> Resu
 }
 
 impl Saved {
+    /// `passes` times the two products of the forward pass.
+    fn work(&self, name: &'static str, passes: f64) -> Work {
+        let shape = self.operands.shape;
+        let flops = 4.0 * passes * (shape.n * shape.width()) as f64 * (shape.q_len * shape.k_len) as f64;
+        Work::products(name, flops, self.q.len() + self.y.len())
+    }
+
     fn inputs(&self) -> cpu::Inputs<'_> {
         let lengths = self.lengths.as_ref().map(Tensor::u32);
         cpu::Inputs { operands: self.operands, q: self.q.f32(), kv: self.kv.f32(), lengths }
@@ -265,8 +275,9 @@ fn forward(
     if let Some(cpu) = pass.cpu() {
         let lengths = lengths.map(Tensor::u32);
         let inputs = cpu::Inputs { operands, q: q.f32(), kv: kv.f32(), lengths };
+        let work = saved.work("attention/forward", 1.0);
         let Saved { y, lse, .. } = &mut saved;
-        cpu.run(|| cpu::forward(&inputs, y.f32_mut(), lse.f32_mut()));
+        cpu.run(work, || cpu::forward(&inputs, y.f32_mut(), lse.f32_mut()));
     } else {
         kernels::forward(pass, &saved)?;
     }

@@ -240,7 +240,7 @@ fn results_do_not_depend_on_the_thread_count() {
     let shape = Attention { n: 5, heads: 3, q_len: 70, k_len: 70, ..BASE };
     let (rows, width) = (shape.n * shape.q_len, shape.width());
     let run = |threads: usize| {
-        let options = crate::DeviceOptions { threads, checked: false };
+        let options = crate::DeviceOptions { threads, checked: false, ..Default::default() };
         let mut pass = crate::Device::open(&crate::DeviceRequest::Cpu, options).unwrap().pass();
         let qkv = pass.upload(&random(rows * 3 * width, 1), &[rows, 3 * width]).unwrap();
         let dy = pass.upload(&random(rows * width, 2), &[rows, width]).unwrap();

@@ -5,9 +5,8 @@ pub mod oracle;
 #[cfg(test)]
 mod tests;
 
-use bytemuck::{Pod, Zeroable};
-
-use crate::catalog::{Kernel, Variant};
+use crate::catalog::{Kernel, Sent, Variant, parameters};
+use crate::profile::Work;
 use crate::{DType, Grid, Pass, Result, Tensor};
 
 const OP: &str = "cast";
@@ -15,17 +14,29 @@ const WG: usize = 64;
 
 const SOURCE: &[&str] = &[include_str!("cast.wgsl")];
 const CONSTANTS: &[(&str, u32)] = &[("WG", WG as u32)];
-static TO_F16: Kernel = Kernel { name: "cast/to_f16", entry: "to_f16", parts: SOURCE, constants: CONSTANTS };
-static TO_F32: Kernel = Kernel { name: "cast/to_f32", entry: "to_f32", parts: SOURCE, constants: CONSTANTS };
+static TO_F16: Kernel = Kernel {
+    name: "cast/to_f16",
+    entry: "to_f16",
+    parts: SOURCE,
+    constants: CONSTANTS,
+    parameters: Parameters::FIELDS,
+};
+static TO_F32: Kernel = Kernel {
+    name: "cast/to_f32",
+    entry: "to_f32",
+    parts: SOURCE,
+    constants: CONSTANTS,
+    parameters: Parameters::FIELDS,
+};
 
 pub(crate) fn variants() -> Vec<Variant> {
     [&TO_F16, &TO_F32].map(Kernel::default_variant).to_vec()
 }
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Parameters {
-    n: u32,
+parameters! {
+    struct Parameters {
+        n: u32,
+    }
 }
 
 /// The nearest f16 of each element, ties to even; 65,520 and more become infinite, NaN stays NaN.
@@ -42,7 +53,7 @@ pub fn to_f16(pass: &mut Pass, x: &Tensor) -> Result<Tensor> {
     x.expect_f32(OP, "x", x.shape())?;
     let mut y = pass.empty(DType::F16, x.shape())?;
     if let Some(cpu) = pass.cpu() {
-        cpu.run(|| cpu::to_f16(x.f32(), y.f16_mut()));
+        cpu.run(Work::words("cast/to_f16", x.len() * 3 / 2), || cpu::to_f16(x.f32(), y.f16_mut()));
         return Ok(y);
     }
     dispatch(pass, &TO_F16, x, &y)?;
@@ -61,7 +72,7 @@ pub fn to_f32(pass: &mut Pass, x: &Tensor) -> Result<Tensor> {
     x.expect(OP, "x", DType::F16, x.shape())?;
     let mut y = pass.empty_f32(x.shape())?;
     if let Some(cpu) = pass.cpu() {
-        cpu.run(|| cpu::to_f32(x.f16(), y.f32_mut()));
+        cpu.run(Work::words("cast/to_f32", x.len() * 3 / 2), || cpu::to_f32(x.f16(), y.f32_mut()));
         return Ok(y);
     }
     dispatch(pass, &TO_F32, x, &y)?;

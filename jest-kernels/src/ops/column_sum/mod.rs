@@ -3,9 +3,8 @@
 mod cpu;
 pub mod oracle;
 
-use bytemuck::{Pod, Zeroable};
-
-use crate::catalog::{Kernel, Variant};
+use crate::catalog::{Kernel, Sent, Variant, parameters};
+use crate::profile::Work;
 use crate::{Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "column_sum";
@@ -13,21 +12,33 @@ const OP: &str = "column_sum";
 const ROWS_PER_PART: usize = 256;
 
 const SOURCE: &[&str] = &[include_str!("column_sum.wgsl")];
-static PARTS: Kernel = Kernel { name: "column_sum/parts", entry: "parts", parts: SOURCE, constants: &[("WG", 64)] };
-static FINISH: Kernel = Kernel { name: "column_sum/finish", entry: "finish", parts: SOURCE, constants: &[("WG", 64)] };
+static PARTS: Kernel = Kernel {
+    name: "column_sum/parts",
+    entry: "parts",
+    parts: SOURCE,
+    constants: &[("WG", 64)],
+    parameters: Parameters::FIELDS,
+};
+static FINISH: Kernel = Kernel {
+    name: "column_sum/finish",
+    entry: "finish",
+    parts: SOURCE,
+    constants: &[("WG", 64)],
+    parameters: Parameters::FIELDS,
+};
 
 pub(crate) fn variants() -> Vec<Variant> {
     [&PARTS, &FINISH].map(Kernel::default_variant).to_vec()
 }
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Parameters {
-    rows: u32,
-    cols: u32,
-    stride: u32,
-    offset: u32,
-    rows_per_part: u32,
+parameters! {
+    struct Parameters {
+        rows: u32,
+        cols: u32,
+        stride: u32,
+        offset: u32,
+        rows_per_part: u32,
+    }
 }
 
 /// `out[j] += sum_i x[i, j]`.
@@ -59,7 +70,9 @@ pub(crate) fn accumulate_columns(pass: &mut Pass, x: &Tensor, offset: usize, out
     let parts = rows.div_ceil(ROWS_PER_PART);
     let mut partial = pass.empty_f32(&[parts, cols])?;
     if let Some(cpu) = pass.cpu() {
-        cpu.run(|| cpu::accumulate(x.f32(), stride, offset, partial.f32_mut(), out.f32_mut()));
+        cpu.run(Work::words("column_sum", rows * cols), || {
+            cpu::accumulate(x.f32(), stride, offset, partial.f32_mut(), out.f32_mut())
+        });
         return Ok(());
     }
     let first = Parameters {

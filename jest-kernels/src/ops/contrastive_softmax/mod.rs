@@ -6,10 +6,9 @@ pub mod oracle;
 #[cfg(test)]
 mod tests;
 
-use bytemuck::{Pod, Zeroable};
-
 use super::matmul::{self, Form};
-use crate::catalog::{Kernel, Variant};
+use crate::catalog::{Kernel, Sent, Variant, parameters};
+use crate::profile::Work;
 use crate::stripes;
 use crate::{Grid, Pass, Result, Tensor};
 
@@ -21,25 +20,45 @@ const SOURCE: &[&str] = &[
     include_str!("../../wgsl/exp_exact.wgsl"),
     include_str!("contrastive_softmax.wgsl"),
 ];
-static ROWS: Kernel =
-    Kernel { name: "contrastive_softmax/row_sums", entry: "row_sums", parts: SOURCE, constants: &[("WG", 64)] };
-static COLS: Kernel =
-    Kernel { name: "contrastive_softmax/col_sums", entry: "col_sums", parts: SOURCE, constants: &[("WG", 64)] };
-static GRADIENT: Kernel =
-    Kernel { name: "contrastive_softmax/gradient", entry: "gradient", parts: SOURCE, constants: &[("WG", 64)] };
-static FINISH: Kernel =
-    Kernel { name: "contrastive_softmax/finish", entry: "finish", parts: SOURCE, constants: &[("WG", 256)] };
+static ROWS: Kernel = Kernel {
+    name: "contrastive_softmax/row_sums",
+    entry: "row_sums",
+    parts: SOURCE,
+    constants: &[("WG", 64)],
+    parameters: Parameters::FIELDS,
+};
+static COLS: Kernel = Kernel {
+    name: "contrastive_softmax/col_sums",
+    entry: "col_sums",
+    parts: SOURCE,
+    constants: &[("WG", 64)],
+    parameters: Parameters::FIELDS,
+};
+static GRADIENT: Kernel = Kernel {
+    name: "contrastive_softmax/gradient",
+    entry: "gradient",
+    parts: SOURCE,
+    constants: &[("WG", 64)],
+    parameters: Parameters::FIELDS,
+};
+static FINISH: Kernel = Kernel {
+    name: "contrastive_softmax/finish",
+    entry: "finish",
+    parts: SOURCE,
+    constants: &[("WG", 256)],
+    parameters: Parameters::FIELDS,
+};
 
 pub(crate) fn variants() -> Vec<Variant> {
     [&ROWS, &COLS, &GRADIENT, &FINISH].map(Kernel::default_variant).to_vec()
 }
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Parameters {
-    rows: u32,
-    n: u32,
-    first: u32,
+parameters! {
+    struct Parameters {
+        rows: u32,
+        n: u32,
+        first: u32,
+    }
 }
 
 /// `loss = -(1/2n) sum_i (log softmax of row i + log softmax of column i) at i`, of `L = exp(log_scale) image · textᵀ`.
@@ -64,7 +83,8 @@ pub fn forward(pass: &mut Pass, image: &Tensor, text: &Tensor, log_scale: &Tenso
     let pairs = stripes::cpu::Pairs { image: image.f32(), text: text.f32(), d };
     let scale = log_scale.f32()[0].exp();
     if let Some(cpu) = pass.cpu() {
-        loss.f32_mut()[0] = cpu.run(|| cpu::forward(pairs, scale, &mut scratch)) as f32;
+        let work = Work::products("contrastive_softmax/forward", 2.0 * (n * n * d) as f64, 2 * n * d);
+        loss.f32_mut()[0] = cpu.run(work, || cpu::forward(pairs, scale, &mut scratch)) as f32;
     }
     Ok(loss)
 }
@@ -100,7 +120,8 @@ pub fn forward_backward(
     let scale = log_scale.f32()[0].exp();
     if let Some(cpu) = pass.cpu() {
         let (dimage, dtext) = (dimage.f32_mut(), dtext.f32_mut());
-        let (value, by_scale) = cpu.run(|| cpu::forward_backward(pairs, scale, &mut scratch, dimage, dtext));
+        let work = Work::products("contrastive_softmax/gradient", 8.0 * (n * n * d) as f64, 4 * n * d);
+        let (value, by_scale) = cpu.run(work, || cpu::forward_backward(pairs, scale, &mut scratch, dimage, dtext));
         loss.f32_mut()[0] = value as f32;
         dlog_scale.f32_mut()[0] += by_scale as f32;
     }

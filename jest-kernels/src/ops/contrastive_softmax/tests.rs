@@ -123,7 +123,7 @@ fn results_do_not_depend_on_the_thread_count() {
     let (n, d) = (700, 19);
     let [image, text] = paired_embeddings(n, d);
     let run = |threads: usize| {
-        let options = DeviceOptions { threads, checked: false };
+        let options = DeviceOptions { threads, checked: false, ..Default::default() };
         let mut pass = Device::open(&DeviceRequest::Cpu, options).unwrap().pass();
         let [image, text] = [&image, &text].map(|rows| pass.upload(rows, &[n, d]).unwrap());
         let log_scale = pass.upload(&[2.0], &[1]).unwrap();

@@ -5,9 +5,8 @@ pub mod oracle;
 #[cfg(test)]
 mod tests;
 
-use bytemuck::{Pod, Zeroable};
-
-use crate::catalog::{Kernel, Variant};
+use crate::catalog::{Kernel, Sent, Variant, parameters};
+use crate::profile::Work;
 use crate::{Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "gather_tokens";
@@ -15,22 +14,32 @@ const WG: usize = 64;
 
 const SOURCE: &[&str] = &[include_str!("gather_tokens.wgsl")];
 const CONSTANTS: &[(&str, u32)] = &[("WG", WG as u32)];
-static FORWARD: Kernel =
-    Kernel { name: "gather_tokens/forward", entry: "forward", parts: SOURCE, constants: CONSTANTS };
-static BACKWARD: Kernel =
-    Kernel { name: "gather_tokens/backward", entry: "backward", parts: SOURCE, constants: CONSTANTS };
+static FORWARD: Kernel = Kernel {
+    name: "gather_tokens/forward",
+    entry: "forward",
+    parts: SOURCE,
+    constants: CONSTANTS,
+    parameters: Parameters::FIELDS,
+};
+static BACKWARD: Kernel = Kernel {
+    name: "gather_tokens/backward",
+    entry: "backward",
+    parts: SOURCE,
+    constants: CONSTANTS,
+    parameters: Parameters::FIELDS,
+};
 
 pub(crate) fn variants() -> Vec<Variant> {
     [&FORWARD, &BACKWARD].map(Kernel::default_variant).to_vec()
 }
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Parameters {
-    n: u32,
-    cols: u32,
-    kept: u32,
-    length: u32,
+parameters! {
+    struct Parameters {
+        n: u32,
+        cols: u32,
+        kept: u32,
+        length: u32,
+    }
 }
 
 /// Which k of the l tokens of each of n examples are kept.
@@ -91,7 +100,9 @@ pub fn forward(pass: &mut Pass, x: &Tensor, kept: &KeptTokens) -> Result<Tensor>
     x.expect_f32(OP, "x", &[n * l, d])?;
     let mut y = pass.empty_f32(&[n * k, d])?;
     if let Some(cpu) = pass.cpu() {
-        cpu.run(|| cpu::forward(x.f32(), kept.indices.u32(), k, l, d, y.f32_mut()));
+        cpu.run(Work::words("gather_tokens/forward", 2 * n * k * d), || {
+            cpu::forward(x.f32(), kept.indices.u32(), k, l, d, y.f32_mut())
+        });
         return Ok(y);
     }
     dispatch(pass, &FORWARD, kept, [x, &kept.indices, &y])?;
@@ -112,7 +123,9 @@ pub fn backward(pass: &mut Pass, dy: &Tensor, kept: &KeptTokens) -> Result<Tenso
     dy.expect_f32(OP, "dy", &[n * k, d])?;
     let mut dx = pass.empty_f32(&[n * l, d])?;
     if let Some(cpu) = pass.cpu() {
-        cpu.run(|| cpu::backward(dy.f32(), kept.inverse.u32(), k, l, d, dx.f32_mut()));
+        cpu.run(Work::words("gather_tokens/backward", n * (k + l) * d), || {
+            cpu::backward(dy.f32(), kept.inverse.u32(), k, l, d, dx.f32_mut())
+        });
         return Ok(dx);
     }
     dispatch(pass, &BACKWARD, kept, [dy, &kept.inverse, &dx])?;

@@ -3,9 +3,8 @@
 pub(crate) mod cpu;
 pub mod oracle;
 
-use bytemuck::{Pod, Zeroable};
-
-use crate::catalog::{Kernel, Variant};
+use crate::catalog::{Kernel, Sent, Variant, parameters};
+use crate::profile::Work;
 use crate::{Grid, Pass, Result, Tensor};
 
 const OP: &str = "gelu";
@@ -16,8 +15,20 @@ pub const TOLERANCE: f64 = 6e-7;
 
 const SOURCE: &[&str] = &[include_str!("../../wgsl/gelu.wgsl"), include_str!("gelu.wgsl")];
 const CONSTANTS: &[(&str, u32)] = &[("WG", WG as u32), ("GELU", 0)];
-static FORWARD: Kernel = Kernel { name: "gelu/forward", entry: "forward", parts: SOURCE, constants: CONSTANTS };
-static BACKWARD: Kernel = Kernel { name: "gelu/backward", entry: "backward", parts: SOURCE, constants: CONSTANTS };
+static FORWARD: Kernel = Kernel {
+    name: "gelu/forward",
+    entry: "forward",
+    parts: SOURCE,
+    constants: CONSTANTS,
+    parameters: Parameters::FIELDS,
+};
+static BACKWARD: Kernel = Kernel {
+    name: "gelu/backward",
+    entry: "backward",
+    parts: SOURCE,
+    constants: CONSTANTS,
+    parameters: Parameters::FIELDS,
+};
 
 /// Which GELU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,10 +61,10 @@ pub(crate) fn variants() -> Vec<Variant> {
         .collect()
 }
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Parameters {
-    n: u32,
+parameters! {
+    struct Parameters {
+        n: u32,
+    }
 }
 
 /// `y = gelu(x)`.
@@ -68,7 +79,7 @@ pub fn forward(pass: &mut Pass, kind: Gelu, x: &Tensor) -> Result<Tensor> {
     x.expect_f32(OP, "x", x.shape())?;
     let mut y = pass.empty_f32(x.shape())?;
     if let Some(cpu) = pass.cpu() {
-        cpu.run(|| cpu::forward(kind, x.f32(), y.f32_mut()));
+        cpu.run(Work::words("gelu/forward", 2 * x.len()), || cpu::forward(kind, x.f32(), y.f32_mut()));
         return Ok(y);
     }
     let variant = FORWARD.with(&[("GELU", kind.code())]);
@@ -90,7 +101,7 @@ pub fn backward(pass: &mut Pass, kind: Gelu, x: &Tensor, dy: &Tensor) -> Result<
     dy.expect_f32(OP, "dy", x.shape())?;
     let mut dx = pass.empty_f32(x.shape())?;
     if let Some(cpu) = pass.cpu() {
-        cpu.run(|| cpu::backward(kind, x.f32(), dy.f32(), dx.f32_mut()));
+        cpu.run(Work::words("gelu/backward", 3 * x.len()), || cpu::backward(kind, x.f32(), dy.f32(), dx.f32_mut()));
         return Ok(dx);
     }
     let variant = BACKWARD.with(&[("GELU", kind.code())]);

@@ -3,9 +3,8 @@
 mod cpu;
 pub mod oracle;
 
-use bytemuck::{Pod, Zeroable};
-
-use crate::catalog::{Kernel, Variant};
+use crate::catalog::{Kernel, Sent, Variant, parameters};
+use crate::profile::Work;
 use crate::{Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "global_norm";
@@ -14,18 +13,30 @@ const BLOCK: usize = 4096;
 
 const SOURCE: &[&str] = &[include_str!("../../wgsl/reduce.wgsl"), include_str!("global_norm.wgsl")];
 const CONSTANTS: &[(&str, u32)] = &[("WG", 64), ("BLOCK", BLOCK as u32)];
-static SQUARES: Kernel = Kernel { name: "global_norm/squares", entry: "squares", parts: SOURCE, constants: CONSTANTS };
-static FINISH: Kernel = Kernel { name: "global_norm/finish", entry: "finish", parts: SOURCE, constants: CONSTANTS };
+static SQUARES: Kernel = Kernel {
+    name: "global_norm/squares",
+    entry: "squares",
+    parts: SOURCE,
+    constants: CONSTANTS,
+    parameters: Parameters::FIELDS,
+};
+static FINISH: Kernel = Kernel {
+    name: "global_norm/finish",
+    entry: "finish",
+    parts: SOURCE,
+    constants: CONSTANTS,
+    parameters: Parameters::FIELDS,
+};
 
 pub(crate) fn variants() -> Vec<Variant> {
     [&SQUARES, &FINISH].map(Kernel::default_variant).to_vec()
 }
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Parameters {
-    n: u32,
-    offset: u32,
+parameters! {
+    struct Parameters {
+        n: u32,
+        offset: u32,
+    }
 }
 
 /// `sqrt(sum of g²)` over all elements of all tensors; not finite when any element is not.
@@ -48,7 +59,8 @@ pub fn forward(pass: &mut Pass, gradients: &[&Tensor]) -> Result<Tensor> {
     let mut norm = pass.empty_f32(&[1])?;
     if let Some(cpu) = pass.cpu() {
         let slices: Vec<&[f32]> = gradients.iter().map(|gradient| gradient.f32()).collect();
-        norm.f32_mut()[0] = cpu.run(|| cpu::norm(&slices, partial.f32_mut()));
+        let work = Work::words("global_norm", slices.iter().map(|slice| slice.len()).sum());
+        norm.f32_mut()[0] = cpu.run(work, || cpu::norm(&slices, partial.f32_mut()));
         return Ok(norm);
     }
     let mut offset = 0;

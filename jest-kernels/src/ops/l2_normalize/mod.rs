@@ -3,9 +3,8 @@
 mod cpu;
 pub mod oracle;
 
-use bytemuck::{Pod, Zeroable};
-
-use crate::catalog::{Kernel, Variant};
+use crate::catalog::{Kernel, Sent, Variant, parameters};
+use crate::profile::Work;
 use crate::{Grid, Pass, Result, Tensor};
 
 const OP: &str = "l2_normalize";
@@ -13,21 +12,31 @@ const OP: &str = "l2_normalize";
 pub const EPSILON: f32 = 1e-12;
 
 const SOURCE: &[&str] = &[include_str!("../../wgsl/reduce.wgsl"), include_str!("l2_normalize.wgsl")];
-static FORWARD: Kernel =
-    Kernel { name: "l2_normalize/forward", entry: "forward", parts: SOURCE, constants: &[("WG", 64)] };
-static BACKWARD: Kernel =
-    Kernel { name: "l2_normalize/backward", entry: "backward", parts: SOURCE, constants: &[("WG", 64)] };
+static FORWARD: Kernel = Kernel {
+    name: "l2_normalize/forward",
+    entry: "forward",
+    parts: SOURCE,
+    constants: &[("WG", 64)],
+    parameters: Parameters::FIELDS,
+};
+static BACKWARD: Kernel = Kernel {
+    name: "l2_normalize/backward",
+    entry: "backward",
+    parts: SOURCE,
+    constants: &[("WG", 64)],
+    parameters: Parameters::FIELDS,
+};
 
 pub(crate) fn variants() -> Vec<Variant> {
     [&FORWARD, &BACKWARD].map(Kernel::default_variant).to_vec()
 }
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Parameters {
-    rows: u32,
-    cols: u32,
-    eps: f32,
+parameters! {
+    struct Parameters {
+        rows: u32,
+        cols: u32,
+        eps: f32,
+    }
 }
 
 /// What the backward pass needs; made by [`forward`], consumed by [`backward`].
@@ -55,7 +64,9 @@ pub fn forward(pass: &mut Pass, x: &Tensor) -> Result<(Tensor, Saved)> {
     x.expect_f32(OP, "x", x.shape())?;
     let (mut z, mut norms) = (pass.empty_f32(x.shape())?, pass.empty_f32(&[rows])?);
     if let Some(cpu) = pass.cpu() {
-        cpu.run(|| cpu::forward(x.f32(), d, z.f32_mut(), norms.f32_mut()));
+        cpu.run(Work::words("l2_normalize/forward", 2 * x.len()), || {
+            cpu::forward(x.f32(), d, z.f32_mut(), norms.f32_mut())
+        });
     } else {
         let parameters = Parameters { rows: rows as u32, cols: d as u32, eps: EPSILON };
         let tensors = [x, &z, &norms];
@@ -78,7 +89,9 @@ pub fn backward(pass: &mut Pass, saved: Saved, dz: &Tensor) -> Result<Tensor> {
     dz.expect_f32(OP, "dz", z.shape())?;
     let mut dx = pass.empty_f32(z.shape())?;
     if let Some(cpu) = pass.cpu() {
-        cpu.run(|| cpu::backward(z.f32(), norms.f32(), dz.f32(), d, dx.f32_mut()));
+        cpu.run(Work::words("l2_normalize/backward", 3 * z.len()), || {
+            cpu::backward(z.f32(), norms.f32(), dz.f32(), d, dx.f32_mut())
+        });
         return Ok(dx);
     }
     let parameters = Parameters { rows: rows as u32, cols: d as u32, eps: EPSILON };

@@ -3,9 +3,8 @@
 mod cpu;
 pub mod oracle;
 
-use bytemuck::{Pod, Zeroable};
-
-use crate::catalog::{Kernel, Variant};
+use crate::catalog::{Kernel, Sent, Variant, parameters};
+use crate::profile::Work;
 use crate::{Grid, Pass, Result, Tensor};
 
 const OP: &str = "layer_norm";
@@ -13,24 +12,39 @@ const OP: &str = "layer_norm";
 const ROWS_PER_PART: usize = 256;
 
 const SOURCE: &[&str] = &[include_str!("../../wgsl/reduce.wgsl"), include_str!("layer_norm.wgsl")];
-static FORWARD: Kernel =
-    Kernel { name: "layer_norm/forward", entry: "forward", parts: SOURCE, constants: &[("WG", 64)] };
-static BACKWARD: Kernel =
-    Kernel { name: "layer_norm/backward", entry: "backward", parts: SOURCE, constants: &[("WG", 64)] };
-static PARTS: Kernel =
-    Kernel { name: "layer_norm/gradient_parts", entry: "gradient_parts", parts: SOURCE, constants: &[("WG", 64)] };
+static FORWARD: Kernel = Kernel {
+    name: "layer_norm/forward",
+    entry: "forward",
+    parts: SOURCE,
+    constants: &[("WG", 64)],
+    parameters: Parameters::FIELDS,
+};
+static BACKWARD: Kernel = Kernel {
+    name: "layer_norm/backward",
+    entry: "backward",
+    parts: SOURCE,
+    constants: &[("WG", 64)],
+    parameters: Parameters::FIELDS,
+};
+static PARTS: Kernel = Kernel {
+    name: "layer_norm/gradient_parts",
+    entry: "gradient_parts",
+    parts: SOURCE,
+    constants: &[("WG", 64)],
+    parameters: Parameters::FIELDS,
+};
 
 pub(crate) fn variants() -> Vec<Variant> {
     [&FORWARD, &BACKWARD, &PARTS].map(Kernel::default_variant).to_vec()
 }
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Parameters {
-    rows: u32,
-    cols: u32,
-    rows_per_part: u32,
-    eps: f32,
+parameters! {
+    struct Parameters {
+        rows: u32,
+        cols: u32,
+        rows_per_part: u32,
+        eps: f32,
+    }
 }
 
 /// What the backward pass needs; made by [`forward`], consumed by [`backward`].
@@ -57,7 +71,9 @@ pub fn forward(pass: &mut Pass, x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: 
     let mut y = pass.empty_f32(x.shape())?;
     let mut stats = pass.empty_f32(&[rows, 2])?;
     if let Some(cpu) = pass.cpu() {
-        cpu.run(|| cpu::forward(x.f32(), gamma.f32(), beta.f32(), eps, y.f32_mut(), stats.f32_mut()));
+        cpu.run(Work::words("layer_norm/forward", 2 * x.len()), || {
+            cpu::forward(x.f32(), gamma.f32(), beta.f32(), eps, y.f32_mut(), stats.f32_mut())
+        });
     } else {
         let parameters = Parameters { rows: rows as u32, cols: cols as u32, rows_per_part: 0, eps };
         let tensors = [x, gamma, beta, &y, &stats];
@@ -93,7 +109,9 @@ pub fn backward(
     let mut partial = pass.empty_f32(&[parts, 2 * cols])?;
     if let Some(cpu) = pass.cpu() {
         let saved = cpu::Inputs { x: x.f32(), stats: stats.f32(), gamma: gamma.f32(), dy: dy.f32() };
-        cpu.run(|| cpu::backward(&saved, dx.f32_mut(), partial.f32_mut()));
+        cpu.run(Work::words("layer_norm/backward", 3 * dy.len()), || {
+            cpu::backward(&saved, dx.f32_mut(), partial.f32_mut())
+        });
     } else {
         let parameters =
             Parameters { rows: rows as u32, cols: cols as u32, rows_per_part: ROWS_PER_PART as u32, eps: 0.0 };

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::kernels::Store;
 use super::{Form, Sizes};
+use crate::ops::add::cpu::add_into;
 use crate::ops::gelu;
 use crate::simd::simd_fn;
 
@@ -19,6 +20,43 @@ pub(super) struct Operands<'a> {
 /// Rows per block: by shape alone, so that results do not depend on the thread count.
 fn rows_per_block(m: usize) -> usize {
     (m / 8).next_multiple_of(16).clamp(16, 256)
+}
+
+/// Rows of a part of a product whose depth is split.
+const PART_ROWS: usize = 512;
+/// Elements that one task adds up over all parts.
+const PART_SUM: usize = 16_384;
+
+/// Parts that the depth of a product is split into, by shape alone: the gradient of a weight is short and wide and
+/// very deep, and would be multiplied in slivers if its rows were split alone.
+pub(super) fn depth_parts(form: Form, sizes: Sizes) -> usize {
+    const MOST_WORDS: usize = 1 << 24;
+    let Sizes { z, m, n, k } = sizes;
+    let parts = (k / 1024).clamp(1, 8);
+    if form == Form::AtB && z == 1 && parts * m * n <= MOST_WORDS { parts } else { 1 }
+}
+
+/// As [`product`] of one matrix to be written or added, through one partial product for each part of the depth.
+pub(super) fn product_by_parts(operands: &Operands<'_>, add: bool, y: &mut [f32], partial: &mut [f32]) {
+    let Sizes { m, n, k, .. } = operands.sizes;
+    let part = k.div_ceil(partial.len() / (m * n));
+    partial.par_chunks_mut(m * n).enumerate().for_each(|(index, partial)| {
+        let depths = index * part..((index + 1) * part).min(k);
+        partial.par_chunks_mut(PART_ROWS * n).enumerate().for_each(|(block, partial)| {
+            let (a, b) = (&operands.a[depths.start * m + block * PART_ROWS..], &operands.b[depths.start * n..]);
+            gemm(partial.len() / n, n, depths.len(), (a, 1, m), (b, n, 1), (partial, n), false);
+        });
+    });
+    y.par_chunks_mut(PART_SUM).enumerate().for_each(|(index, y)| {
+        for (number, partial) in partial.chunks_exact(m * n).enumerate() {
+            let partial = &partial[index * PART_SUM..][..y.len()];
+            if number == 0 && !add {
+                y.copy_from_slice(partial);
+            } else {
+                add_into(partial, y);
+            }
+        }
+    });
 }
 
 pub(super) fn product(operands: &Operands<'_>, store: Store, y: &mut [f32], pre: Option<&mut [f32]>) {
@@ -97,7 +135,7 @@ pub(crate) fn gemm(
 }
 
 simd_fn! {
-    fn add_bias(y: &mut [f32], bias: &[f32]) {
+    pub(super) fn add_bias(y: &mut [f32], bias: &[f32]) {
         for row in y.chunks_exact_mut(bias.len()) {
             for (y, bias) in row.iter_mut().zip(bias) {
                 *y += bias;

@@ -1,9 +1,9 @@
 //! The matrix product's kernels: what becomes of a sum, which operand is transposed, and the tile.
 
-use crate::catalog::{Kernel, Variant};
+use crate::catalog::{Kernel, Sent, Variant};
 use crate::ops::gelu::Gelu;
 
-use super::Form;
+use super::{Form, Parameters};
 
 const BODY: &str = include_str!("matmul.wgsl");
 const TILE: &[(&str, u32)] = &[("TA", 0), ("TB", 0), ("BM", 32), ("BN", 32), ("BK", 16), ("TM", 4), ("TN", 4)];
@@ -15,16 +15,28 @@ static WRITE: Kernel = Kernel {
     entry: "product",
     parts: &[include_str!("store_write.wgsl"), BODY],
     constants: TILE,
+    parameters: Parameters::FIELDS,
 };
-static ADD: Kernel =
-    Kernel { name: "matmul/add", entry: "product", parts: &[include_str!("store_add.wgsl"), BODY], constants: TILE };
-static BIAS: Kernel =
-    Kernel { name: "matmul/bias", entry: "product", parts: &[include_str!("store_bias.wgsl"), BODY], constants: TILE };
+static ADD: Kernel = Kernel {
+    name: "matmul/add",
+    entry: "product",
+    parts: &[include_str!("store_add.wgsl"), BODY],
+    constants: TILE,
+    parameters: Parameters::FIELDS,
+};
+static BIAS: Kernel = Kernel {
+    name: "matmul/bias",
+    entry: "product",
+    parts: &[include_str!("store_bias.wgsl"), BODY],
+    constants: TILE,
+    parameters: Parameters::FIELDS,
+};
 static BIAS_GELU: Kernel = Kernel {
     name: "matmul/bias_gelu",
     entry: "product",
     parts: &[include_str!("../../wgsl/gelu.wgsl"), include_str!("store_bias_gelu.wgsl"), BODY],
     constants: TILE_GELU,
+    parameters: Parameters::FIELDS,
 };
 
 /// What becomes of a sum.
@@ -34,6 +46,22 @@ pub(super) enum Store {
     Add,
     Bias,
     BiasGelu(Gelu),
+}
+
+impl Store {
+    fn kernel(self) -> &'static Kernel {
+        match self {
+            Store::Write => &WRITE,
+            Store::Add => &ADD,
+            Store::Bias => &BIAS,
+            Store::BiasGelu(_) => &BIAS_GELU,
+        }
+    }
+
+    /// What a profile calls a product that ends so.
+    pub(super) fn name(self) -> &'static str {
+        self.kernel().name
+    }
 }
 
 /// Rows and columns of the output that one workgroup computes.
@@ -60,15 +88,13 @@ impl Tile {
 }
 
 pub(super) fn variant(form: Form, store: Store, tile: Tile) -> Variant {
-    let (kernel, gelu) = match store {
-        Store::Write => (&WRITE, 0),
-        Store::Add => (&ADD, 0),
-        Store::Bias => (&BIAS, 0),
-        Store::BiasGelu(gelu) => (&BIAS_GELU, gelu.code()),
-    };
     let side = tile.side() as u32;
     let (ta, tb) = (u32::from(form == Form::AtB), u32::from(form == Form::ABt));
-    kernel.with(&[("TA", ta), ("TB", tb), ("BM", side), ("BN", side), ("GELU", gelu)])
+    let mut constants = vec![("TA", ta), ("TB", tb), ("BM", side), ("BN", side)];
+    if let Store::BiasGelu(gelu) = store {
+        constants.push(("GELU", gelu.code()));
+    }
+    store.kernel().with(&constants)
 }
 
 pub(super) fn variants() -> Vec<Variant> {

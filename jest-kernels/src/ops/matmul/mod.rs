@@ -1,17 +1,20 @@
 //! Matrix products: `a · b`, `a · bᵀ`, `aᵀ · b`, one or a batch, with bias, GELU, or added to the output.
+//!
+//! A device opened with [`Precision::Bf16`] rounds the operands to bf16; sums are f32 either way.
 
+mod bf16;
 pub(crate) mod cpu;
 mod kernels;
 pub mod oracle;
 #[cfg(test)]
 mod tests;
 
-use bytemuck::{Pod, Zeroable};
 use kernels::{Store, Tile};
 
 use super::gelu::Gelu;
-use crate::catalog::Variant;
-use crate::{Grid, KernelError, Pass, Result, Tensor};
+use crate::catalog::{Variant, parameters};
+use crate::profile::Work;
+use crate::{Grid, KernelError, Pass, Precision, Result, Tensor};
 
 const OP: &str = "matmul";
 /// Depths of k that one dispatch sums; a deeper product takes several. Keeps each dispatch short, and below the
@@ -33,14 +36,14 @@ pub enum Form {
     AtB,
 }
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Parameters {
-    m: u32,
-    n: u32,
-    k: u32,
-    first: u32,
-    last: u32,
+parameters! {
+    struct Parameters {
+        m: u32,
+        n: u32,
+        k: u32,
+        first: u32,
+        last: u32,
+    }
 }
 
 /// Sizes of a batch of products.
@@ -202,10 +205,8 @@ fn run(
     if let Some(bias) = bias {
         pass.admit(OP, &[("bias", bias)])?;
     }
-    if let Some(cpu) = pass.cpu() {
-        let operands = cpu::Operands { form, sizes, a: a.f32(), b: b.f32(), bias: bias.map_or(&[], |bias| bias.f32()) };
-        cpu.run(|| cpu::product(&operands, store, y.f32_mut(), pre.map(|pre| pre.f32_mut())));
-        return Ok(());
+    if pass.cpu().is_some() {
+        return run_on_cpu(pass, form, store, sizes, [a, b], bias, y, pre);
     }
     let tile = Tile::choose(pass.device().info().software, sizes.m, sizes.n);
     let tiles = sizes.m.div_ceil(tile.side()) * sizes.n.div_ceil(tile.side());
@@ -227,6 +228,39 @@ fn run(
         )?;
         store = Store::Add;
         tensors.truncate(3);
+    }
+    Ok(())
+}
+
+#[expect(clippy::too_many_arguments, reason = "as `run`")]
+fn run_on_cpu(
+    pass: &mut Pass,
+    form: Form,
+    store: Store,
+    sizes: Sizes,
+    [a, b]: [&Tensor; 2],
+    bias: Option<&Tensor>,
+    y: &mut Tensor,
+    pre: Option<&mut Tensor>,
+) -> Result<()> {
+    let Sizes { z, m, n, .. } = sizes;
+    let work = Work::products(store.name(), sizes.flops(), a.len() + b.len() + z * m * n);
+    let operands = cpu::Operands { form, sizes, a: a.f32(), b: b.f32(), bias: bias.map_or(&[], |bias| bias.f32()) };
+    let rounded = pass.device().precision() == Precision::Bf16;
+    let parts = cpu::depth_parts(form, sizes);
+    let mut scratch = match (rounded, parts) {
+        (true, _) => Some(pass.empty_f32(&[bf16::scratch_words(sizes)])?),
+        (false, 1) => None,
+        (false, _) => Some(pass.empty_f32(&[parts, m, n])?),
+    };
+    let scratch = scratch.as_mut().map_or(&mut [][..], Tensor::f32_mut);
+    let (y, pre) = (y.f32_mut(), pre.map(|pre| pre.f32_mut()));
+    if let Some(cpu) = pass.cpu() {
+        cpu.run(work, || match (rounded, parts) {
+            (true, _) => bf16::product(&operands, store, y, pre, bytemuck::cast_slice_mut(scratch)),
+            (false, 1) => cpu::product(&operands, store, y, pre),
+            (false, _) => cpu::product_by_parts(&operands, store == Store::Add, y, scratch),
+        });
     }
     Ok(())
 }

@@ -56,6 +56,7 @@ fn every_form_matches_oracle_on_ragged_shapes() {
 fn many_rows_match_oracle() {
     check(Form::AB, 65_537, 2, 3);
     check(Form::AtB, 3, 2, 65_537);
+    check(Form::AtB, 530, 3, 2049);
 }
 
 /// What a store makes of sums, given what was there before.
@@ -186,7 +187,7 @@ fn results_do_not_depend_on_the_thread_count() {
     let (m, n, k) = (300, 65, 129);
     let (a, b) = (random(m * k, 1), random(k * n, 2));
     let product = |threads: usize| {
-        let options = crate::DeviceOptions { threads, checked: false };
+        let options = crate::DeviceOptions { threads, checked: false, ..Default::default() };
         let mut pass = crate::Device::open(&crate::DeviceRequest::Cpu, options).unwrap().pass();
         let (a, b) = (pass.upload(&a, &[m, k]).unwrap(), pass.upload(&b, &[k, n]).unwrap());
         let y = forward(&mut pass, Form::AB, &a, &b).unwrap();
@@ -203,4 +204,83 @@ fn inner_lengths_that_differ_are_named() {
         assert_eq!(error, "matmul: inner length of b has shape [4], expected [3]");
         assert!(batched(pass, Form::AB, &a, &b).is_err());
     });
+}
+
+/// The CPU device with products in bf16.
+fn rounding(threads: usize) -> crate::Device {
+    let options = crate::DeviceOptions { threads, checked: true, precision: crate::Precision::Bf16 };
+    crate::Device::open(&crate::DeviceRequest::Cpu, options).unwrap()
+}
+
+/// The same values as bf16 has them.
+fn rounded(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|value| half::bf16::from_f32(*value).to_f64()).collect()
+}
+
+#[test]
+fn bf16_products_equal_the_oracle_on_rounded_operands() {
+    let mut pass = rounding(2).pass();
+    // Beyond one block of rows, one run of depths, and one pair of blocks.
+    for (m, n, k) in SIZES.into_iter().chain([(300, 33, 65), (40, 70, 2100), (64, 64, 64)]) {
+        let (a, b, start) = (random(m * k, 1), random(k * n, 2), random(m * n, 3));
+        for form in FORMS {
+            let exact = oracle_for(form);
+            let want = exact(m, n, k, &rounded(&a), &rounded(&b));
+            let magnitude = exact(m, n, k, &magnitudes(&rounded(&a)), &magnitudes(&rounded(&b)));
+            let (a_shape, b_shape) = shapes(form, m, n, k);
+            let (a, b) = (pass.upload(&a, &a_shape).unwrap(), pass.upload(&b, &b_shape).unwrap());
+            let y = forward(&mut pass, form, &a, &b).unwrap();
+            let name = format!("{form:?} {m}x{n}x{k}");
+            assert_within(&name, &checked_read(&mut pass, &name, &y), &want, |i| sum_tolerance(k, magnitude[i]));
+            let mut out = pass.upload(&start, &[m, n]).unwrap();
+            accumulate(&mut pass, form, &a, &b, &mut out).unwrap();
+            let added: Vec<f64> = want.iter().zip(&start).map(|(y, start)| y + f64::from(*start)).collect();
+            let tolerance = |i: usize| sum_tolerance(k + 1, magnitude[i] + 1.0);
+            assert_within(&name, &checked_read(&mut pass, &name, &out), &added, tolerance);
+        }
+    }
+}
+
+#[test]
+fn bf16_layers_add_bias_and_activation_in_f32() {
+    let mut pass = rounding(2).pass();
+    let (m, n, k) = (70, 37, 45);
+    let (x, w, bias) = (random(m * k, 1), random(n * k, 2), random(n, 3));
+    let mut want = oracle::abt(m, n, k, &rounded(&x), &rounded(&w));
+    want.iter_mut().enumerate().for_each(|(i, y)| *y += f64::from(bias[i % n]));
+    let (x, w) = (pass.upload(&x, &[m, k]).unwrap(), pass.upload(&w, &[n, k]).unwrap());
+    let bias = pass.upload(&bias, &[n]).unwrap();
+    let tolerance = sum_tolerance(k + 1, k as f64 + 1.0);
+    let y = linear(&mut pass, &x, &w, &bias).unwrap();
+    assert_within("y", &checked_read(&mut pass, "y", &y), &want, |_| tolerance);
+    let (y, pre) = linear_gelu(&mut pass, Gelu::Tanh, &x, &w, &bias).unwrap();
+    assert_within("pre", &checked_read(&mut pass, "pre", &pre), &want, |_| tolerance);
+    let active = crate::ops::gelu::oracle::forward(Gelu::Tanh, &want);
+    // GELU's slope is at most 1.13.
+    let tolerance = |i: usize| 1.2 * tolerance + crate::ops::gelu::TOLERANCE * (1.0 + want[i].abs());
+    assert_within("y", &checked_read(&mut pass, "y", &y), &active, tolerance);
+}
+
+#[test]
+fn deep_gradients_do_not_depend_on_the_thread_count() {
+    // Deep enough to be summed in parts and in several runs.
+    let (m, n, k) = (65, 33, 3000);
+    let (a, b) = (random(m * k, 1), random(k * n, 2));
+    for precision in [crate::Precision::F32, crate::Precision::Bf16] {
+        let product = |threads: usize| {
+            let options = crate::DeviceOptions { threads, checked: false, precision };
+            let mut pass = crate::Device::open(&crate::DeviceRequest::Cpu, options).unwrap().pass();
+            let (a, b) = (pass.upload(&a, &[k, m]).unwrap(), pass.upload(&b, &[k, n]).unwrap());
+            let y = forward(&mut pass, Form::AtB, &a, &b).unwrap();
+            pass.read(&y).unwrap()
+        };
+        assert_eq!(product(1), product(3));
+    }
+}
+
+#[test]
+fn a_gpu_says_that_bf16_is_the_cpu_devices() {
+    let options = crate::DeviceOptions { precision: crate::Precision::Bf16, ..Default::default() };
+    let error = crate::Device::open(&crate::DeviceRequest::Gpu, options).unwrap_err().to_string();
+    assert!(error.contains("lacks products in bf16") && error.contains("--device cpu"), "{error}");
 }

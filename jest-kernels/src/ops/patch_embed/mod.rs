@@ -3,10 +3,9 @@
 mod cpu;
 pub mod oracle;
 
-use bytemuck::{Pod, Zeroable};
-
 use super::matmul::{self, Form};
-use crate::catalog::{Kernel, Variant};
+use crate::catalog::{Kernel, Sent, Variant, parameters};
+use crate::profile::Work;
 use crate::{Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "patch_embed";
@@ -17,19 +16,20 @@ static PATCHIFY: Kernel = Kernel {
     entry: "patchify",
     parts: &[include_str!("patch_embed.wgsl")],
     constants: &[("WG", WG as u32)],
+    parameters: Parameters::FIELDS,
 };
 
 pub(crate) fn variants() -> Vec<Variant> {
     vec![PATCHIFY.default_variant()]
 }
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Parameters {
-    n: u32,
-    channels: u32,
-    side: u32,
-    patch: u32,
+parameters! {
+    struct Parameters {
+        n: u32,
+        channels: u32,
+        side: u32,
+        patch_size: u32,
+    }
 }
 
 /// What the backward pass needs; made by [`forward`], consumed by [`backward`].
@@ -68,11 +68,13 @@ pub fn patchify(pass: &mut Pass, images: &Tensor, patch: usize) -> Result<Tensor
     let grid = side / patch;
     let mut patches = pass.empty_f32(&[n * grid * grid, channels * patch * patch])?;
     if let Some(cpu) = pass.cpu() {
-        cpu.run(|| cpu::patchify(images.f32(), channels, side, patch, patches.f32_mut()));
+        cpu.run(Work::words("patch_embed/patchify", 2 * images.len()), || {
+            cpu::patchify(images.f32(), channels, side, patch, patches.f32_mut())
+        });
         return Ok(patches);
     }
     let parameters =
-        Parameters { n: images.len() as u32, channels: channels as u32, side: side as u32, patch: patch as u32 };
+        Parameters { n: images.len() as u32, channels: channels as u32, side: side as u32, patch_size: patch as u32 };
     let groups = Grid::rows(images.len().div_ceil(WG));
     pass.dispatch(&PATCHIFY.default_variant(), &[images, &patches], parameters, groups, 8.0 * images.len() as f64)?;
     Ok(patches)

@@ -9,10 +9,9 @@ pub mod oracle;
 #[cfg(test)]
 mod tests;
 
-use bytemuck::{Pod, Zeroable};
-
 use super::sigmoid_loss::LogitParameters;
-use crate::catalog::{Kernel, Variant};
+use crate::catalog::{Kernel, Sent, Variant, parameters};
+use crate::profile::Work;
 use crate::{Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "selection_scores";
@@ -28,10 +27,27 @@ const SOURCE: &[&str] = &[
 const SMALL: &[(&str, u32)] = &[("WG", 64), ("ROWS", 32), ("COLS", 32)];
 /// 64 x 64 by 256 invocations, for adapters that are not emulated.
 const LARGE: &[(&str, u32)] = &[("WG", 256), ("ROWS", 64), ("COLS", 64)];
-static PARTIAL: Kernel = Kernel { name: "selection_scores/partial", entry: "partial", parts: SOURCE, constants: SMALL };
-static FINISH: Kernel = Kernel { name: "selection_scores/finish", entry: "finish", parts: SOURCE, constants: SMALL };
-static DIAGONAL: Kernel =
-    Kernel { name: "selection_scores/diagonal", entry: "diagonal", parts: SOURCE, constants: SMALL };
+static PARTIAL: Kernel = Kernel {
+    name: "selection_scores/partial",
+    entry: "partial",
+    parts: SOURCE,
+    constants: SMALL,
+    parameters: Parameters::FIELDS,
+};
+static FINISH: Kernel = Kernel {
+    name: "selection_scores/finish",
+    entry: "finish",
+    parts: SOURCE,
+    constants: SMALL,
+    parameters: Parameters::FIELDS,
+};
+static DIAGONAL: Kernel = Kernel {
+    name: "selection_scores/diagonal",
+    entry: "diagonal",
+    parts: SOURCE,
+    constants: SMALL,
+    parameters: Parameters::FIELDS,
+};
 
 pub(crate) fn variants() -> Vec<Variant> {
     let mut all = [&PARTIAL, &FINISH, &DIAGONAL].map(Kernel::default_variant).to_vec();
@@ -39,15 +55,15 @@ pub(crate) fn variants() -> Vec<Variant> {
     all
 }
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Parameters {
-    rows: u32,
-    d: u32,
-    chunk: u32,
-    part: u32,
-    layers: u32,
-    weight: f32,
+parameters! {
+    struct Parameters {
+        rows: u32,
+        d: u32,
+        chunk: u32,
+        part: u32,
+        layers: u32,
+        weight: f32,
+    }
 }
 
 /// One model's view of the super-batch.
@@ -92,7 +108,7 @@ pub fn diagonal(pass: &mut Pass, weight: f32, candidates: Candidates<'_>, condit
     let (rows, d) = candidates.check(pass, conditional)?;
     if let Some(cpu) = pass.cpu() {
         let (model, conditional) = (candidates.model(weight), conditional.f32_mut());
-        cpu.run(|| cpu::diagonal(model, conditional));
+        cpu.run(Work::words("selection_scores/diagonal", 2 * rows * d), || cpu::diagonal(model, conditional));
         return Ok(());
     }
     conditional.gpu_unique(pass)?;
@@ -147,7 +163,9 @@ pub fn condition_on(
     cpu::gather(model, chunk, members.f32_mut());
     if let Some(cpu) = pass.cpu() {
         let conditional = conditional.f32_mut();
-        cpu.run(|| cpu::condition_on(model, members.f32(), open, conditional));
+        let flops = 4.0 * (rows * chunk.len() * d) as f64;
+        let work = Work::products("selection_scores/condition_on", flops, 2 * rows * d);
+        cpu.run(work, || cpu::condition_on(model, members.f32(), open, conditional));
     }
     Ok(())
 }

@@ -129,7 +129,7 @@ fn very_negative_logits_are_not_rounded_away() {
 fn results_do_not_depend_on_the_thread_count() {
     let embeddings = paired_embeddings(1000, 19);
     let run = |threads: usize| {
-        let options = DeviceOptions { threads, checked: false };
+        let options = DeviceOptions { threads, checked: false, ..Default::default() };
         let mut pass = Device::open(&DeviceRequest::Cpu, options).unwrap().pass();
         let model = Uploaded::new(&mut pass, &embeddings, 19, 2.0, -5.0);
         let mut conditional = pass.zeros(&[1000]).unwrap();

@@ -5,10 +5,9 @@ pub mod oracle;
 #[cfg(test)]
 mod tests;
 
-use bytemuck::{Pod, Zeroable};
-
 use super::matmul::{self, Form};
-use crate::catalog::{Kernel, Variant};
+use crate::catalog::{Kernel, Sent, Variant, parameters};
+use crate::profile::Work;
 use crate::stripes;
 use crate::{Grid, Pass, Result, Tensor};
 
@@ -20,12 +19,27 @@ const SOURCE: &[&str] = &[
     include_str!("../../wgsl/softplus.wgsl"),
     include_str!("sigmoid_loss.wgsl"),
 ];
-static LOSSES: Kernel =
-    Kernel { name: "sigmoid_loss/losses", entry: "losses", parts: SOURCE, constants: &[("WG", 64)] };
-static GRADIENT: Kernel =
-    Kernel { name: "sigmoid_loss/gradient", entry: "gradient", parts: SOURCE, constants: &[("WG", 64)] };
-static FINISH: Kernel =
-    Kernel { name: "sigmoid_loss/finish", entry: "finish", parts: SOURCE, constants: &[("WG", 256)] };
+static LOSSES: Kernel = Kernel {
+    name: "sigmoid_loss/losses",
+    entry: "losses",
+    parts: SOURCE,
+    constants: &[("WG", 64)],
+    parameters: Parameters::FIELDS,
+};
+static GRADIENT: Kernel = Kernel {
+    name: "sigmoid_loss/gradient",
+    entry: "gradient",
+    parts: SOURCE,
+    constants: &[("WG", 64)],
+    parameters: Parameters::FIELDS,
+};
+static FINISH: Kernel = Kernel {
+    name: "sigmoid_loss/finish",
+    entry: "finish",
+    parts: SOURCE,
+    constants: &[("WG", 256)],
+    parameters: Parameters::FIELDS,
+};
 
 pub(crate) fn variants() -> Vec<Variant> {
     let mut all = stripes::gpu::variants();
@@ -33,12 +47,12 @@ pub(crate) fn variants() -> Vec<Variant> {
     all
 }
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Parameters {
-    rows: u32,
-    n: u32,
-    first: u32,
+parameters! {
+    struct Parameters {
+        rows: u32,
+        n: u32,
+        first: u32,
+    }
 }
 
 /// What turns a cosine into a logit: `exp(log_scale) * cosine + bias`.
@@ -82,7 +96,8 @@ pub fn forward(pass: &mut Pass, image: &Tensor, text: &Tensor, parameters: Logit
     let mut loss = pass.empty_f32(&[1])?;
     let pairs = stripes::cpu::Pairs { image: image.f32(), text: text.f32(), d };
     if let Some(cpu) = pass.cpu() {
-        loss.f32_mut()[0] = cpu.run(|| cpu::forward(pairs, parameters.logits(), &mut scratch)) as f32;
+        let work = Work::products("sigmoid_loss/forward", 2.0 * (n * n * d) as f64, 2 * n * d);
+        loss.f32_mut()[0] = cpu.run(work, || cpu::forward(pairs, parameters.logits(), &mut scratch)) as f32;
     }
     Ok(loss)
 }
@@ -120,7 +135,8 @@ pub fn forward_backward(
     let logits = parameters.logits();
     if let Some(cpu) = pass.cpu() {
         let (dimage, dtext) = (dimage.f32_mut(), dtext.f32_mut());
-        let sums = cpu.run(|| cpu::forward_backward(pairs, logits, &mut scratch, dimage, dtext));
+        let work = Work::products("sigmoid_loss/gradient", 6.0 * (n * n * d) as f64, 4 * n * d);
+        let sums = cpu.run(work, || cpu::forward_backward(pairs, logits, &mut scratch, dimage, dtext));
         loss.f32_mut()[0] = sums.loss as f32;
         dlog_scale.f32_mut()[0] += (sums.g_product * f64::from(logits.scale)) as f32;
         dbias.f32_mut()[0] += sums.g as f32;

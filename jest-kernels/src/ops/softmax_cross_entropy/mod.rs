@@ -5,9 +5,8 @@ pub mod oracle;
 #[cfg(test)]
 mod tests;
 
-use bytemuck::{Pod, Zeroable};
-
-use crate::catalog::{Kernel, Variant};
+use crate::catalog::{Kernel, Sent, Variant, parameters};
+use crate::profile::Work;
 use crate::{Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "softmax_cross_entropy";
@@ -17,22 +16,37 @@ const SOURCE: &[&str] = &[
     include_str!("../../wgsl/reduce_max.wgsl"),
     include_str!("softmax_cross_entropy.wgsl"),
 ];
-static LOSSES: Kernel =
-    Kernel { name: "softmax_cross_entropy/losses", entry: "losses", parts: SOURCE, constants: &[("WG", 64)] };
-static GRADIENT: Kernel =
-    Kernel { name: "softmax_cross_entropy/gradient", entry: "gradient", parts: SOURCE, constants: &[("WG", 64)] };
-static FINISH: Kernel =
-    Kernel { name: "softmax_cross_entropy/finish", entry: "finish", parts: SOURCE, constants: &[("WG", 256)] };
+static LOSSES: Kernel = Kernel {
+    name: "softmax_cross_entropy/losses",
+    entry: "losses",
+    parts: SOURCE,
+    constants: &[("WG", 64)],
+    parameters: Parameters::FIELDS,
+};
+static GRADIENT: Kernel = Kernel {
+    name: "softmax_cross_entropy/gradient",
+    entry: "gradient",
+    parts: SOURCE,
+    constants: &[("WG", 64)],
+    parameters: Parameters::FIELDS,
+};
+static FINISH: Kernel = Kernel {
+    name: "softmax_cross_entropy/finish",
+    entry: "finish",
+    parts: SOURCE,
+    constants: &[("WG", 256)],
+    parameters: Parameters::FIELDS,
+};
 
 pub(crate) fn variants() -> Vec<Variant> {
     [&LOSSES, &GRADIENT, &FINISH].map(Kernel::default_variant).to_vec()
 }
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Parameters {
-    rows: u32,
-    cols: u32,
+parameters! {
+    struct Parameters {
+        rows: u32,
+        cols: u32,
+    }
 }
 
 /// The right class of each row, on a device; each is below the number of classes.
@@ -79,7 +93,8 @@ pub fn forward(pass: &mut Pass, logits: &Tensor, labels: &Labels) -> Result<Tens
     }
     let mut loss = pass.empty_f32(&[1])?;
     if let Some(cpu) = pass.cpu() {
-        loss.f32_mut()[0] = cpu.run(|| cpu::forward(logits.f32(), labels.ids.u32())) as f32;
+        let work = Work::words("softmax_cross_entropy/losses", logits.len());
+        loss.f32_mut()[0] = cpu.run(work, || cpu::forward(logits.f32(), labels.ids.u32())) as f32;
     }
     Ok(loss)
 }
@@ -104,7 +119,8 @@ pub fn forward_backward(pass: &mut Pass, logits: &Tensor, labels: &Labels) -> Re
     let mut loss = pass.empty_f32(&[1])?;
     if let Some(cpu) = pass.cpu() {
         let dlogits = dlogits.f32_mut();
-        loss.f32_mut()[0] = cpu.run(|| cpu::forward_backward(logits.f32(), labels.ids.u32(), dlogits)) as f32;
+        let work = Work::words("softmax_cross_entropy/gradient", 2 * logits.len());
+        loss.f32_mut()[0] = cpu.run(work, || cpu::forward_backward(logits.f32(), labels.ids.u32(), dlogits)) as f32;
     }
     Ok((loss, dlogits))
 }

@@ -67,7 +67,7 @@ fn oracle_backward_is_the_derivative() {
 fn results_do_not_depend_on_the_thread_count() {
     let (logits, labels) = inputs(333, 129, 5.0);
     let run = |threads: usize| {
-        let options = DeviceOptions { threads, checked: false };
+        let options = DeviceOptions { threads, checked: false, ..Default::default() };
         let mut pass = Device::open(&DeviceRequest::Cpu, options).unwrap().pass();
         let logits = pass.upload(&logits, &[333, 129]).unwrap();
         let labels = Labels::upload(&mut pass, &labels, 129).unwrap();

@@ -6,11 +6,11 @@ pub mod oracle;
 #[cfg(test)]
 mod tests;
 
-use bytemuck::{Pod, Zeroable};
 pub use ids::TokenIds;
 
 use super::add;
-use crate::catalog::{Kernel, Variant};
+use crate::catalog::{Kernel, Sent, Variant, parameters};
+use crate::profile::Work;
 use crate::{Grid, Pass, Result, Tensor};
 
 const OP: &str = "token_embedding";
@@ -18,22 +18,39 @@ const WG: usize = 64;
 
 const SOURCE: &[&str] = &[include_str!("token_embedding.wgsl")];
 const CONSTANTS: &[(&str, u32)] = &[("WG", WG as u32)];
-static FORWARD: Kernel =
-    Kernel { name: "token_embedding/forward", entry: "forward", parts: SOURCE, constants: CONSTANTS };
-static PIECES: Kernel = Kernel { name: "token_embedding/pieces", entry: "pieces", parts: SOURCE, constants: CONSTANTS };
-static FINISH: Kernel = Kernel { name: "token_embedding/finish", entry: "finish", parts: SOURCE, constants: CONSTANTS };
+static FORWARD: Kernel = Kernel {
+    name: "token_embedding/forward",
+    entry: "forward",
+    parts: SOURCE,
+    constants: CONSTANTS,
+    parameters: Parameters::FIELDS,
+};
+static PIECES: Kernel = Kernel {
+    name: "token_embedding/pieces",
+    entry: "pieces",
+    parts: SOURCE,
+    constants: CONSTANTS,
+    parameters: Parameters::FIELDS,
+};
+static FINISH: Kernel = Kernel {
+    name: "token_embedding/finish",
+    entry: "finish",
+    parts: SOURCE,
+    constants: CONSTANTS,
+    parameters: Parameters::FIELDS,
+};
 
 pub(crate) fn variants() -> Vec<Variant> {
     [&FORWARD, &PIECES, &FINISH].map(Kernel::default_variant).to_vec()
 }
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Parameters {
-    rows: u32,
-    cols: u32,
-    length: u32,
-    vocab: u32,
+parameters! {
+    struct Parameters {
+        rows: u32,
+        cols: u32,
+        length: u32,
+        vocab: u32,
+    }
 }
 
 /// `y[i * l + j] = table[ids[i, j]] + posemb[j]`.
@@ -50,7 +67,9 @@ pub fn forward(pass: &mut Pass, ids: &TokenIds, table: &Tensor, posemb: &Tensor)
     expect_posemb("posemb", posemb, ids.l, d)?;
     let mut y = pass.empty_f32(&[rows, d])?;
     if let Some(cpu) = pass.cpu() {
-        cpu.run(|| cpu::forward(ids.ids.u32(), ids.l, table.f32(), posemb.f32(), d, y.f32_mut()));
+        cpu.run(Work::words("token_embedding/forward", 2 * rows * d), || {
+            cpu::forward(ids.ids.u32(), ids.l, table.f32(), posemb.f32(), d, y.f32_mut())
+        });
         return Ok(y);
     }
     let parameters = parameters(ids, rows, d);
@@ -83,7 +102,7 @@ fn add_to_table(pass: &mut Pass, ids: &TokenIds, dy: &Tensor, dtable: &mut Tenso
     let mut partial = pass.empty_f32(&[ids.partials.max(1), d])?;
     if let Some(cpu) = pass.cpu() {
         let (pieces, order, splits) = (ids.pieces.u32(), ids.order.u32(), ids.splits.as_ref().map(Tensor::u32));
-        cpu.run(|| {
+        cpu.run(Work::words("token_embedding/backward", 2 * dy.len()), || {
             let (dtable, partial) = (dtable.f32_mut(), partial.f32_mut());
             cpu::pieces(pieces, order, dy.f32(), d, dtable, partial);
             cpu::finish(splits.unwrap_or_default(), partial, d, dtable);

@@ -1,0 +1,140 @@
+//! bf16 products and packing with AVX-512.
+
+use std::arch::x86_64::*;
+
+use super::pack::Source;
+use super::{BLOCK, DEPTH, Role, SIDE};
+
+/// Rows whose sums are in registers at once, for two blocks of columns.
+const ROWS: usize = 8;
+
+/// Whether the processor has all that is used here.
+pub(super) fn available() -> bool {
+    use std::is_x86_feature_detected as has;
+    has!("avx512f") && has!("avx512bw") && has!("avx512bf16")
+}
+
+/// 32 x 32 elements of a product of two packed pairs of block rows.
+///
+/// # Safety
+/// The processor has what [`available`] asks for; a and b hold whole pairs of equally many blocks; y holds 32 rows of 32
+/// elements, `y_row` apart.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn square(a: &[u16], b: &[u16], y: &mut [f32], y_row: usize, add: bool) {
+    let half = a.len() / 2;
+    for first in (0..2 * SIDE).step_by(ROWS) {
+        let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+        for step in 0..half / BLOCK {
+            // SAFETY: within the blocks of a and b, as the caller promises.
+            unsafe {
+                let a = a.as_ptr().add(first / SIDE * half + step * BLOCK + first % SIDE * DEPTH);
+                let b = b.as_ptr().add(step * BLOCK);
+                for pair in 0..DEPTH / 2 {
+                    let left = bf16(_mm512_loadu_si512(b.add(pair * 2 * SIDE).cast()));
+                    let right = bf16(_mm512_loadu_si512(b.add(half + pair * 2 * SIDE).cast()));
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let a = bf16(_mm512_set1_epi32(a.add(row * DEPTH + 2 * pair).cast::<i32>().read_unaligned()));
+                        sums[0] = _mm512_dpbf16_ps(sums[0], a, left);
+                        sums[1] = _mm512_dpbf16_ps(sums[1], a, right);
+                    }
+                }
+            }
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            for (side, sum) in sums.iter().enumerate() {
+                // SAFETY: row and column are below 32, which y holds.
+                unsafe {
+                    let y = y.as_mut_ptr().add((first + row) * y_row + side * SIDE);
+                    _mm512_storeu_ps(y, if add { _mm512_add_ps(_mm512_loadu_ps(y), *sum) } else { *sum });
+                }
+            }
+        }
+    }
+}
+
+/// Packs a whole block.
+///
+/// # Safety
+/// The processor has what [`available`] asks for; the source holds 16 rows of 32 depths, one of its strides is 1, and
+/// `out` holds a block.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn pack(role: Role, source: &Source<'_>, out: &mut [u16]) {
+    let from = source.elements.as_ptr();
+    let mut lines = [_mm512_setzero_si512(); SIDE];
+    let by_rows = source.depth_stride == 1;
+    // SAFETY: 16 rows of 32 depths, or 32 depths of 16 rows, as the caller promises.
+    unsafe {
+        if by_rows {
+            for (row, line) in lines.iter_mut().enumerate() {
+                let from = from.add(row * source.stride);
+                *line = bits(_mm512_cvtne2ps_pbh(_mm512_loadu_ps(from.add(SIDE)), _mm512_loadu_ps(from)));
+            }
+        } else {
+            let interleave = interleaved();
+            for (pair, line) in lines.iter_mut().enumerate() {
+                let even = from.add(2 * pair * source.depth_stride);
+                let odd = even.add(source.depth_stride);
+                let both = bits(_mm512_cvtne2ps_pbh(_mm512_loadu_ps(odd), _mm512_loadu_ps(even)));
+                *line = _mm512_permutexvar_epi16(interleave, both);
+            }
+        }
+        // Rows of depths for the left operand, pairs of depths by column for the right one.
+        if by_rows != (role == Role::Left) {
+            transpose(&mut lines);
+        }
+        for (index, line) in lines.iter().enumerate() {
+            _mm512_storeu_si512(out.as_mut_ptr().add(index * DEPTH).cast(), *line);
+        }
+    }
+}
+
+/// 0, 16, 1, 17, ..: element i of the lower half beside element i of the upper half.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn interleaved() -> __m512i {
+    let mut order = [0u16; 32];
+    order.iter_mut().enumerate().for_each(|(i, order)| *order = (i / 2 + i % 2 * 16) as u16);
+    // SAFETY: 32 words are 512 bits.
+    unsafe { _mm512_loadu_si512(order.as_ptr().cast()) }
+}
+
+/// Transposes 16 x 16 words of 32 bits.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn transpose(rows: &mut [__m512i; SIDE]) {
+    let mut t = *rows;
+    for i in (0..SIDE).step_by(2) {
+        t[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+    }
+    let mut u = t;
+    for i in (0..SIDE).step_by(4) {
+        u[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        u[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        u[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        u[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    // Row 4 g + c of u holds, in quarter q, column 4 q + c of rows 4 g..4 g + 4.
+    for c in 0..4 {
+        let low = _mm512_shuffle_i32x4::<0x88>(u[c], u[4 + c]);
+        let high = _mm512_shuffle_i32x4::<0xdd>(u[c], u[4 + c]);
+        let low2 = _mm512_shuffle_i32x4::<0x88>(u[8 + c], u[12 + c]);
+        let high2 = _mm512_shuffle_i32x4::<0xdd>(u[8 + c], u[12 + c]);
+        rows[c] = _mm512_shuffle_i32x4::<0x88>(low, low2);
+        rows[8 + c] = _mm512_shuffle_i32x4::<0xdd>(low, low2);
+        rows[4 + c] = _mm512_shuffle_i32x4::<0x88>(high, high2);
+        rows[12 + c] = _mm512_shuffle_i32x4::<0xdd>(high, high2);
+    }
+}
+
+/// The same 512 bits.
+#[inline(always)]
+fn bits(x: __m512bh) -> __m512i {
+    // SAFETY: both are 512 plain bits.
+    unsafe { std::mem::transmute(x) }
+}
+
+/// The same 512 bits.
+#[inline(always)]
+fn bf16(x: __m512i) -> __m512bh {
+    // SAFETY: both are 512 plain bits.
+    unsafe { std::mem::transmute(x) }
+}

@@ -1,0 +1,253 @@
+//! Products of matrices whose elements are rounded to bf16, with f32 sums: tiles of the processor's matrix unit (AMX),
+//! AVX-512's dot products, or plain f32 arithmetic on the rounded elements.
+//!
+//! Operands are f32 in memory and are rounded as they are packed. The packed form is the same for all three: blocks of
+//! 16 rows (or columns) by 32 depths, so one test holds them against each other.
+
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod pack;
+
+use std::sync::OnceLock;
+
+/// Rows or columns of a packed block.
+pub(crate) const SIDE: usize = 16;
+/// Depths of a packed block.
+pub(crate) const DEPTH: usize = 32;
+/// Elements of a packed block.
+pub(crate) const BLOCK: usize = SIDE * DEPTH;
+/// Depths that one run of the inner loop sums: what is packed for them stays in the second cache.
+pub(crate) const RUN: usize = 1024;
+
+/// How products are computed here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// f32 arithmetic on rounded elements.
+    Plain,
+    /// `vdpbf16ps`.
+    Avx512,
+    /// `tdpbf16ps`.
+    Amx,
+}
+
+/// For tests: all that this processor and its operating system allow, the plainest first.
+#[cfg(test)]
+fn levels() -> Vec<Level> {
+    [Level::Plain, Level::Avx512, Level::Amx].into_iter().filter(|one| *one <= level()).collect()
+}
+
+/// The best that this processor and its operating system allow.
+pub(crate) fn level() -> Level {
+    static LEVEL: OnceLock<Level> = OnceLock::new();
+    *LEVEL.get_or_init(|| {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if avx512::available() && amx::available() {
+                return Level::Amx;
+            }
+            if avx512::available() {
+                return Level::Avx512;
+            }
+        }
+        Level::Plain
+    })
+}
+
+/// Elements of a matrix with a stride for each axis: `along` rows (of a) or columns (of b), then the depth.
+#[derive(Clone, Copy)]
+pub(crate) struct Operand<'a> {
+    pub(crate) elements: &'a [f32],
+    /// Elements from one row (column) to the next.
+    pub(crate) stride: usize,
+    /// Elements from one depth to the next; either this or `stride` is 1.
+    pub(crate) depth_stride: usize,
+}
+
+/// Which side of the product an operand is on: the blocks of the right one hold pairs of depths side by side.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Blocks of [16 rows][32 depths].
+    Left,
+    /// Blocks of [16 pairs of depths][16 columns][2].
+    Right,
+}
+
+/// Packs rows (columns) `first..first + len` of `operand` at depths `depth..depth + depths`: pairs of block rows, blocks
+/// of one row in the order of depths, zeros beyond the edges.
+pub(crate) fn pack(
+    level: Level,
+    role: Role,
+    operand: &Operand<'_>,
+    (first, len): (usize, usize),
+    (depth, depths): (usize, usize),
+    out: &mut [u16],
+) {
+    let row_len = depths.div_ceil(DEPTH) * BLOCK;
+    for (index, row) in out.chunks_exact_mut(row_len).enumerate() {
+        let from = index * SIDE;
+        let rows = len.saturating_sub(from).min(SIDE);
+        for (step, block) in row.chunks_exact_mut(BLOCK).enumerate() {
+            let inside = (depths - step * DEPTH).min(DEPTH);
+            if rows == 0 {
+                block.fill(0);
+                continue;
+            }
+            let at = (first + from) * operand.stride + (depth + step * DEPTH) * operand.depth_stride;
+            let source = pack::Source {
+                elements: &operand.elements[at..],
+                stride: operand.stride,
+                depth_stride: operand.depth_stride,
+                rows,
+                depths: inside,
+            };
+            pack::block(level, role, &source, block);
+        }
+    }
+}
+
+/// Adds the product of packed rows and packed columns to `y`: `rows x cols` elements, rows `y_row` apart; writes instead
+/// where `add` is false. Both are packed for the same depths.
+pub(crate) fn multiply(
+    level: Level,
+    (a, rows): (&[u16], usize),
+    (b, cols): (&[u16], usize),
+    depths: usize,
+    (y, y_row): (&mut [f32], usize),
+    add: bool,
+) {
+    let steps = depths.div_ceil(DEPTH);
+    let pair = 2 * steps * BLOCK;
+    #[cfg(target_arch = "x86_64")]
+    let _tiles = (level == Level::Amx).then(amx::Tiles::load);
+    let mut edge = [0.0f32; 4 * SIDE * SIDE];
+    for (j, b) in b.chunks_exact(pair).enumerate() {
+        let col = j * 2 * SIDE;
+        let n = (cols - col).min(2 * SIDE);
+        for (i, a) in a.chunks_exact(pair).enumerate() {
+            let row = i * 2 * SIDE;
+            let m = (rows - row).min(2 * SIDE);
+            let out = &mut y[row * y_row + col..];
+            if m == 2 * SIDE && n == 2 * SIDE {
+                square(level, a, b, out, y_row, add);
+                continue;
+            }
+            square(level, a, b, &mut edge, 2 * SIDE, false);
+            for (y, sums) in out.chunks_mut(y_row).zip(edge.chunks_exact(2 * SIDE)).take(m) {
+                for (y, sum) in y.iter_mut().zip(sums).take(n) {
+                    *y = if add { *y + sum } else { *sum };
+                }
+            }
+        }
+    }
+}
+
+/// 32 x 32 elements.
+fn square(level: Level, a: &[u16], b: &[u16], y: &mut [f32], y_row: usize, add: bool) {
+    assert!(y.len() >= (2 * SIDE - 1) * y_row + 2 * SIDE && a.len() == b.len() && a.len().is_multiple_of(2 * BLOCK));
+    match level {
+        // SAFETY: `level` is what this processor has; the assertion above bounds every access.
+        #[cfg(target_arch = "x86_64")]
+        Level::Amx => unsafe { amx::square(a, b, y, y_row, add) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { avx512::square(a, b, y, y_row, add) },
+        _ => plain(a, b, y, y_row, add),
+    }
+}
+
+/// The same 32 x 32 elements in f32 arithmetic, on any processor.
+fn plain(a: &[u16], b: &[u16], y: &mut [f32], y_row: usize, add: bool) {
+    let half = a.len() / 2;
+    for row in 0..2 * SIDE {
+        let mut sums = [0.0f32; 2 * SIDE];
+        for step in 0..half / BLOCK {
+            let a = &a[row / SIDE * half + step * BLOCK + row % SIDE * DEPTH..][..DEPTH];
+            for (side, sums) in sums.chunks_exact_mut(SIDE).enumerate() {
+                let b = &b[side * half + step * BLOCK..][..BLOCK];
+                for (a, b) in a.chunks_exact(2).zip(b.chunks_exact(2 * SIDE)) {
+                    let (low, high) = (wide(a[0]), wide(a[1]));
+                    for (sum, b) in sums.iter_mut().zip(b.chunks_exact(2)) {
+                        *sum += low * wide(b[0]);
+                        *sum += high * wide(b[1]);
+                    }
+                }
+            }
+        }
+        let out = &mut y[row * y_row..][..2 * SIDE];
+        out.iter_mut().zip(sums).for_each(|(y, sum)| *y = if add { *y + sum } else { sum });
+    }
+}
+
+/// bf16 bits as f32.
+#[inline(always)]
+fn wide(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_within, random, sum_tolerance};
+
+    fn rounded(values: &[f32]) -> Vec<f64> {
+        values.iter().map(|value| f64::from(wide(pack::round(*value)))).collect()
+    }
+
+    /// Every level against the naive sum of the rounded elements, for an operand that lies by rows or by depths.
+    fn check((m, n, k): (usize, usize, usize), (a_by_depth, b_by_depth): (bool, bool)) {
+        let strides = |by_depth: bool, len: usize| if by_depth { (1, len) } else { (k, 1) };
+        let ((a_stride, a_depth), (b_stride, b_depth)) = (strides(a_by_depth, m), strides(b_by_depth, n));
+        let (a, b, start) = (random(m * k, 1), random(n * k, 2), random(m * n, 3));
+        let (a64, b64) = (rounded(&a), rounded(&b));
+        let product = |i: usize, f: &dyn Fn(f64) -> f64| -> f64 {
+            (0..k).map(|d| f(a64[i / n * a_stride + d * a_depth] * b64[i % n * b_stride + d * b_depth])).sum()
+        };
+        let want: Vec<f64> = (0..m * n).map(|i| f64::from(start[i]) + product(i, &|x| x)).collect();
+        for level in levels() {
+            let (steps, mut y) = (k.div_ceil(DEPTH), start.clone());
+            let [mut rows, mut cols] = [m, n].map(|len| vec![0xffff; len.div_ceil(2 * SIDE) * 2 * steps * BLOCK]);
+            let a = Operand { elements: &a, stride: a_stride, depth_stride: a_depth };
+            let b = Operand { elements: &b, stride: b_stride, depth_stride: b_depth };
+            pack(level, Role::Left, &a, (0, m), (0, k), &mut rows);
+            pack(level, Role::Right, &b, (0, n), (0, k), &mut cols);
+            multiply(level, (&rows, m), (&cols, n), k, (&mut y, n), true);
+            let name = format!("{level:?} {m}x{n}x{k}");
+            assert_within(&name, &y, &want, |i| sum_tolerance(k + 1, 1.0 + product(i, &f64::abs)));
+        }
+    }
+
+    #[test]
+    fn every_level_sums_the_rounded_elements() {
+        for sizes in [(1, 1, 1), (3, 31, 33), (32, 32, 32), (33, 65, 70), (64, 32, 257), (16, 48, 31), (47, 17, 96)] {
+            for layout in [(false, false), (false, true), (true, false), (true, true)] {
+                check(sizes, layout);
+            }
+        }
+    }
+
+    #[test]
+    fn rounding_is_to_the_nearest_and_keeps_what_is_not_finite() {
+        for (x, want) in [
+            (1.0, 1.0),
+            (1.004, 1.0 + 2.0 / 256.0),
+            (1.0 + 1.0 / 256.0, 1.0),
+            (1.0 + 3.0 / 256.0, 1.0 + 4.0 / 256.0),
+            (-3.0e38, half::bf16::from_f32(-3.0e38).to_f32()),
+            (3.4e38, f32::INFINITY),
+            (f32::NEG_INFINITY, f32::NEG_INFINITY),
+            (1e-40, 0.0),
+        ] {
+            assert_eq!(wide(pack::round(x)), want, "{x}");
+            for level in levels() {
+                let elements = vec![x; BLOCK];
+                let source = Operand { elements: &elements, stride: DEPTH, depth_stride: 1 };
+                let mut both = [0xffff; 2 * BLOCK];
+                pack(level, Role::Left, &source, (0, SIDE), (0, DEPTH), &mut both);
+                assert!(both[..BLOCK].iter().all(|bits| wide(*bits) == want), "{level:?} {x}");
+            }
+        }
+        assert!(wide(pack::round(f32::NAN)).is_nan());
+    }
+}

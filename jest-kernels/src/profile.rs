@@ -1,0 +1,132 @@
+//! Where the time of a device goes: seconds, calls and work by kernel.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What one kernel did while a profile was taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KernelTime {
+    /// Operation and entry, as in `layer_norm/forward`.
+    pub name: String,
+    /// How often it ran.
+    pub calls: u64,
+    /// Time of all calls.
+    pub time: Duration,
+    /// Floating-point operations of products; 0 where memory alone counts.
+    pub flops: f64,
+    /// Bytes that its operands take, each counted once a call.
+    pub bytes: f64,
+}
+
+/// A monotonic clock, read where the program meets the world and passed in.
+pub type Now = fn() -> Duration;
+
+/// One call of a kernel: its name and how much there is to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Work {
+    name: &'static str,
+    pub(crate) flops: f64,
+    bytes: f64,
+}
+
+impl Work {
+    /// A call that moves `words` 32-bit words.
+    pub(crate) fn words(name: &'static str, words: usize) -> Self {
+        Self { name, flops: 0.0, bytes: 4.0 * words as f64 }
+    }
+
+    /// A call that multiplies matrices: `flops` operations on `words` 32-bit words.
+    pub(crate) fn products(name: &'static str, flops: f64, words: usize) -> Self {
+        Self { flops, ..Self::words(name, words) }
+    }
+}
+
+/// Takes the time of kernels while it is switched on; costs one load when it is not.
+#[derive(Debug, Default)]
+pub(crate) struct Profiler {
+    on: AtomicBool,
+    taken: Mutex<(Option<Now>, BTreeMap<&'static str, KernelTime>)>,
+}
+
+impl Profiler {
+    pub(crate) fn start(&self, now: Now) {
+        *self.locked() = (Some(now), BTreeMap::new());
+        self.on.store(true, Ordering::Release);
+    }
+
+    /// Switches it off; the longest first.
+    pub(crate) fn stop(&self) -> Vec<KernelTime> {
+        self.on.store(false, Ordering::Release);
+        let (_, kernels) = std::mem::take(&mut *self.locked());
+        let mut all: Vec<_> = kernels.into_values().collect();
+        all.sort_by(|a, b| b.time.cmp(&a.time).then_with(|| a.name.cmp(&b.name)));
+        all
+    }
+
+    /// Runs `call` and, when switched on, books its time.
+    pub(crate) fn time<R>(&self, work: Work, call: impl FnOnce() -> R) -> R {
+        let now = if self.on.load(Ordering::Acquire) { self.locked().0 } else { None };
+        let Some(now) = now else { return call() };
+        let start = now();
+        let result = call();
+        let time = now().saturating_sub(start);
+        let mut taken = self.locked();
+        let kernel = taken.1.entry(work.name).or_insert_with(|| KernelTime {
+            name: work.name.to_string(),
+            calls: 0,
+            time: Duration::ZERO,
+            flops: 0.0,
+            bytes: 0.0,
+        });
+        kernel.calls += 1;
+        kernel.time += time;
+        kernel.flops += work.flops;
+        kernel.bytes += work.bytes;
+        result
+    }
+
+    /// Whether it is switched on.
+    pub(crate) fn is_on(&self) -> bool {
+        self.on.load(Ordering::Acquire)
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, (Option<Now>, BTreeMap<&'static str, KernelTime>)> {
+        self.taken.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{gelu, matmul};
+    use crate::testing::on_each_device;
+
+    fn tick() -> Duration {
+        static TICKS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        Duration::from_millis(TICKS.fetch_add(1, Ordering::Relaxed))
+    }
+
+    #[test]
+    fn what_runs_while_it_is_on_is_counted_once() {
+        on_each_device(|pass| {
+            let device = pass.device().clone();
+            let x = pass.upload(&[1.0; 12], &[3, 4]).unwrap();
+            gelu::forward(pass, gelu::Gelu::Tanh, &x).unwrap();
+            device.start_profile(tick);
+            for _ in 0..2 {
+                gelu::forward(pass, gelu::Gelu::Tanh, &x).unwrap();
+            }
+            matmul::forward(pass, matmul::Form::ABt, &x, &x).unwrap();
+            let taken = device.stop_profile();
+            gelu::forward(pass, gelu::Gelu::Tanh, &x).unwrap();
+            let of = |name: &str| taken.iter().find(|kernel| kernel.name == name).unwrap_or_else(|| panic!("{name}"));
+            let (gelu, product) = (of("gelu/forward"), of("matmul/write"));
+            assert_eq!((gelu.calls, product.calls), (2, 1));
+            assert!(gelu.time >= Duration::from_millis(2) && gelu.bytes == 2.0 * 24.0 * 4.0);
+            assert_eq!(product.flops, 2.0 * 3.0 * 3.0 * 4.0);
+            assert!(device.stop_profile().is_empty());
+        });
+    }
+}
