@@ -5,7 +5,7 @@
     python benches/peers/step.py --preset xs64 --batch 128 --threads 2 --rounds 5
 
 PyTorch runs Hugging Face's SiglipModel of the same sizes with its own sigmoid loss, clip_grad_norm_ and fused AdamW; eager
-and, with --compile, torch.compile. Each round times both sides; the last line is JSON with medians and ratios of medians.
+and, with --compile, torch.compile; with --precision bf16 under autocast. Each round times both sides; the last line is JSON with medians and ratios of medians.
 """
 
 import argparse
@@ -23,7 +23,7 @@ PRESETS = {  # image, patch, width, depth, heads, mlp, text tokens, vocabulary
 
 
 class Torch:
-    def __init__(self, preset, batch, threads, compiled):
+    def __init__(self, preset, batch, threads, compiled, precision):
         import torch
         from transformers import SiglipConfig, SiglipModel
 
@@ -36,6 +36,7 @@ class Torch:
             text_config=dict(vocab_size=vocab, max_position_embeddings=tokens, projection_size=width, **shared),
         )
         self.torch, self.model = torch, SiglipModel(config)
+        self.autocast = lambda: torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, betas=(0.9, 0.95), fused=True)
         self.inputs = dict(
             pixel_values=torch.rand(batch, 3, image, image) * 2 - 1, input_ids=torch.randint(0, vocab, (batch, tokens))
@@ -44,13 +45,15 @@ class Torch:
 
     def score(self):
         self.model.eval()
-        with self.torch.no_grad():
+        with self.torch.no_grad(), self.autocast():
             self.forward(**self.inputs)
 
     def step(self):
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        self.forward(**self.inputs, return_loss=True).loss.backward()
+        with self.autocast():
+            loss = self.forward(**self.inputs, return_loss=True).loss
+        loss.backward()
         self.torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
 
@@ -64,9 +67,10 @@ def seconds(work, repeats):
     return statistics.median(times)
 
 
-def jest(binary, preset, batch, threads):
+def jest(binary, preset, batch, threads, precision):
     command = [binary, "bench", "step", "--preset", preset, "--batch", str(batch), "--threads", str(threads)]
-    output = subprocess.run([*command, "--device", "cpu", "--repeats", "3"], check=True, capture_output=True, text=True)
+    command += ["--precision", precision]
+    output = subprocess.run([*command, "--device", "cpu", "--repeats", "3", "--json"], check=True, capture_output=True, text=True)
     return json.loads(output.stdout.strip().splitlines()[-1])
 
 
@@ -75,18 +79,19 @@ def main():
     parser.add_argument("--preset", default="xs64", choices=PRESETS)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", default="f32", choices=["f32", "bf16"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--binary", default="target/release/jest")
     args = parser.parse_args()
-    peers = {"eager": Torch(args.preset, args.batch, args.threads, False)}
+    peers = {"eager": Torch(args.preset, args.batch, args.threads, False, args.precision)}
     if args.compile:
-        peers["compile"] = Torch(args.preset, args.batch, args.threads, True)
+        peers["compile"] = Torch(args.preset, args.batch, args.threads, True, args.precision)
     for peer in peers.values():
         seconds(peer.score, 2), seconds(peer.step, 2)  # warm-up
     measured = {f"{name} {kind}": [] for name in ["jest", *peers] for kind in ["score", "step"]}
     for round_ in range(args.rounds):
-        ours = jest(args.binary, args.preset, args.batch, args.threads)
+        ours = jest(args.binary, args.preset, args.batch, args.threads, args.precision)
         measured["jest score"].append(ours["score_ips"])
         measured["jest step"].append(ours["step_ips"])
         for name, peer in peers.items():
@@ -98,7 +103,7 @@ def main():
     ratios = {
         f"{name} {kind}": medians[f"jest {kind}"] / medians[f"{name} {kind}"] for name in peers for kind in ["score", "step"]
     }
-    setting = dict(preset=args.preset, batch=args.batch, threads=args.threads, rounds=args.rounds)
+    setting = dict(preset=args.preset, batch=args.batch, threads=args.threads, precision=args.precision, rounds=args.rounds)
     print(json.dumps({**setting, "examples_per_second": medians, "spread": spread, "jest_over": ratios}))
 
 

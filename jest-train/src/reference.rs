@@ -84,8 +84,13 @@ impl Reference {
     }
 
     fn open_cache(&self, pass: &mut Pass, folder: &Path, data: &LoaderConfig) -> Result<EmbeddingCache> {
+        // Embeddings computed in another precision are others.
+        let model = match pass.device().precision() {
+            jest_kernels::Precision::F32 => self.model.hash(pass)?,
+            other => format!("{}, {other}", self.model.hash(pass)?),
+        };
         let key = CacheKey {
-            model: self.model.hash(pass)?,
+            model,
             tokenizer: data.tokenizer.hash().to_string(),
             preprocess: data.preprocess.key(),
             image_size: data.preprocess.size,

@@ -39,7 +39,9 @@ fn learner_and_pairs(pass: &mut Pass, objective: Objective, n: usize) -> (Learne
 }
 
 fn cpu() -> Pass {
-    Device::open(&DeviceRequest::Cpu, DeviceOptions { threads: 2, checked: false }).unwrap().pass()
+    Device::open(&DeviceRequest::Cpu, DeviceOptions { threads: 2, checked: false, ..Default::default() })
+        .unwrap()
+        .pass()
 }
 
 fn loss(pass: &mut Pass, learner: &mut Learner, pairs: &SuperBatch) -> f32 {

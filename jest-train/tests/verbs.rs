@@ -10,6 +10,7 @@ use common::{Place, THREE_RUNS, jest, sample};
 use jest_train::events::Summary;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
+use serde_json::json;
 
 /// Three runs that end with two tasks of the sample.
 fn trained() -> Place {
@@ -202,6 +203,28 @@ fn inspect_shows_checkpoints_weights_and_shards() {
 }
 
 #[test]
+fn bench_ends_with_one_line_of_json() {
+    let bench = |line: &str| {
+        let told =
+            jest(["bench"].into_iter().chain(line.split(' ')).chain(["--device", "cpu", "--repeats", "1"])).well();
+        let last: serde_json::Value = serde_json::from_str(told.out.lines().last().unwrap()).unwrap();
+        (told.out.clone(), last)
+    };
+    for precision in ["f32", "bf16"] {
+        let line = format!("step --preset mu --batch 4 --threads 1 --precision {precision} --profile --json");
+        let (told, last) = bench(&line);
+        assert!(last["score_ips"].as_f64().unwrap() > 0.0 && last["step_ips"].as_f64().unwrap() > 0.0, "{last}");
+        let setting = [&last["preset"], &last["batch"], &last["precision"], &last["threads"]];
+        assert_eq!(setting, [&json!("mu"), &json!(4), &json!(precision), &json!(1)]);
+        for kernel in ["matmul/bias_gelu", "layer_norm/backward", "sigmoid_loss/gradient", "adamw", "host"] {
+            assert!(told.lines().any(|line| line.starts_with(kernel)), "{kernel}: {told}");
+        }
+    }
+    let (_, last) = bench("loss --batch 33 --width 5 --json");
+    assert!(last["seconds"]["sigmoid_loss 33x5"].as_f64().unwrap() > 0.0, "{last}");
+}
+
+#[test]
 fn devices_lists_the_cpu_last() {
     let told = jest(["devices"]).well().out;
     assert!(told.lines().any(|line| line.starts_with("cpu ") && line.contains("native CPU")), "{told}");
@@ -223,7 +246,18 @@ fn a_dry_run_prints_a_plan_that_is_a_configuration() {
 
 #[test]
 fn every_verb_has_help() {
-    let verbs = ["train", "eval", "embed", "score", "devices", "tokenizer train", "inspect", "bench step"];
+    let verbs = [
+        "train",
+        "eval",
+        "embed",
+        "score",
+        "devices",
+        "tokenizer train",
+        "inspect",
+        "bench step",
+        "bench ops",
+        "bench loss",
+    ];
     for verb in verbs {
         let told = jest(verb.split(' ').chain(["--help"])).well().out;
         assert!(told.contains(&format!("Usage: jest {verb}")), "{told}");

@@ -1,11 +1,11 @@
-//! `cargo xtask bench [ARGS]`: throughput of every operation; with `select` or `step` first, of whole pieces of training.
+//! `cargo xtask bench [ARGS]`: throughput of every operation; with a verb of `jest bench` first, that verb.
 
 use crate::workspace;
 
 /// What `jest bench` measures.
-const PIECES: [&str; 2] = ["select", "step"];
+const PIECES: [&str; 4] = ["loss", "ops", "select", "step"];
 
-/// Becomes `cargo bench -p jest-kernels ARGS`, or `jest bench ARGS` where they begin with a piece of training.
+/// Becomes `cargo bench -p jest-kernels ARGS`, or `jest bench ARGS` where they begin with one of its verbs.
 pub fn run(args: &[String]) -> u8 {
     workspace::replace(&mut workspace::cargo(&command_line(args)))
 }

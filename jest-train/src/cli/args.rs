@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use jest_kernels::Precision;
 
 use crate::config::Objective;
 
@@ -234,6 +235,10 @@ pub struct ParityArgs {
 pub enum BenchCommand {
     /// Whole training steps and scoring passes on synthetic examples
     Step(BenchStepArgs),
+    /// Matrix products and softmax cross-entropy of fixed sizes
+    Ops(BenchOpsArgs),
+    /// The sigmoid loss with its gradients
+    Loss(BenchLossArgs),
     /// One joint selection from embeddings at random
     Select(BenchSelectArgs),
 }
@@ -273,9 +278,55 @@ pub struct BenchStepArgs {
     /// Examples of a step
     #[arg(long, default_value_t = 128)]
     pub batch: usize,
+    /// Precision of products: f32 or bf16
+    #[arg(long, default_value_t)]
+    pub precision: Precision,
     /// Timed repeats, after two that are not
     #[arg(long, default_value_t = 5)]
     pub repeats: usize,
+    /// Also time every kernel of one more training step
+    #[arg(long)]
+    pub profile: bool,
+    /// End with one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where it computes
+    #[command(flatten)]
+    pub on: OnDevice,
+}
+
+/// Arguments of `jest bench ops`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchOpsArgs {
+    /// Precision of products: f32 or bf16
+    #[arg(long, default_value_t)]
+    pub precision: Precision,
+    /// Timed repeats, after two that are not
+    #[arg(long, default_value_t = 5)]
+    pub repeats: usize,
+    /// End with one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where it computes
+    #[command(flatten)]
+    pub on: OnDevice,
+}
+
+/// Arguments of `jest bench loss`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchLossArgs {
+    /// Image-text pairs
+    #[arg(long, default_value_t = 8192)]
+    pub batch: usize,
+    /// Width of the embeddings
+    #[arg(long, default_value_t = 256)]
+    pub width: usize,
+    /// Timed repeats, after two that are not
+    #[arg(long, default_value_t = 5)]
+    pub repeats: usize,
+    /// End with one line of JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where it computes
     #[command(flatten)]
     pub on: OnDevice,

@@ -7,7 +7,7 @@ const SHARDS: &str =
 const TASKS: &str = "tasks are folders: --set evaluation.tasks=[\"FOLDER\"]";
 const STEPS: &str = "intervals are in steps, not epochs: --set checkpoint.every=STEPS or --set evaluation.every=STEPS";
 const PIXELS: &str = "pictures are resized to a square and normalised to mean 0.5, deviation 0.5, as SigLIP does";
-const PLAIN: &str = "the whole model is trained, in 32-bit floats";
+const PLAIN: &str = "the whole model is trained, its activations are kept, and no PyTorch runs";
 const RECORD: &str = "the record is metrics.jsonl, timing.jsonl, summary.json and report.html in the run folder";
 
 /// Flags by the reason that keeps them out.
@@ -63,7 +63,6 @@ const FOREIGN: &[(&str, &[&str])] = &[
     (
         PLAIN,
         &[
-            "precision",
             "lock-image",
             "lock-image-unlocked-groups",
             "lock-image-freeze-bn-stats",

@@ -12,8 +12,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use args::{
-    BenchCommand, BenchSelectArgs, BenchStepArgs, EmbedArgs, EvalArgs, InspectArgs, OnDevice, Pairs, ParityArgs,
-    ReferenceCacheArgs, ReferenceCommand, ScoreArgs, ScoreFormat, Share, TokenizerCommand, TokenizerTrainArgs,
+    BenchCommand, BenchLossArgs, BenchOpsArgs, BenchSelectArgs, BenchStepArgs, EmbedArgs, EvalArgs, InspectArgs,
+    OnDevice, Pairs, ParityArgs, ReferenceCacheArgs, ReferenceCommand, ScoreArgs, ScoreFormat, Share, TokenizerCommand,
+    TokenizerTrainArgs,
 };
 pub use data::{DataBuildArgs, DataCheckArgs, DataCommand, DataStatsArgs, DataSubsetArgs};
 pub use train::{KeyFlags, TrainArgs};

@@ -72,9 +72,10 @@ fn flags_known_elsewhere_are_answered() {
         Err(Usage::Clap(error)) => panic!("{error}"),
         Ok(command) => panic!("{command:?}"),
     };
-    let precision = "--precision: known in open_clip, not supported here: the whole model is trained, in 32-bit floats";
-    assert_eq!(answer("--precision=amp_bf16"), precision);
-    assert_eq!(answer("--precision amp_bf16"), precision);
+    let locked = "--lock-image: known in open_clip, not supported here: the whole model is trained, its activations are kept, \
+                  and no PyTorch runs";
+    assert_eq!(answer("--lock-image"), locked);
+    assert_eq!(answer("--lock-image=1"), locked);
     assert_eq!(answer("--ref_filter_ratio 0.8"), "--ref_filter_ratio: known in DRRho-CLIP; here it is --filter-ratio");
     let command = Cli::command();
     let ours: Vec<&str> =

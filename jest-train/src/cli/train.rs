@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use jest_kernels::Precision;
 use toml::Value;
 
 use crate::config::{ConfigError, Note, Override, Overrides, Resolved, Surroundings, resolve};
@@ -49,6 +50,9 @@ pub struct KeyFlags {
     /// threads of the CPU device
     #[arg(long)]
     pub threads: Option<i64>,
+    /// precision of products: f32 or bf16
+    #[arg(long)]
+    pub precision: Option<Precision>,
     /// seed of parameters, order and noise
     #[arg(long)]
     pub seed: Option<i64>,
@@ -198,6 +202,7 @@ impl KeyFlags {
             ("--out", "out", text(&self.out)),
             ("--device", "device", text(&self.device)),
             ("--threads", "threads", integer(self.threads)),
+            ("--precision", "precision", self.precision.map(|precision| Value::from(precision.to_string()))),
             ("--seed", "seed", integer(self.seed)),
             ("--train-data", "data.train", text(&self.train_data)),
             (

@@ -30,8 +30,8 @@ impl Plan {
 /// A line for all runs, a line for each, and a line for each remark.
 impl fmt::Display for Resolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { device, threads, seed, out, runs } = &self.plan;
-        writeln!(f, "plan: device {device}, {threads} threads, seed {seed}, in {}", out.display())?;
+        let Plan { device, threads, precision, seed, out, runs } = &self.plan;
+        writeln!(f, "plan: device {device}, {threads} threads, {precision}, seed {seed}, in {}", out.display())?;
         for run in runs {
             writeln!(f, "  {}", describe(run))?;
         }
@@ -97,7 +97,7 @@ mod tests {
         let around = Surroundings { cores: 2, exists: &|_| true, count: &|_| Ok(1000) };
         let keys = vec![Override::parse("steps=7").unwrap()];
         let resolved = resolve(config, Some("two"), &Overrides { keys, ..Overrides::default() }, &around).unwrap();
-        let expected = "plan: device auto, 2 threads, seed 0, in runs/two\n  \
+        let expected = "plan: device auto, 2 threads, f32, seed 0, in runs/two\n  \
             first: 7 steps of mu, sigmoid, lr 0.001; uniform, 100\n  \
             second: 9 steps of mu, sigmoid, lr 0.001; joint, 100 of 500 (filter_ratio 0.8) in 10 chunks by learnability, \
             gain 2, reference first (cached)\n\

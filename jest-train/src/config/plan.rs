@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use jest_data::Augmentation;
+use jest_kernels::Precision;
 use jest_select::{BatchPlan, Method, Reads, ScoreKind, Selection};
 use toml::{Table, Value};
 
@@ -21,6 +22,8 @@ pub struct Plan {
     pub device: String,
     /// Threads of the CPU device.
     pub threads: usize,
+    /// How products are computed.
+    pub precision: Precision,
     /// Seed of parameters, order and noise.
     pub seed: u64,
     /// The run folder.
@@ -219,6 +222,7 @@ impl Plan {
         let mut file = hoist(&mut runs);
         file.insert("device".to_owned(), Value::from(self.device.as_str()));
         file.insert("threads".to_owned(), Value::try_from(self.threads)?);
+        file.insert("precision".to_owned(), Value::from(self.precision.to_string()));
         file.insert("seed".to_owned(), Value::try_from(self.seed)?);
         file.insert("out".to_owned(), Value::try_from(&self.out)?);
         let runs = Table::from_iter([("run".to_owned(), Value::Array(runs.into_iter().map(Value::Table).collect()))]);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use jest_data::Augmentation;
+use jest_kernels::Precision;
 use jest_select::{Method, ScoreKind};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,8 @@ use crate::schedule::ScheduleKind;
 pub(super) struct RunWide {
     pub device: Option<String>,
     pub threads: Option<usize>,
+    #[serde(with = "word")]
+    pub precision: Precision,
     pub seed: u64,
     pub out: Option<PathBuf>,
 }

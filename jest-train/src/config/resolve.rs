@@ -67,6 +67,7 @@ pub fn resolve(
     let plan = Plan {
         device: wide.device.unwrap_or_else(|| "auto".to_owned()),
         threads: wide.threads.unwrap_or(around.cores).max(1),
+        precision: wide.precision,
         seed: wide.seed,
         out,
         runs,

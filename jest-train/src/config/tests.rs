@@ -80,6 +80,7 @@ fn a_plan_is_a_configuration_of_itself() {
     let many = [
         "device=cpu",
         "threads=3",
+        "precision='bf16'",
         "seed=7",
         "selection.gain=inf",
         "model.width=96",
@@ -277,6 +278,10 @@ fn faults_name_the_place_and_the_remedy() {
             "run \"train\" has no data; set data.train or --train-data, e.g. --train-data 'shards/{00000..00099}.tar'",
         ),
         ("steps.x=1", "steps must be a value, not a table"),
+        (
+            "precision=fp16",
+            "a value of the top level cannot be used: unknown precision \"fp16\"; write f32 or bf16 in `precision`",
+        ),
         (
             "threads=two",
             "a value of the top level cannot be used: invalid type: string \"two\", expected usize in `threads`",

@@ -14,7 +14,8 @@ fn config() -> ModelConfig {
 }
 
 fn learner(objective: Objective) -> (Pass, Learner, SuperBatch) {
-    let device = Device::open(&DeviceRequest::Cpu, DeviceOptions { threads: 2, checked: true }).unwrap();
+    let device =
+        Device::open(&DeviceRequest::Cpu, DeviceOptions { threads: 2, checked: true, ..Default::default() }).unwrap();
     let mut pass = device.pass();
     let mut model = TwoTowers::new(&mut pass, &config(), 1).unwrap();
     // Positives and negatives of a small batch in balance, so that both count in the gradient.

@@ -1,6 +1,10 @@
 //! `jest bench step`: whole training steps and scoring passes on synthetic examples, timed.
 
+use std::sync::OnceLock;
+use std::time::Duration;
+
 use jest_data::{ExampleId, Preprocess, SuperBatch};
+use jest_kernels::KernelTime;
 use jest_model::{ModelConfig, Preset, TwoTowers};
 
 use super::open;
@@ -13,49 +17,96 @@ use crate::optimizer::Optimizer;
 
 const WARM_UPS: usize = 2;
 
-/// Prints one JSON line: examples per second of scoring and of training, medians.
+/// Prints examples per second of scoring and of training, medians; with `json` as one JSON line, the last.
 pub(super) fn step(args: &BenchStepArgs) -> Result<()> {
-    let device = open::device(&args.on)?;
+    let device = open::open_device(&args.on.device, args.on.threads.unwrap_or(0), args.precision)?;
     let mut pass = device.pass();
     let config = args.preset.parse::<Preset>()?.config();
     let batch = synthetic(&config, args.batch);
     let model = TwoTowers::new(&mut pass, &config, 0)?;
     let optimizer = Optimizer::new(&mut pass, &model, OptimizerPlan::default(), None)?;
     let mut learner = Learner { model, optimizer, objective: Objective::Sigmoid };
-    let clock = SystemClock::start();
-    let score = median(&clock, args.repeats, || {
+    let score = median(args.repeats, || {
         learner.embed(&mut pass, &batch)?;
         Ok(pass.wait()?)
     })?;
-    let training = median(&clock, args.repeats, || {
+    let mut train = || {
         learner.step(&mut pass, &batch, 1e-3, 0.0)?.arrive()?;
         Ok(pass.wait()?)
-    })?;
-    let line = serde_json::json!({
-        "preset": args.preset, "batch": args.batch, "precision": "f32",
-        "device": open::word(&device), "threads": device.threads(),
-        "score_ips": args.batch as f64 / score, "step_ips": args.batch as f64 / training,
-        "score_gflops": learner.forward_flops(args.batch) / score / 1e9,
-        "step_gflops": learner.training_flops(args.batch) / training / 1e9,
-    });
-    println!("{line}");
+    };
+    let training = median(args.repeats, &mut train)?;
+    if args.profile {
+        device.start_profile(now);
+        let start = now();
+        train()?;
+        print_profile(&device.stop_profile(), now() - start);
+    }
+    let ips = |seconds: f64| args.batch as f64 / seconds;
+    let gflops = |flops: f64, seconds: f64| flops / seconds / 1e9;
+    let [score_gflops, step_gflops] =
+        [gflops(learner.forward_flops(args.batch), score), gflops(learner.training_flops(args.batch), training)];
+    println!(
+        "{} batch {} on {}, {} threads: scoring {:.1} examples/s ({score_gflops:.1} GFLOP/s), training {:.1} examples/s \
+         ({step_gflops:.1} GFLOP/s)",
+        args.preset,
+        args.batch,
+        open::word(&device),
+        device.threads(),
+        ips(score),
+        ips(training)
+    );
+    if args.json {
+        let line = serde_json::json!({
+            "preset": args.preset, "batch": args.batch, "precision": args.precision.to_string(),
+            "device": open::word(&device), "threads": device.threads(),
+            "score_ips": ips(score), "step_ips": ips(training),
+            "score_gflops": score_gflops, "step_gflops": step_gflops,
+        });
+        println!("{line}");
+    }
     Ok(())
 }
 
+/// Time since the first call.
+pub(super) fn now() -> Duration {
+    static START: OnceLock<SystemClock> = OnceLock::new();
+    START.get_or_init(SystemClock::start).now()
+}
+
 /// Median seconds of `work` after some warm-ups.
-fn median(clock: &SystemClock, repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
+pub(super) fn median(repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
     let mut seconds = Vec::new();
     for repeat in 0..WARM_UPS + repeats.max(1) {
-        let start = clock.now();
+        let start = now();
         work()?;
         if repeat >= WARM_UPS {
-            seconds.push((clock.now() - start).as_secs_f64());
+            seconds.push((now() - start).as_secs_f64());
         }
     }
     seconds.sort_by(f64::total_cmp);
     Ok(seconds[seconds.len() / 2])
 }
 
+/// One line a kernel, the longest first; what no kernel took is `host`.
+fn print_profile(kernels: &[KernelTime], whole: Duration) {
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let line = |name: &str, calls: u64, time: Duration, rate: String| {
+        let share = 100.0 * time.as_secs_f64() / whole.as_secs_f64();
+        println!("{name:<32} {calls:>6} {:>10.2} {share:>7.1}  {rate}", ms(time));
+    };
+    println!("{:<32} {:>6} {:>10} {:>7}  rate", "kernel", "calls", "ms", "share %");
+    for kernel in kernels {
+        let per_second = |amount: f64| amount / kernel.time.as_secs_f64() / 1e9;
+        let rate = if kernel.flops > 4.0 * kernel.bytes {
+            format!("{:.1} GFLOP/s", per_second(kernel.flops))
+        } else {
+            format!("{:.1} GB/s", per_second(kernel.bytes))
+        };
+        line(&kernel.name, kernel.calls, kernel.time, rate);
+    }
+    let busy: Duration = kernels.iter().map(|kernel| kernel.time).sum();
+    line("host", 1, whole.saturating_sub(busy), String::new());
+}
 /// Pictures of noise and captions of full length.
 pub(crate) fn synthetic(config: &ModelConfig, n: usize) -> SuperBatch {
     let (side, l, vocab) = (config.vision.image_size, config.text.tokens, config.text.vocab_size as u64);
@@ -81,21 +132,25 @@ pub(crate) fn synthetic(config: &ModelConfig, n: usize) -> SuperBatch {
 
 #[cfg(test)]
 mod tests {
+    use jest_kernels::{Device, DeviceOptions, DeviceRequest, Precision};
+
     use super::*;
 
     #[test]
     fn a_synthetic_batch_trains_and_the_loss_falls() {
-        let device = jest_kernels::Device::open(&jest_kernels::DeviceRequest::Cpu, Default::default()).unwrap();
-        let mut pass = device.pass();
-        let config = Preset::Mu.config();
-        let batch = synthetic(&config, 16);
-        let model = TwoTowers::new(&mut pass, &config, 0).unwrap();
-        let optimizer = Optimizer::new(&mut pass, &model, OptimizerPlan::default(), None).unwrap();
-        let mut learner = Learner { model, optimizer, objective: Objective::Sigmoid };
-        let mut losses = Vec::new();
-        for _ in 0..30 {
-            losses.push(learner.step(&mut pass, &batch, 1e-3, 0.0).unwrap().arrive().unwrap().loss);
+        for precision in [Precision::F32, Precision::Bf16] {
+            let options = DeviceOptions { precision, ..Default::default() };
+            let mut pass = Device::open(&DeviceRequest::Cpu, options).unwrap().pass();
+            let config = Preset::Mu.config();
+            let batch = synthetic(&config, 16);
+            let model = TwoTowers::new(&mut pass, &config, 0).unwrap();
+            let optimizer = Optimizer::new(&mut pass, &model, OptimizerPlan::default(), None).unwrap();
+            let mut learner = Learner { model, optimizer, objective: Objective::Sigmoid };
+            let mut losses = Vec::new();
+            for _ in 0..30 {
+                losses.push(learner.step(&mut pass, &batch, 1e-3, 0.0).unwrap().arrive().unwrap().loss);
+            }
+            assert!(losses[29] < 0.5 * losses[0], "{precision}: {losses:?}");
         }
-        assert!(losses[29] < 0.5 * losses[0], "{losses:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! What each verb of `jest` does.
 
 pub(crate) mod bench;
+mod bench_ops;
 mod bench_select;
 mod data;
 mod embed;
@@ -41,6 +42,8 @@ pub fn execute(command: Command) -> Result<()> {
         }
         Command::Tokenizer(TokenizerCommand::Train(args)) => train_tokenizer(&args),
         Command::Bench(BenchCommand::Step(args)) => bench::step(&args),
+        Command::Bench(BenchCommand::Ops(args)) => bench_ops::ops(&args),
+        Command::Bench(BenchCommand::Loss(args)) => bench_ops::loss(&args),
         Command::Parity(args) => parity::parity(&args),
         Command::Bench(BenchCommand::Select(args)) => bench_select::select(&args),
         Command::Inspect(args) => inspect::inspect(&args),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jest_data::{LoaderConfig, Preprocess, Source, Tokenizer};
-use jest_kernels::{Device, DeviceKind, DeviceOptions, Pass};
+use jest_kernels::{Device, DeviceKind, DeviceOptions, Pass, Precision};
 use jest_model::TwoTowers;
 
 use crate::cli::{OnDevice, Pairs};
@@ -12,15 +12,15 @@ use crate::{Result, TrainError};
 
 /// The device that was asked for.
 pub fn device(on: &OnDevice) -> Result<Device> {
-    open_device(&on.device, on.threads.unwrap_or(0))
+    open_device(&on.device, on.threads.unwrap_or(0), Precision::F32)
 }
 
 /// Opens a device by its spelling, and says what a software adapter is good for.
-pub fn open_device(spelling: &str, threads: usize) -> Result<Device> {
+pub fn open_device(spelling: &str, threads: usize, precision: Precision) -> Result<Device> {
     if spelling.to_lowercase().starts_with("cuda") {
         eprintln!("note: {spelling} means gpu here; the kernels run through Vulkan, Metal or DX12");
     }
-    let device = Device::open(&spelling.parse()?, DeviceOptions { threads, checked: false })?;
+    let device = Device::open(&spelling.parse()?, DeviceOptions { threads, checked: false, precision })?;
     if device.info().software {
         eprintln!("note: {} is emulated on the CPU; `--device cpu` is many times faster", device.info().name);
     }

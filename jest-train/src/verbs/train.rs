@@ -43,7 +43,7 @@ pub(super) fn train(args: &TrainArgs) -> Result<()> {
         return Ok(());
     }
     let prepared = assemble::prepare(plan)?;
-    let device = open_device(&plan.device, plan.threads)?;
+    let device = open_device(&plan.device, plan.threads, plan.precision)?;
     let session = Session::open(plan, &text, args.resume.as_deref(), device)?;
     session.run(&prepared)
 }

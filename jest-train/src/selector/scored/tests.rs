@@ -20,7 +20,9 @@ struct Models {
 
 impl Models {
     fn new(objective: Objective) -> Self {
-        let device = Device::open(&DeviceRequest::Cpu, DeviceOptions { threads: 2, checked: true }).unwrap();
+        let device =
+            Device::open(&DeviceRequest::Cpu, DeviceOptions { threads: 2, checked: true, ..Default::default() })
+                .unwrap();
         let mut pass = device.pass();
         let config = Preset::Mu.config();
         let model = TwoTowers::new(&mut pass, &config, 1).unwrap();
