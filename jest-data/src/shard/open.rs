@@ -1,8 +1,7 @@
 //! Opens a shard: plain or gzipped, decided from its first bytes.
 
 use super::Broken;
-use crate::source::TarShard;
-use crate::{SkipReason, remote};
+use crate::SkipReason;
 use flate2::bufread::MultiGzDecoder;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -11,12 +10,9 @@ use std::path::Path;
 const BUFFER: usize = 256 << 10;
 
 /// The archive bytes of a shard.
-pub(crate) fn open_shard(path: &Path, what: &TarShard) -> Result<Box<dyn Read + Send>, Broken> {
+pub(crate) fn open_shard(path: &Path) -> Result<Box<dyn Read + Send>, Broken> {
     let broken = |e: std::io::Error| Broken::new(SkipReason::ShardMissing, format!("{}: {e}", path.display()));
-    match &what.remote {
-        Some(options) => unpacked(remote::open(&path.to_string_lossy(), options)?, path),
-        None => unpacked(File::open(path).map_err(broken)?, path),
-    }
+    unpacked(File::open(path).map_err(broken)?, path)
 }
 
 /// The archive in a file, gzipped or not.

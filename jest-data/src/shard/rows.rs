@@ -15,7 +15,7 @@ pub(crate) type Samples<'a> = Box<dyn Iterator<Item = Found> + 'a>;
 /// Opens a shard and reads it sample by sample.
 pub(crate) fn read_samples<'a>(shard: &'a Shard, limits: &Limits) -> Result<Samples<'a>, Broken> {
     match &shard.kind {
-        ShardKind::Tar(what) => Ok(Box::new(SampleReader::new(open_shard(&shard.path, what)?, *limits, what))),
+        ShardKind::Tar(what) => Ok(Box::new(SampleReader::new(open_shard(&shard.path)?, *limits, what))),
         #[cfg(feature = "parquet")]
         ShardKind::Parquet(options) => super::parquet::read(&shard.path, options, limits),
         #[cfg(not(feature = "parquet"))]

@@ -15,8 +15,7 @@ pub use options::SourceOptions;
 pub(crate) use synthetic::draw;
 pub(crate) use table::{Table, texts};
 
-use crate::remote::{AVAILABLE, is_remote};
-use crate::{DataError, RemoteOptions, Result, expand_braces};
+use crate::{DataError, Result, expand_braces};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -55,8 +54,6 @@ pub(crate) struct TarShard {
     pub lines: bool,
     /// Whether img2dataset has not finished it: other shards of the folder have a `_stats.json`, this one has none.
     pub unfinished: bool,
-    /// Set if it is on a server.
-    pub remote: Option<Arc<RemoteOptions>>,
     /// Captions for samples that have a class alone.
     pub classes: Option<Arc<ClassCaptions>>,
 }
@@ -70,14 +67,9 @@ impl Shard {
         }
     }
 
-    /// Whether its file is there; a synthetic shard always is, and of one on a server nobody knows before it is read.
+    /// Whether its file is there; a synthetic shard always is.
     pub(crate) fn exists(&self) -> bool {
-        matches!(self.kind, ShardKind::Synthetic(..)) || self.is_remote() || self.path.exists()
-    }
-
-    /// Whether it is on a server.
-    pub(crate) fn is_remote(&self) -> bool {
-        matches!(&self.kind, ShardKind::Tar(what) if what.remote.is_some())
+        matches!(self.kind, ShardKind::Synthetic(..)) || self.path.exists()
     }
 }
 
@@ -122,16 +114,8 @@ impl Source {
             let count = count.ok_or(problem("write `synthetic:N` with N, the number of examples, 1 or more"))?;
             return Ok(Source { name: name.unwrap_or("synthetic").into(), shards: synthetic::shards(count) });
         }
-        if is_remote(pattern) && !AVAILABLE {
-            return Err(problem(
-                "on a server; build with the cargo feature `remote`, or copy the shards to a folder first",
-            ));
-        }
-        if pattern.starts_with("pipe:") || !is_remote(pattern) && pattern.contains("://") {
-            return Err(problem("is neither a path nor an address of s3://, gs://, az://, http:// or https://"));
-        }
-        if is_remote(pattern) && !pattern.contains(".tar") && !pattern.contains(".tgz") {
-            return Err(problem("on a server, only tar shards are read; write e.g. `s3://bucket/{00..99}.tar`"));
+        if pattern.starts_with("pipe:") || pattern.contains("://") {
+            return Err(problem("only local files are read; copy the shards to a folder first"));
         }
         let paths = expand_braces(pattern)?.into_iter().map(PathBuf::from).collect();
         Source::from_paths(spec, name, paths, options)
@@ -151,12 +135,7 @@ impl Source {
         let mut files = Vec::new();
         let mut roots = Vec::new();
         for path in given {
-            if path.to_str().is_some_and(is_remote) {
-                roots.push(path.parent().unwrap_or(Path::new("")).to_path_buf());
-                let remote = options.remote.clone().map_or_else(RemoteOptions::installed, Arc::new);
-                let kind = ShardKind::Tar(TarShard { remote: Some(remote), ..TarShard::default() });
-                shards.push(Shard { path, name: "".into(), kind });
-            } else if path.is_dir() {
+            if path.is_dir() {
                 let found = folder::shards(&path, &options)?;
                 if found.is_empty() {
                     return Err(DataError::Source { spec: spec.to_string(), problem: folder::NOTHING });

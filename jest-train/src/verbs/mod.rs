@@ -14,10 +14,6 @@ mod report;
 mod score;
 mod train;
 
-use std::ffi::OsString;
-use std::path::PathBuf;
-
-use jest_data::RemoteOptions;
 use jest_kernels::Device;
 
 use crate::Result;
@@ -28,7 +24,6 @@ use crate::cli::{BenchCommand, Command, ReferenceCommand, TokenizerCommand, Toke
 /// # Errors
 /// Whatever the verb reports.
 pub fn execute(command: Command) -> Result<()> {
-    remote().install();
     match command {
         Command::Train(args) => train::train(&args),
         Command::Eval(args) => eval::eval(&args),
@@ -48,18 +43,6 @@ pub fn execute(command: Command) -> Result<()> {
         Command::Bench(BenchCommand::Select(args)) => bench_select::select(&args),
         Command::Inspect(args) => inspect::inspect(&args),
     }
-}
-
-/// How shards on servers are read: credentials and the cache of shards are in the environment, as for WebDataset.
-fn remote() -> RemoteOptions {
-    let wanted = |name: &str| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix));
-    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-    let settings = std::env::vars_os().filter_map(text).filter(|(name, _)| wanted(name)).collect();
-    let mut options = RemoteOptions { settings, ..RemoteOptions::default() };
-    options.cache = std::env::var_os("WDS_CACHE").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-    let bytes = std::env::var("WDS_CACHE_SIZE").ok().and_then(|bytes| bytes.parse().ok());
-    options.cache_bytes = bytes.unwrap_or(options.cache_bytes);
-    options
 }
 
 fn devices() {
