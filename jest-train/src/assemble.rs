@@ -20,6 +20,11 @@ pub fn checkpoints_folder(out: &Path, run: &str) -> PathBuf {
     out.join("checkpoints").join(run)
 }
 
+/// Where the audit of a run lies.
+pub fn audit_folder(out: &Path, run: &str) -> PathBuf {
+    out.join("audit").join(run)
+}
+
 /// Notice of a checkpoint, by its path in the run folder: equal runs give equal notices wherever they lie.
 pub fn checkpointed(run: &str, step: u64) -> Checkpointed {
     let path = checkpoints_folder(Path::new(""), run).join(folder_name(step));
@@ -105,7 +110,7 @@ pub fn model_config(run: &RunPlan, tokenizer: &Tokenizer) -> Result<ModelConfig>
 ///
 /// # Errors
 /// `Data` when a source names no shard.
-fn sources(data: &DataPlan) -> jest_data::Result<Vec<Source>> {
+pub(crate) fn sources(data: &DataPlan) -> jest_data::Result<Vec<Source>> {
     let options = SourceOptions {
         image_key: data.csv_img_key.clone(),
         caption_key: data.csv_caption_key.clone(),

@@ -215,6 +215,38 @@ pub enum TrainError {
         /// All checks.
         all: usize,
     },
+    /// A file that should be a table of ours.
+    #[error("{} is no table that this program wrote", .path.display())]
+    NoTable {
+        /// The file.
+        path: PathBuf,
+        /// The reader's answer.
+        #[source]
+        source: parquet::errors::ParquetError,
+    },
+    /// A folder of scores of other models.
+    #[error("{} says that these scores are of other models or of another loss; choose another --out", .path.display())]
+    OtherScores {
+        /// The file that says so.
+        path: PathBuf,
+    },
+    /// Nothing to explain.
+    #[error("{} has no audit; set selection.audit = true in the run that is to be explained", .out.display())]
+    NoAudit {
+        /// The run folder.
+        out: PathBuf,
+    },
+    /// A method of curation without a model that it reads.
+    #[error("jest curate by {method} needs {missing}; name a checkpoint folder, or choose another --method or --score")]
+    Curate {
+        /// The method.
+        method: String,
+        /// The flag.
+        missing: &'static str,
+    },
+    /// Curation without any model.
+    #[error("jest curate needs --learner or --reference: the data is read as the model reads it")]
+    NothingToCurateBy,
     /// A task that is none of those that share the work.
     #[error("--task-index {index} is not below --num-tasks {tasks}; tasks count from 0")]
     Task {
@@ -270,7 +302,9 @@ impl TrainError {
             | Self::MissingTokenizer { .. }
             | Self::Vocabulary { .. }
             | Self::Unfit { .. }
-            | Self::Task { .. } => 3,
+            | Self::Task { .. }
+            | Self::Curate { .. }
+            | Self::NothingToCurateBy => 3,
             Self::OtherPlan { .. } | Self::ResumeElsewhere { .. } | Self::Selection(_) => 3,
             Self::Kernel(jest_kernels::KernelError::UnknownDevice(_)) => 3,
             Self::Data(jest_data::DataError::Io { action: "write" | "create", .. }) => 7,
@@ -285,7 +319,7 @@ impl TrainError {
             Self::Model(error) => model_code(error),
             Self::NonFinite { .. } => 5,
             Self::Storage { .. } | Self::Locked { .. } => 7,
-            Self::History { .. } => 8,
+            Self::History { .. } | Self::NoTable { .. } | Self::OtherScores { .. } | Self::NoAudit { .. } => 8,
             Self::Stopped { .. } => 75,
         }
     }

@@ -26,9 +26,11 @@
 
 pub mod approximation;
 pub mod assemble;
+pub mod audit;
 pub mod checkpoint;
 pub mod cli;
 pub mod clock;
+mod columns;
 pub mod config;
 pub mod embed;
 pub mod error;

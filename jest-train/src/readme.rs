@@ -10,8 +10,9 @@ mod tests {
     use clap::{Args, Command};
 
     use crate::cli::{
-        BenchSelectArgs, BenchStepArgs, DataBuildArgs, DataCheckArgs, DataStatsArgs, DataSubsetArgs, EmbedArgs,
-        EvalArgs, InspectArgs, ParityArgs, ReferenceCacheArgs, ScoreArgs, TokenizerTrainArgs, TrainArgs,
+        BenchSelectArgs, BenchStepArgs, CurateArgs, DataBuildArgs, DataCheckArgs, DataStatsArgs, DataSubsetArgs,
+        EmbedArgs, EvalArgs, ExplainArgs, InspectArgs, ParityArgs, ReferenceCacheArgs, ScoreArgs, TokenizerTrainArgs,
+        TrainArgs,
     };
     use crate::config::{Overrides, Surroundings, resolve};
     use crate::events::{Event, Summary};
@@ -41,8 +42,8 @@ mod tests {
     fn every_key_is_documented() {
         let sources = [include_str!("config/raw.rs"), include_str!("config/tables.rs")].concat();
         let keys = sources.lines().filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(": "));
-        let tables =
-            ["data", "text", "model", "selection", "optimizer", "schedule", "checkpoint", "evaluation", "logging"];
+        let tables = ["data", "augmentation", "text", "model", "selection", "optimizer", "schedule", "checkpoint"];
+        let tables = [&tables[..], &["evaluation", "logging"]].concat();
         let mut count = 0;
         for (key, _) in keys {
             let wanted = if tables.contains(&key) { format!("\n## `[{key}]`") } else { format!("\n| `{key}` |") };
@@ -62,9 +63,9 @@ mod tests {
         let more = [flags::<TokenizerTrainArgs>(), flags::<InspectArgs>(), flags::<ParityArgs>()].concat();
         let data = [flags::<DataCheckArgs>(), flags::<DataStatsArgs>(), flags::<DataBuildArgs>()].concat();
         let more = [more, data, flags::<DataSubsetArgs>()].concat();
-        for flag in
-            [own, more, flags::<BenchStepArgs>(), flags::<BenchSelectArgs>(), flags::<ReferenceCacheArgs>()].concat()
-        {
+        let bench = [flags::<BenchStepArgs>(), flags::<BenchSelectArgs>()].concat();
+        let offline = [flags::<ReferenceCacheArgs>(), flags::<CurateArgs>(), flags::<ExplainArgs>()].concat();
+        for flag in [own, more, bench, offline].concat() {
             assert!(CONFIGURATION.contains(&flag), "docs/configuration.md has no row {flag}");
         }
     }

@@ -6,6 +6,7 @@ use jest_select::SelectError;
 
 use crate::approximation::Approximation;
 use crate::assemble::checkpointed;
+use crate::audit::Audit;
 use crate::checkpoint::Checkpoints;
 use crate::config::RunPlan;
 use crate::evaluation::Evaluation;
@@ -34,6 +35,8 @@ pub struct Run<'a> {
     pub selector: Box<dyn Selector + 'a>,
     /// The views at which sub-batches are trained.
     pub approximation: Approximation,
+    /// Where every choice is written down, if it is.
+    pub audit: Option<Audit>,
     /// Evaluation tasks.
     pub evaluation: Evaluation,
     /// Where checkpoints go.
@@ -89,6 +92,9 @@ impl Run<'_> {
     fn step(&mut self, schedule: &Schedule) -> Result<InFlight> {
         let candidates = self.next_super_batch()?;
         let pick = self.pick(&candidates)?;
+        if let Some(audit) = &mut self.audit {
+            audit.add(self.progress.step + 1, &candidates, &pick);
+        }
         let sub_batch = self.augmented(candidates.subset(&pick.indices));
         let numbers = self.learn(&sub_batch, schedule)?;
         self.progress.advance(sub_batch.len(), candidates.len());
@@ -155,11 +161,14 @@ impl Run<'_> {
     fn save(&mut self, events: &mut dyn Events, stopping: bool) -> Result<()> {
         let (run, step) = (self.plan.name.clone(), self.progress.step);
         let state = RunState::of(self);
-        let Self { pass, learner, tokenizer, checkpoints, .. } = self;
-        let saved = checkpoints.save(step, |folder| {
-            learner.save(pass, folder)?;
-            crate::storage::write_atomic(folder.join("tokenizer.json"), tokenizer.as_bytes())?;
-            state.write(folder)
+        let Self { pass, learner, tokenizer, checkpoints, audit, .. } = self;
+        let written = audit.as_mut().map_or(Ok(()), |audit| audit.flush(step));
+        let saved = written.and_then(|()| {
+            checkpoints.save(step, |folder| {
+                learner.save(pass, folder)?;
+                crate::storage::write_atomic(folder.join("tokenizer.json"), tokenizer.as_bytes())?;
+                state.write(folder)
+            })
         });
         let last = stopping || step == self.plan.steps;
         match saved {

@@ -77,3 +77,97 @@ fn pairs_are_scored_by_the_loss_of_the_learner() {
         assert!((softmax + 10.0 - sigmoid).abs() < 0.1 + (softmax - 10.0).exp(), "{softmax} {sigmoid}");
     }
 }
+
+/// Killed after a checkpoint and resumed, the audit is that of a run that was not, and what it tells can be told.
+#[test]
+fn choices_are_written_down_and_explained() {
+    let place = Place::new(THREE_RUNS);
+    let keys = ["--set", "run.jest.selection.audit=true", "--set", "checkpoint.every=2"];
+    place.train("out", &keys).well();
+    let files = || -> Vec<(String, Vec<u8>)> {
+        let folder = std::fs::read_dir(place.path("out/audit/jest")).unwrap();
+        let mut files: Vec<_> = folder.map(|file| file.unwrap().path()).collect();
+        files.sort();
+        files.iter().map(|file| (file.display().to_string(), std::fs::read(file).unwrap())).collect()
+    };
+    let whole = files();
+    assert_eq!(whole.len(), 3);
+    for step in ["step-00000005", "step-00000006"] {
+        std::fs::remove_dir_all(place.path("out/checkpoints/jest").join(step)).unwrap_or_default();
+    }
+    place.train("out", &[&keys[..], &["--resume", "latest"]].concat()).well();
+    assert!(files() == whole);
+    let told = jest(["explain", place.path("out").to_str().unwrap()]).well().out;
+    for part in ["jest: 48 choices in steps 1 to 6", "share by source", "pool", "repeats:", "most learnable"] {
+        assert!(told.contains(part), "{part} is not in:\n{told}");
+    }
+    assert!(!told.contains("reference:"), "{told}");
+    place.train("silent", &["--steps", "1"]).well();
+    jest(["explain", place.path("silent").to_str().unwrap()]).refused(8, &["has no audit", "selection.audit = true"]);
+}
+
+#[test]
+fn a_data_set_is_curated_by_any_method() {
+    let place = Place::new(THREE_RUNS);
+    place.train("out", &["--steps", "2"]).well();
+    let models = ["jest", "reference"].map(|run| place.newest("out", run).display().to_string());
+    let data = format!("pool={}", place.path("pool").display());
+    let curate = |name: &str, more: &[&str]| {
+        let out = place.path(name).display().to_string();
+        let mut args = vec!["curate", "--device", "cpu", "--data", &data, "--out", &out, "--super-batch", "50"];
+        args.extend(["--chunks", "5"]);
+        args.extend(more);
+        jest(args)
+    };
+    let both = ["--learner", &models[0], "--reference", &models[1]];
+    for method in Method::ALL.map(|method| method.to_string()) {
+        let told = curate("kept.txt", &[&both[..], &["--method", &method, "--keep", "20%"]].concat()).well();
+        assert!(told.out.contains("20 of 100 examples"), "{method}: {}", told.out);
+        let text = std::fs::read_to_string(place.path("kept.txt")).unwrap();
+        let ids: std::collections::BTreeSet<&str> = text.lines().map(|line| line.split('\t').next().unwrap()).collect();
+        assert_eq!(ids.len(), 20, "{method}");
+    }
+    let audit = place.path("choices.parquet").display().to_string();
+    curate("kept.npy", &[&both[..], &["--audit", &audit]].concat()).well();
+    let bytes = std::fs::read(place.path("kept.npy")).unwrap();
+    assert!(bytes.starts_with(b"\x93NUMPY") && bytes.len() > 20 * 16);
+    assert!(std::fs::read(audit).unwrap().starts_with(b"PAR1"));
+    curate("x.txt", &["--reference", &models[1]]).refused(3, &["by joint needs --learner"]);
+    curate("x.txt", &["--learner", &models[0], "--method", "rho"]).refused(3, &["by rho needs --reference"]);
+    curate("x.txt", &["--method", "cabs"]).refused(3, &["needs --learner or --reference"]);
+}
+
+/// By two processes, one of which is started again: a file a shard, and together the rows of one file.
+#[test]
+fn scores_of_a_data_set_are_shared_work() {
+    let place = Place::new(THREE_RUNS);
+    place.train("out", &["--steps", "2"]).well();
+    let models = ["jest", "reference"].map(|run| place.newest("out", run).display().to_string());
+    let data = format!("pool={}", place.path("pool").display());
+    let score = |out: &str, learner: &str, more: &[&str]| {
+        let out = place.path(out).display().to_string();
+        let mut args = vec!["score", "--device", "cpu", "--data", &data, "--out", &out, "--format", "csv"];
+        args.extend(["--learner", learner, "--reference", &models[1]]);
+        args.extend(more);
+        jest(args)
+    };
+    score("all.csv", &models[0], &[]).well();
+    let half = |k| ["--num-tasks", "2", "--task-index", k];
+    assert!(score("scores", &models[0], &half("0")).well().out.contains("scores of 1 shards, 0 were there"));
+    assert!(score("scores", &models[0], &half("1")).well().out.contains("scores of 1 shards, 0 were there"));
+    assert!(score("scores", &models[0], &[]).well().out.contains("scores of 0 shards, 2 were there"));
+    let read = |name: &str| std::fs::read_to_string(place.path(name)).unwrap();
+    let parts = ["000000", "000001"].map(|name| read(&format!("scores/{name}.csv")));
+    let rows: Vec<&str> = parts.iter().flat_map(|part| part.lines().skip(1)).collect();
+    let whole = read("all.csv");
+    assert_eq!(rows.len(), 100);
+    for (row, want) in rows.iter().zip(whole.lines().skip(1)) {
+        let [row, want] = [row, want].map(|line| line.split(',').collect::<Vec<_>>());
+        assert_eq!(row[..3], want[..3]);
+        // Products of other shapes may round otherwise.
+        let [loss, other] = [row[3], want[3]].map(|loss| loss.parse::<f32>().unwrap());
+        assert!((loss - other).abs() < 1e-4, "{loss} and {other}");
+    }
+    score("scores", &models[1], &[]).refused(8, &["scores.json", "other models"]);
+    score("scores", &models[0], &half("2")).refused(3, &["--task-index 2"]);
+}

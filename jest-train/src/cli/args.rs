@@ -75,8 +75,8 @@ pub struct ScoreArgs {
     /// Loss of a pair [default: what the learner was trained with]
     #[arg(long, value_enum)]
     pub objective: Option<Objective>,
-    /// File that the scores are written to
-    #[arg(long, value_name = "FILE")]
+    /// File that the scores are written to; without an ending, a folder of one file a shard, which is gone on with
+    #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
     /// Format of that file [default: by its ending]
     #[arg(long, value_enum)]
@@ -84,6 +84,9 @@ pub struct ScoreArgs {
     /// What it reads
     #[command(flatten)]
     pub pairs: Pairs,
+    /// Its part of that
+    #[command(flatten)]
+    pub share: Share,
     /// Where it computes
     #[command(flatten)]
     pub on: OnDevice,

@@ -1,6 +1,7 @@
 //! The command line: arguments become a [`Command`]; whatever fails is printed here, once, with its causes.
 
 mod args;
+mod curate;
 mod data;
 mod foreign;
 mod train;
@@ -16,6 +17,7 @@ pub use args::{
     OnDevice, Pairs, ParityArgs, ReferenceCacheArgs, ReferenceCommand, ScoreArgs, ScoreFormat, Share, TokenizerCommand,
     TokenizerTrainArgs,
 };
+pub use curate::{CurateArgs, ExplainArgs, GainFlag, Keep};
 pub use data::{DataBuildArgs, DataCheckArgs, DataCommand, DataStatsArgs, DataSubsetArgs};
 pub use train::{KeyFlags, TrainArgs};
 
@@ -40,6 +42,10 @@ pub enum Command {
     Embed(EmbedArgs),
     /// Write the learnability of every example of a data set
     Score(ScoreArgs),
+    /// Write the part of a data set that a method selects
+    Curate(CurateArgs),
+    /// Tell what the runs of a folder chose
+    Explain(ExplainArgs),
     /// Work with a reference ahead of training
     #[command(subcommand)]
     Reference(ReferenceCommand),

@@ -104,6 +104,8 @@ pub struct SelectionPlan {
     pub cache_reference: bool,
     /// Folder of caches that several runs share; the run folder's own where absent.
     pub reference_cache: Option<PathBuf>,
+    /// Whether every choice is written down.
+    pub audit: bool,
     /// The cheap view: the learner scores at it.
     pub approximation: Approximated,
     /// Share of a sub-batch that is trained at the cheap view.
@@ -192,6 +194,7 @@ impl RunPlan {
                 tags: self.selection.tags.clone(),
                 cache_reference: self.selection.cache_reference,
                 reference_cache: self.selection.reference_cache.clone(),
+                audit: self.selection.audit,
                 approximation: self.selection.approximation,
                 cheap_share: (!self.selection.approximation.is_none()).then_some(self.selection.cheap_share),
             },

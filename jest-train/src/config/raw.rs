@@ -81,6 +81,7 @@ pub(super) struct RawSelection {
     pub cache_reference: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference_cache: Option<PathBuf>,
+    pub audit: bool,
     #[serde(skip_serializing_if = "Approximated::is_none")]
     pub approximation: Approximated,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,6 +102,7 @@ impl Default for RawSelection {
             tags: Vec::new(),
             cache_reference: true,
             reference_cache: None,
+            audit: false,
             approximation: Approximated::default(),
             cheap_share: None,
         }

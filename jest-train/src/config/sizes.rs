@@ -54,6 +54,7 @@ pub(super) fn selection(raw: &RawRun) -> Result<SelectionPlan, ConfigError> {
         tags,
         cache_reference: asked.cache_reference,
         reference_cache: asked.reference_cache.clone(),
+        audit: asked.audit,
         approximation: asked.approximation,
         cheap_share: asked.cheap_share.unwrap_or(if asked.approximation.is_none() { 0.0 } else { CHEAP_SHARE }),
     })

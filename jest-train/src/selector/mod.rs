@@ -8,6 +8,7 @@ pub(crate) mod tags;
 
 use jest_data::SuperBatch;
 use jest_kernels::Pass;
+use jest_select::{Gumbel, Selection, pick_uniform};
 
 pub use device_scores::{DeviceScores, Term};
 pub use scored::Scored;
@@ -24,6 +25,24 @@ pub struct Pick {
     pub indices: Vec<usize>,
     /// Why these: absent when nothing was scored.
     pub picked: Option<Picked>,
+    /// Conditional score of each when it was drawn; empty where nothing was scored.
+    pub scores: Vec<f32>,
+    /// The learner's losses of these pairs alone; empty where they were not asked for, or not read.
+    pub learner: Vec<f32>,
+    /// The references' mean losses of these pairs alone; empty as `learner` is.
+    pub reference: Vec<f32>,
+}
+
+impl Pick {
+    /// These indices, of which nothing is known.
+    fn bare(indices: Vec<usize>) -> Self {
+        Self { indices, picked: None, scores: Vec::new(), learner: Vec::new(), reference: Vec::new() }
+    }
+
+    /// At random, by the sizes of a selection.
+    pub(crate) fn uniform(selection: &Selection, seed: u64, step: u64) -> Self {
+        Self::bare(pick_uniform(selection.plan(), &Gumbel::new(seed, step)).indices().collect())
+    }
 }
 
 /// Picks sub-batches.
@@ -45,6 +64,6 @@ pub struct Uniform;
 
 impl Selector for Uniform {
     fn pick(&mut self, _: &mut Pass, _: &Learner, batch: &SuperBatch, _: u64, _: &mut Meter<'_>) -> Result<Pick> {
-        Ok(Pick { indices: (0..batch.len()).collect(), picked: None })
+        Ok(Pick::bare((0..batch.len()).collect()))
     }
 }

@@ -12,6 +12,8 @@ pub(super) struct Recorded<S> {
     taken: Vec<bool>,
     picked: Mean,
     candidates: Mean,
+    /// Of every pick, in the order of the draw.
+    at_draw: Vec<f32>,
 }
 
 /// A running mean in f64.
@@ -44,6 +46,7 @@ impl<S: ConditionalScores> Recorded<S> {
             scores,
             picked: Mean::default(),
             candidates: Mean::default(),
+            at_draw: Vec::new(),
         }
     }
 
@@ -51,12 +54,14 @@ impl<S: ConditionalScores> Recorded<S> {
         let conditional = self.scores.conditional();
         let free = conditional.iter().zip(&self.taken).filter(|(_, taken)| !**taken);
         self.candidates.add(free.map(|(score, _)| *score));
-        self.picked.add(chunk.iter().map(|candidate| conditional[candidate.index()]));
+        let drawn = chunk.iter().map(|candidate| conditional[candidate.index()]);
+        self.at_draw.extend(drawn.clone());
+        self.picked.add(drawn);
         chunk.iter().for_each(|candidate| self.taken[candidate.index()] = true);
     }
 
     /// What there is to tell of a finished draw; `sources[i]` is where candidate i comes from.
-    pub(super) fn finish(mut self, picks: &SubBatch, sources: &[impl AsRef<str>]) -> Picked {
+    pub(super) fn finish(mut self, picks: &SubBatch, sources: &[impl AsRef<str>]) -> (Picked, Vec<f32>) {
         // No score is computed after the last chunk, so it was not seen by `condition_on`.
         if let Some(last) = picks.chunks().last() {
             self.record(last);
@@ -69,12 +74,13 @@ impl<S: ConditionalScores> Recorded<S> {
         for index in &indices {
             *shares.entry(sources[*index].as_ref().to_string()).or_default() += 1.0 / indices.len() as f32;
         }
-        Picked {
+        let picked = Picked {
             digest: Picked::digest_of(indices.iter().map(|index| *index as u32)),
             conditional: Contrast { picked: self.picked.value(), super_batch: self.candidates.value() },
             score: Contrast { picked: own.value(), super_batch: all.value() },
             shares,
-        }
+        };
+        (picked, self.at_draw)
     }
 }
 
@@ -109,7 +115,8 @@ mod tests {
         let plan = BatchPlan::new(4, 2, 2).unwrap().with_gain(f32::INFINITY).unwrap();
         let picks = Selection::new(Method::Joint, plan).pick(&mut scores, &Gumbel::new(0, 0)).unwrap();
         assert_eq!(picks.indices().collect::<Vec<_>>(), [3, 2]);
-        let picked = scores.finish(&picks, &["a", "a", "b", "a"]);
+        let (picked, at_draw) = scores.finish(&picks, &["a", "a", "b", "a"]);
+        assert_eq!(at_draw, [3.0, 4.0]);
         // Drawn at 3 and at 2 + 2; the free candidates were 0, 1, 2, 3 and then 2, 3, 4.
         assert_eq!(picked.conditional, Contrast { picked: 3.5, super_batch: 15.0 / 7.0 });
         assert_eq!(picked.score, Contrast { picked: 2.5, super_batch: 1.5 });

@@ -36,6 +36,8 @@ pub struct Scored {
     pub approximation: Approximation,
     /// Seed of the run.
     pub seed: u64,
+    /// Whether the losses of what is picked are told.
+    pub audit: bool,
 }
 
 impl Selector for Scored {
@@ -53,7 +55,7 @@ impl Selector for Scored {
             Reads::Losses => self.by_losses(pass, learner, candidates, step, meter),
             Reads::Cosines => {
                 let references = self.embed_references(pass, candidates, meter)?;
-                meter.flops.score += self.pair_flops(&references);
+                meter.flops.score += self.pair_flops_of(&self.embedded(None, &references));
                 meter.spend(Kind::Score, || {
                     let cosines = self.embedded(None, &references).read(pass)?.cosines()?;
                     self.draw(FixedScores::new(cosines), &noise, candidates)
@@ -86,7 +88,7 @@ impl Scored {
         let references = self.embed_references(pass, candidates, meter)?;
         let embedded = self.embedded(own.as_ref().map(|own| (&learner.model, own)), &references);
         meter.flops.score += self.selection_flops(&embedded, learner.objective);
-        meter.spend(Kind::Score, || {
+        let mut pick = meter.spend(Kind::Score, || {
             let threads = NonZeroUsize::new(pass.device().threads()).unwrap_or(NonZeroUsize::MIN);
             let on_host = matches!(self.selection.method(), Method::IndependentRowSum | Method::Gibbs);
             if learner.objective == Objective::Sigmoid && !on_host {
@@ -102,7 +104,38 @@ impl Scored {
                 (Objective::Sigmoid, Method::Gibbs) => self.draw_batches(DenseScores::new(&terms), noise, candidates),
                 (Objective::Sigmoid, _) => self.draw(StreamingScores::new(terms, threads), noise, candidates),
             }
-        })
+        })?;
+        if self.audit {
+            meter.flops.score += self.pair_flops_of(&embedded);
+            meter.spend(Kind::Score, || self.tell_losses(pass, &embedded, learner.objective, &mut pick))?;
+        }
+        Ok(pick)
+    }
+
+    /// Losses of the picked pairs alone, by every model that was read.
+    fn tell_losses(
+        &self,
+        pass: &mut Pass,
+        embedded: &Embedded<'_>,
+        objective: Objective,
+        pick: &mut Pick,
+    ) -> Result<()> {
+        let share = 1.0 / embedded.references.len().max(1) as f32;
+        if let Some((model, made)) = embedded.learner {
+            let losses = pair_losses(pass, model, made, objective)?;
+            pick.learner = pick.indices.iter().map(|index| losses[*index]).collect();
+        }
+        for (model, made) in &embedded.references {
+            let losses = pair_losses(pass, model, made, objective)?;
+            pick.reference.resize(pick.indices.len(), 0.0);
+            pick.reference.iter_mut().zip(&pick.indices).for_each(|(mean, index)| *mean += share * losses[*index]);
+        }
+        Ok(())
+    }
+
+    /// `2 B d` a model.
+    fn pair_flops_of(&self, embedded: &Embedded<'_>) -> f64 {
+        embedded.all().map(|(_, [image, _])| 2.0 * image.len() as f64).sum()
     }
 
     /// By the losses of pairs alone; the reference's are scalars that are kept.
@@ -125,7 +158,10 @@ impl Scored {
         }
         meter.spend(Kind::Score, || {
             let own = pair_losses(pass, &learner.model, &own, learner.objective)?;
-            self.draw(FixedScores::rho(&own, &theirs)?, noise, candidates)
+            let mut pick = self.draw(FixedScores::rho(&own, &theirs)?, noise, candidates)?;
+            pick.learner = pick.indices.iter().map(|index| own[*index]).collect();
+            pick.reference = pick.indices.iter().map(|index| theirs[*index]).collect();
+            Ok(pick)
         })
     }
 
@@ -145,11 +181,6 @@ impl Scored {
     ) -> Embedded<'a> {
         let references = self.references.iter().map(Reference::model).zip(references).collect();
         Embedded { learner, references }
-    }
-
-    /// Products of pairs alone, `2 B d` a model.
-    fn pair_flops(&self, models: &[[Tensor; 2]]) -> f64 {
-        models.iter().map(|[image, _]| 2.0 * image.len() as f64).sum()
     }
 
     /// Products of the scores, over the widths d of the models: of pairs alone `2 B d`; for each chunk but the last
@@ -195,7 +226,8 @@ fn embed_learner(
 }
 
 fn tell<S: ConditionalScores>(scores: Recorded<S>, picks: &SubBatch, candidates: &SuperBatch) -> Pick {
-    Pick { indices: picks.indices().collect(), picked: Some(scores.finish(picks, &candidates.sources)) }
+    let (picked, scores) = scores.finish(picks, &candidates.sources);
+    Pick { picked: Some(picked), scores, ..Pick::bare(picks.indices().collect()) }
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 pub(crate) mod bench;
 mod bench_ops;
 mod bench_select;
+mod curate;
 mod data;
 mod embed;
 mod eval;
+mod explain;
 mod inspect;
 mod open;
 mod parity;
@@ -29,6 +31,8 @@ pub fn execute(command: Command) -> Result<()> {
         Command::Eval(args) => eval::eval(&args),
         Command::Embed(args) => embed::embed(&args),
         Command::Score(args) => score::score(&args),
+        Command::Curate(args) => curate::curate(&args),
+        Command::Explain(args) => explain::explain(&args),
         Command::Reference(ReferenceCommand::Cache(args)) => reference::cache(&args),
         Command::Data(command) => data::data(&command),
         Command::Devices => {

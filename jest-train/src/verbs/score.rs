@@ -2,16 +2,15 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
 
-use parquet::data_type::{ByteArray, ByteArrayType, FloatType};
-use parquet::file::properties::WriterProperties;
-use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::parser::parse_message_type;
+use jest_data::{DataError, LoaderConfig};
+use jest_kernels::Pass;
+use serde::{Deserialize, Serialize};
 
 use super::open;
-use crate::cli::{ScoreArgs, ScoreFormat};
+use crate::cli::{ScoreArgs, ScoreFormat, Share};
 use crate::clock::SystemClock;
+use crate::columns::{Column, parquet};
 use crate::config::Objective;
 use crate::learnability::{Scorers, score_all};
 use crate::meter::Meter;
@@ -39,31 +38,108 @@ pub(super) fn score(args: &ScoreArgs) -> Result<()> {
         references.push(Reference::load(&mut pass, folder, &data)?);
     }
     let objective = args.objective.unwrap_or_else(|| objective_of(&args.learner));
-    let clock = SystemClock::start();
-    let mut rows = Rows::default();
-    let mut meter = Meter::new(&clock);
-    let mut scorers = Scorers { learner: &learner, references, objective };
-    score_all(&mut pass, &mut scorers, &data, usize::MAX, &mut meter, |batch, losses| {
-        rows.ids.extend(batch.ids.iter().map(ToString::to_string));
-        rows.keys.extend(batch.keys.iter().cloned());
-        rows.sources.extend(batch.sources.iter().map(ToString::to_string));
-        rows.learner.extend_from_slice(&losses.learner);
-        rows.reference.extend_from_slice(&losses.reference);
-        Ok(())
-    })?;
-    match args.format() {
-        ScoreFormat::Csv => storage::write_atomic_with(&args.out, |out| rows.csv(out))?,
-        ScoreFormat::Parquet => {
-            let bytes = rows.parquet().map_err(|source| TrainError::Parquet { path: args.out.clone(), source })?;
-            storage::write_atomic(&args.out, &bytes)?;
-        }
+    let mut job = Job { args, pass, scorers: Scorers { learner: &learner, references, objective }, data };
+    if args.out.extension().is_some() {
+        job.data.sources = args.share.of(job.data.sources)?;
+        let n = job.file(&args.out)?;
+        println!("{}: scores of {n} examples", args.out.display());
+        return Ok(());
     }
-    println!("{}: scores of {} examples", args.out.display(), rows.ids.len());
+    let (new, all) = job.folder(&args.out)?;
+    println!("{}: scores of {new} shards, {} were there", args.out.display(), all - new);
     Ok(())
 }
 
+/// What scores are made of.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct ScoresOf {
+    learner: String,
+    references: Vec<String>,
+    objective: Objective,
+}
+
+/// Two models and the data that they are to score.
+struct Job<'a> {
+    args: &'a ScoreArgs,
+    pass: Pass,
+    scorers: Scorers<'a>,
+    data: LoaderConfig,
+}
+
+impl Job<'_> {
+    /// One file a shard, those that are there passed over: how many were made, and how many there are to be.
+    fn folder(&mut self, folder: &Path) -> Result<(usize, usize)> {
+        std::fs::create_dir_all(folder).map_err(TrainError::storage("create", folder))?;
+        self.claim(&folder.join("scores.json"))?;
+        let Share { task_index, num_tasks } = self.args.share;
+        let sources = self.data.sources.clone();
+        self.args.share.of(sources.clone())?;
+        let shards = sources.iter().map(|source| source.shards().len()).sum();
+        let (mut new, mut all) = (0, 0);
+        for place in (task_index..shards).step_by(num_tasks) {
+            all += 1;
+            let ending = if self.args.format() == ScoreFormat::Csv { "csv" } else { "parquet" };
+            let path = folder.join(format!("{place:06}.{ending}"));
+            if path.exists() {
+                continue;
+            }
+            self.data.sources = Share { task_index: place, num_tasks: shards }.of(sources.clone())?;
+            self.data.sources.retain(|source| !source.shards().is_empty());
+            self.file(&path)?;
+            new += 1;
+        }
+        Ok((new, all))
+    }
+
+    /// Refuses a folder whose files are of other models or of another loss.
+    fn claim(&mut self, path: &Path) -> Result<()> {
+        let references = self.scorers.references.iter().map(|reference| reference.model().hash(&mut self.pass));
+        let references = references.collect::<std::result::Result<_, _>>()?;
+        let learner = self.scorers.learner.hash(&mut self.pass)?;
+        let own = ScoresOf { learner, references, objective: self.scorers.objective };
+        let json = |source| TrainError::Json { what: "scores.json", source };
+        match std::fs::read(path) {
+            Ok(text) if serde_json::from_slice::<ScoresOf>(&text).map_err(json)? == own => Ok(()),
+            Ok(_) => Err(TrainError::OtherScores { path: path.to_path_buf() }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                storage::write_atomic(path, &serde_json::to_vec_pretty(&own).map_err(json)?)
+            }
+            Err(error) => Err(TrainError::storage("read", path)(error)),
+        }
+    }
+
+    /// Scores of the data as it is set, in one file: of how many examples.
+    fn file(&mut self, path: &Path) -> Result<usize> {
+        let clock = SystemClock::start();
+        let mut rows = Rows::default();
+        let Self { pass, scorers, data, .. } = self;
+        let scored = score_all(pass, scorers, data, usize::MAX, &mut Meter::new(&clock), |batch, losses| {
+            rows.ids.extend(batch.ids.iter().map(ToString::to_string));
+            rows.keys.extend(batch.keys.iter().cloned());
+            rows.sources.extend(batch.sources.iter().map(ToString::to_string));
+            rows.learner.extend_from_slice(&losses.learner);
+            rows.reference.extend_from_slice(&losses.reference);
+            Ok(())
+        });
+        match scored {
+            // A shard without an example has a file without a row.
+            Err(TrainError::Data(DataError::NoExamples { .. })) if self.args.out.extension().is_none() => {}
+            scored => scored?,
+        }
+        match self.args.format() {
+            ScoreFormat::Csv => storage::write_atomic_with(path, |out| rows.csv(out))?,
+            ScoreFormat::Parquet => {
+                let bytes =
+                    rows.parquet().map_err(|source| TrainError::Parquet { path: path.to_path_buf(), source })?;
+                storage::write_atomic(path, &bytes)?;
+            }
+        }
+        Ok(rows.ids.len())
+    }
+}
+
 /// What the checkpoint was trained to minimise; the sigmoid loss where it does not say.
-fn objective_of(folder: &Path) -> Objective {
+pub(super) fn objective_of(folder: &Path) -> Objective {
     RunState::read(folder).map(|state| state.objective).unwrap_or_default()
 }
 
@@ -82,30 +158,16 @@ impl Rows {
         Ok(())
     }
 
-    fn parquet(&self) -> parquet::errors::Result<Vec<u8>> {
-        let schema = "message scores {
-            required binary id (utf8); required binary key (utf8); required binary source (utf8);
-            required float learner_loss; required float reference_loss; required float learnability;
-        }";
-        let schema = Arc::new(parse_message_type(schema)?);
-        let properties = Arc::new(WriterProperties::builder().build());
-        let mut writer = SerializedFileWriter::new(Vec::new(), schema, properties)?;
-        let mut group = writer.next_row_group()?;
-        for texts in [&self.ids, &self.keys, &self.sources] {
-            let values: Vec<ByteArray> = texts.iter().map(|text| ByteArray::from(text.as_str())).collect();
-            if let Some(mut column) = group.next_column()? {
-                column.typed::<ByteArrayType>().write_batch(&values, None, None)?;
-                column.close()?;
-            }
-        }
-        for values in [self.learner.clone(), self.reference.clone(), self.learnability().collect()] {
-            if let Some(mut column) = group.next_column()? {
-                column.typed::<FloatType>().write_batch(&values, None, None)?;
-                column.close()?;
-            }
-        }
-        group.close()?;
-        writer.into_inner()
+    fn parquet(&self) -> ::parquet::errors::Result<Vec<u8>> {
+        let learnability: Vec<f32> = self.learnability().collect();
+        parquet(&[
+            Column::Text("id", &self.ids),
+            Column::Text("key", &self.keys),
+            Column::Text("source", &self.sources),
+            Column::Float("learner_loss", &self.learner),
+            Column::Float("reference_loss", &self.reference),
+            Column::Float("learnability", &learnability),
+        ])
     }
 }
 
@@ -116,8 +178,8 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use parquet::file::reader::{FileReader, SerializedFileReader};
-    use parquet::record::RowAccessor;
+    use ::parquet::file::reader::{FileReader, SerializedFileReader};
+    use ::parquet::record::RowAccessor;
 
     use super::*;
 

@@ -12,6 +12,7 @@ use jest_select::Reads;
 use super::open::open_device;
 use crate::approximation::Approximation;
 use crate::assemble::{self, Prepared, checkpointed, checkpoints_folder};
+use crate::audit::Audit;
 use crate::checkpoint::Checkpoints;
 use crate::cli::TrainArgs;
 use crate::clock::SystemClock;
@@ -174,6 +175,11 @@ impl<'a> Session<'a> {
             learner: Learner { model, optimizer, objective: plan.objective },
             selector,
             approximation: Approximation::of(&plan.selection, self.plan.seed),
+            audit: plan
+                .selection
+                .audit
+                .then(|| Audit::open(&assemble::audit_folder(&self.plan.out, &plan.name), progress.step))
+                .transpose()?,
             evaluation: evaluation.clone(),
             checkpoints: Checkpoints::new(checkpoints_folder(&self.plan.out, &plan.name), plan.checkpoint.keep),
             meter,
@@ -241,7 +247,8 @@ impl<'a> Session<'a> {
         }
         let (kind, tags) = (selection.score, selection.tags.clone());
         let approximation = Approximation::of(selection, seed);
-        Ok(Box::new(Scored { selection: selection.selection(), kind, references, tags, approximation, seed }))
+        let audit = selection.audit;
+        Ok(Box::new(Scored { selection: selection.selection(), kind, references, tags, approximation, seed, audit }))
     }
 
     /// The table on the terminal and the report beside the metrics.

@@ -68,6 +68,7 @@ fn scored(method: Method, kind: ScoreKind, references: Vec<Reference>) -> Scored
         tags: vec!["concept".into()],
         approximation: Approximation::default(),
         seed: 3,
+        audit: false,
     }
 }
 
@@ -158,6 +159,29 @@ fn candidates_are_scored_at_the_cheap_view() {
     assert_eq!(flops, 5.0 * (forward + products));
     let mut full = scored(Method::Joint, ScoreKind::HardLearner, Vec::new());
     assert_ne!(models.picks(&mut full).0, got);
+}
+
+/// What is told of the picks is their own losses, and asking changes none of them.
+#[test]
+fn an_audit_tells_scores_and_losses() {
+    for method in [Method::Joint, Method::Rho] {
+        let mut models = Models::new(Objective::Sigmoid);
+        let references = models.references(&[2, 5]);
+        let mut told = scored(method, ScoreKind::Learnability, references);
+        told.audit = true;
+        let references = models.references(&[2, 5]);
+        let mut silent = scored(method, ScoreKind::Learnability, references);
+        let clock = FakeClock::default();
+        let mut meter = Meter::new(&clock);
+        let pick = told.pick(&mut models.pass, &models.learner, &models.batch, 0, &mut meter).unwrap();
+        assert_eq!(pick.indices, models.picks(&mut silent).0[0], "{method}");
+        assert_eq!([pick.scores.len(), pick.learner.len(), pick.reference.len()], [SUB_BATCH; 3]);
+        // What is drawn first is drawn by its own score, the difference of its losses.
+        for at in 0..3 {
+            let own = pick.learner[at] - pick.reference[at];
+            assert!((pick.scores[at] - own).abs() < 1e-4, "{method}: {} is not {own}", pick.scores[at]);
+        }
+    }
 }
 
 #[test]
