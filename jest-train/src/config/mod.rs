@@ -25,7 +25,7 @@
 //! let resolved = resolve(config, Some("two-runs"), &Overrides::default(), &around)?;
 //! let learner = &resolved.plan.runs[1];
 //! assert_eq!(learner.selection.sizes.super_batch(), 640); // 128 / (1 - 0.8)
-//! assert_eq!(learner.reference, Some(Origin::Run("curator".to_owned())));
+//! assert_eq!(learner.reference, [Origin::Run("curator".to_owned())]);
 //! assert_eq!(learner.schedule.warmup, 4); // 1% of 400
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
