@@ -120,6 +120,14 @@ pub enum DataError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A `preprocessor_config.json` that asks for what is not done here.
+    #[error("{path}: {problem}", path = path.display())]
+    ImageProcessor {
+        /// The file.
+        path: PathBuf,
+        /// What it asks for.
+        problem: String,
+    },
     /// An evaluation folder that does not describe a task.
     #[error("evaluation task {path}: {problem}", path = path.display())]
     EvalTask {

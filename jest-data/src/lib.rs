@@ -76,7 +76,7 @@ pub use eval::{EvalKind, EvalTask};
 pub use example::{BadExampleId, ExampleId};
 pub use limits::Limits;
 pub use loader::{CaptionChoice, Captions, Loader, LoaderConfig, LoaderState, ReadAll, Shuffle, read_all};
-pub use pixels::{Augmentation, Preprocess, RgbImage, decode_rgb, resize_bicubic};
+pub use pixels::{Augmentation, Interpolation, Preprocess, ResizeMode, RgbImage, decode_rgb, resize};
 pub use skip::{Skip, SkipReason, SkipReport};
 pub use source::{Shard, ShardStats, Source, SourceOptions};
 pub use subset::Subset;

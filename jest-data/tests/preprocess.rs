@@ -2,7 +2,7 @@
 // Helpers fail as tests do.
 #![allow(clippy::unwrap_used)]
 
-use jest_data::{Limits, Preprocess, SkipReason, decode_rgb};
+use jest_data::{Interpolation, Limits, Preprocess, ResizeMode, SkipReason, decode_rgb};
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,26 @@ fn every_pixel_equals_pillows() {
 
 /// Fault 9: one pixel, one column, CMYK, 16 bits, palettes with transparency, animation, rotation in EXIF.
 #[test]
+fn every_square_equals_open_clips() {
+    let bytes = std::fs::read(fixtures().join("squares.safetensors")).unwrap();
+    let expected = SafeTensors::deserialize(&bytes).unwrap();
+    for (name, tensor) in expected.tensors() {
+        let [mode, filter, size, file] = name.splitn(4, '.').collect::<Vec<_>>()[..] else { panic!("{name}") };
+        let word = |word: &str| format!("\"{word}\"");
+        let pre = Preprocess {
+            resize_mode: serde_json::from_str(&word(mode)).unwrap(),
+            interpolation: serde_json::from_str(&word(filter)).unwrap(),
+            ..Preprocess::siglip(size.parse().unwrap())
+        };
+        let bytes = std::fs::read(fixtures().join(format!("{file}.png"))).unwrap();
+        let square = pre.resize(&decode_rgb(&bytes, &Limits::default()).unwrap());
+        let differing = square.iter().zip(tensor.data()).filter(|(a, b)| a != b).count();
+        assert_eq!((square.len(), differing), (tensor.data().len(), 0), "{name}");
+    }
+    assert_eq!(expected.len(), 70);
+}
+
+#[test]
 fn unusual_modes_become_rgb_as_in_pillow() {
     let mut checked = 0;
     for entry in std::fs::read_dir(fixtures().join("modes")).unwrap() {
@@ -60,6 +80,8 @@ fn keys_differ_with_every_field() {
         Preprocess::siglip(48),
         Preprocess { mean: [0.5, 0.5, 0.4], ..pre },
         Preprocess { std: [0.5, 0.4, 0.5], ..pre },
+        Preprocess { resize_mode: ResizeMode::Shortest, ..pre },
+        Preprocess { interpolation: Interpolation::Bilinear, ..pre },
     ];
     assert!(others.iter().all(|other| other.key() != pre.key()));
     assert_eq!(pre.key(), Preprocess::siglip(32).key());

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{config, folder, good, gzip};
-use jest_data::{Limits, RgbImage, Source, decode_rgb, expand_braces, read_all, resize_bicubic};
+use jest_data::{Interpolation, Limits, RgbImage, Source, decode_rgb, expand_braces, read_all, resize};
 use proptest::prelude::*;
 
 /// Reads a shard to its end; how many examples came out.
@@ -85,7 +85,7 @@ proptest! {
         width in 1usize..40, height in 1usize..40, to in (1usize..40, 1usize..40), seed: u32,
     ) {
         let data = common::pixels(width as u32, height as u32, seed);
-        let out = resize_bicubic(&RgbImage { width, height, data: data.clone() }, to.0, to.1);
+        let out = resize(&RgbImage { width, height, data: data.clone() }, to.0, to.1, Interpolation::Bicubic);
         prop_assert_eq!(out.data.len(), to.0 * to.1 * 3);
         if (width, height) == to {
             prop_assert_eq!(out.data, data);

@@ -148,8 +148,14 @@ pub fn count_examples(data: &DataPlan) -> jest_data::Result<u64> {
 /// # Errors
 /// `Data` when a source names no shard.
 pub fn loader_config(plan: &Plan, run: &RunPlan, model: &ModelConfig, tokenizer: Tokenizer) -> Result<LoaderConfig> {
-    let preprocess = Preprocess::siglip(model.vision.image_size);
     let data = &run.data;
+    let preprocess = Preprocess {
+        size: model.vision.image_size,
+        mean: data.image_mean,
+        std: data.image_std,
+        resize_mode: data.resize_mode,
+        interpolation: data.interpolation,
+    };
     let mut config = LoaderConfig::new(sources(data)?, preprocess, Arc::new(tokenizer), model.text.tokens);
     config.seed = plan.seed;
     // The next super-batch is made ready while this one is trained on.
@@ -201,7 +207,8 @@ pub fn prepare(plan: &Plan) -> Result<Vec<Prepared>> {
                 Origin::Run(name) => {
                     let earlier = plan.runs.iter().position(|earlier| earlier.name == *name).and_then(|at| all.get(at));
                     if let Some(Prepared { model, data: own, .. }) = earlier {
-                        reference::fit(&checkpoints_folder(&plan.out, name), model, Some(&own.tokenizer), &data)?;
+                        let folder = checkpoints_folder(&plan.out, name);
+                        reference::fit(&folder, model, Some(&own.tokenizer), Some(own.preprocess), &data)?;
                     }
                 }
             }

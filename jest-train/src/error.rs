@@ -174,6 +174,16 @@ pub enum TrainError {
         /// The reference's folder.
         path: PathBuf,
     },
+    /// A preprocessor makes pictures of another size than its model reads.
+    #[error("preprocessor_config.json in {} makes pictures of {pixels} pixels, the model beside it reads {model}; set its size to {model}", .path.display())]
+    PixelsOfOtherSize {
+        /// The model's folder.
+        path: PathBuf,
+        /// Side of the pictures.
+        pixels: usize,
+        /// Side that the model reads.
+        model: usize,
+    },
     /// The tokenizer has more ids than the model has embeddings.
     #[error("model.vocab_size is {model}, the tokenizer has {tokenizer} ids; leave vocab_size out, or raise it")]
     Vocabulary {
@@ -301,6 +311,7 @@ impl TrainError {
             | Self::NoTokenizer
             | Self::MissingTokenizer { .. }
             | Self::Vocabulary { .. }
+            | Self::PixelsOfOtherSize { .. }
             | Self::Unfit { .. }
             | Self::Task { .. }
             | Self::Curate { .. }

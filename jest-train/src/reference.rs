@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use jest_data::{CacheKey, EmbeddingCache, ExampleId, LoaderConfig, Precision, SuperBatch, Tokenizer};
+use jest_data::{CacheKey, EmbeddingCache, ExampleId, LoaderConfig, Precision, Preprocess, SuperBatch, Tokenizer};
 use jest_kernels::{Pass, Tensor};
 use jest_model::{ModelConfig, TwoTowers, View};
 
@@ -210,14 +210,22 @@ pub fn check(folder: &Path, data: &LoaderConfig) -> Result<()> {
     let model = ModelConfig::open(folder)?;
     let file = folder.join("tokenizer.json");
     let tokenizer = if file.exists() { Some(Tokenizer::open(&file)?) } else { None };
-    fit(folder, &model, tokenizer.as_ref(), data)
+    fit(folder, &model, tokenizer.as_ref(), Preprocess::open(folder)?, data)
 }
 
-/// Refuses a reference that does not read what the learner reads; without a tokenizer, the vocabulary's size must do.
+/// Refuses a reference that does not read what the learner reads; without a tokenizer, the vocabulary's size must do, and without a
+/// preprocessor its pictures are taken for the learner's.
 ///
 /// # Errors
 /// `Unfit`.
-pub fn fit(path: &Path, model: &ModelConfig, tokenizer: Option<&Tokenizer>, data: &LoaderConfig) -> Result<()> {
+pub fn fit(
+    path: &Path,
+    model: &ModelConfig,
+    tokenizer: Option<&Tokenizer>,
+    pixels: Option<Preprocess>,
+    data: &LoaderConfig,
+) -> Result<()> {
+    let pixels = pixels.unwrap_or(data.preprocess);
     let texts = match tokenizer {
         Some(own) => ("tokenizer", own.hash().to_string(), data.tokenizer.hash().to_string()),
         None => ("vocabulary size", model.text.vocab_size.to_string(), data.tokenizer.vocab_size().to_string()),
@@ -226,6 +234,10 @@ pub fn fit(path: &Path, model: &ModelConfig, tokenizer: Option<&Tokenizer>, data
     for (what, reference, learner) in [
         ("image size", size(model.vision.image_size), size(data.preprocess.size)),
         ("text tokens", size(model.text.tokens), size(data.text_tokens)),
+        ("resize_mode", format!("{:?}", pixels.resize_mode), format!("{:?}", data.preprocess.resize_mode)),
+        ("interpolation", format!("{:?}", pixels.interpolation), format!("{:?}", data.preprocess.interpolation)),
+        ("image_mean", format!("{:?}", pixels.mean), format!("{:?}", data.preprocess.mean)),
+        ("image_std", format!("{:?}", pixels.std), format!("{:?}", data.preprocess.std)),
         texts,
     ] {
         if reference != learner {

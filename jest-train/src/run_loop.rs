@@ -49,8 +49,8 @@ pub struct Run<'a> {
     pub metrics: Named<Metrics>,
     /// Set by a signal.
     pub stop: StopFlag,
-    /// `tokenizer.json` as it goes into checkpoints.
-    pub tokenizer: String,
+    /// Names and texts of the files that say how captions and pictures are read, as they go into checkpoints.
+    pub reading: [(&'static str, String); 2],
 }
 
 /// Trains from `run.progress` to the end of the plan.
@@ -161,12 +161,14 @@ impl Run<'_> {
     fn save(&mut self, events: &mut dyn Events, stopping: bool) -> Result<()> {
         let (run, step) = (self.plan.name.clone(), self.progress.step);
         let state = RunState::of(self);
-        let Self { pass, learner, tokenizer, checkpoints, audit, .. } = self;
+        let Self { pass, learner, reading, checkpoints, audit, .. } = self;
         let written = audit.as_mut().map_or(Ok(()), |audit| audit.flush(step));
         let saved = written.and_then(|()| {
             checkpoints.save(step, |folder| {
                 learner.save(pass, folder)?;
-                crate::storage::write_atomic(folder.join("tokenizer.json"), tokenizer.as_bytes())?;
+                for (name, text) in reading {
+                    crate::storage::write_atomic(folder.join(name), text.as_bytes())?;
+                }
                 state.write(folder)
             })
         });

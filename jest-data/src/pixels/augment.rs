@@ -1,6 +1,6 @@
 //! Random crops, mirror images and colours of the pictures that are trained on.
 
-use super::{RgbImage, resize_bicubic};
+use super::{Interpolation, RgbImage, resize};
 use crate::{DataError, ExampleId, Result, SuperBatch};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -124,7 +124,7 @@ impl Change {
         if (width, height) != (size, size) {
             let rows = rgb.chunks_exact(size * 3).skip(top).take(height);
             let data = rows.flat_map(|row| &row[left * 3..(left + width) * 3]).copied().collect();
-            rgb.copy_from_slice(&resize_bicubic(&RgbImage { width, height, data }, size, size).data);
+            rgb.copy_from_slice(&resize(&RgbImage { width, height, data }, size, size, Interpolation::Bicubic).data);
         }
         if flip {
             for row in rgb.chunks_exact_mut(size * 3) {

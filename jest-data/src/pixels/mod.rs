@@ -2,11 +2,12 @@
 
 mod augment;
 mod decode;
+mod image_processor;
 mod jpeg;
 mod preprocess;
 mod resize;
 
 pub use augment::Augmentation;
 pub use decode::{RgbImage, decode_rgb};
-pub use preprocess::Preprocess;
-pub use resize::resize_bicubic;
+pub use preprocess::{Preprocess, ResizeMode};
+pub use resize::{Interpolation, resize};

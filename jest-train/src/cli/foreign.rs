@@ -6,7 +6,6 @@ const SHARDS: &str =
     "what a source is, and where its pictures and captions are, is found out: --train-data, --json-text-key";
 const TASKS: &str = "tasks are folders: --set evaluation.tasks=[\"FOLDER\"]";
 const STEPS: &str = "intervals are in steps, not epochs: --set checkpoint.every=STEPS or --set evaluation.every=STEPS";
-const PIXELS: &str = "pictures are resized to a square and normalised to mean 0.5, deviation 0.5, as SigLIP does";
 const PLAIN: &str = "the whole model is trained, its activations are kept, and no PyTorch runs";
 const RECORD: &str = "the record is metrics.jsonl, timing.jsonl, summary.json and report.html in the run folder";
 
@@ -76,7 +75,6 @@ const FOREIGN: &[(&str, &[&str])] = &[
         ],
     ),
     ("first parameters come from a checkpoint folder: --set init=FOLDER", &["pretrained", "pretrained-image"]),
-    (PIXELS, &["image-mean", "image-std", "image-interpolation", "image-resize-mode"]),
     ("pictures are not augmented, so that learner and reference score the same pixels", &["aug-cfg"]),
     ("the objective is --objective sigmoid, with logit_scale 10 and logit_bias -10 to begin with", &["siglip"]),
     (

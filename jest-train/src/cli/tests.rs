@@ -47,6 +47,15 @@ fn the_last_of_a_flag_wins_and_set_wins_over_flags() {
 }
 
 #[test]
+fn pictures_are_made_as_open_clips_flags_say() {
+    let flags = "--image-mean 0.48 0.46 0.41 --image-std 0.27 0.26 0.28 --image-interpolation bilinear --image-resize-mode shortest";
+    let data = &plan(&format!("{SHORT} {flags}")).plan.runs[0].data;
+    assert_eq!((data.image_mean, data.image_std), ([0.48, 0.46, 0.41], [0.27, 0.26, 0.28]));
+    let words = (data.resize_mode, data.interpolation);
+    assert_eq!(words, (jest_data::ResizeMode::Shortest, jest_data::Interpolation::Bilinear));
+}
+
+#[test]
 fn weight_decay_of_a_pasted_flag_is_in_its_own_terms() {
     let resolved = plan(&format!("{SHORT} --wd 0.2 --lr 5e-4"));
     let schedule = resolved.plan.runs[0].schedule();

@@ -83,6 +83,18 @@ pub struct KeyFlags {
     /// data.max_image_pixels
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub max_image_pixels: Option<i64>,
+    /// data.image_mean: red, green and blue
+    #[arg(long, num_args = 3, value_names = ["R", "G", "B"], help_heading = "Data")]
+    pub image_mean: Option<Vec<f64>>,
+    /// data.image_std: red, green and blue
+    #[arg(long, num_args = 3, value_names = ["R", "G", "B"], help_heading = "Data")]
+    pub image_std: Option<Vec<f64>>,
+    /// data.interpolation: bicubic, bilinear
+    #[arg(long, value_name = "FILTER", help_heading = "Data")]
+    pub image_interpolation: Option<String>,
+    /// data.resize_mode: squash, shortest, longest
+    #[arg(long, value_name = "MODE", help_heading = "Data")]
+    pub image_resize_mode: Option<String>,
     /// text.tokenizer: clip, a tokenizer.json, .model or vocab.txt, or a folder that holds one
     #[arg(long, value_name = "PATH", help_heading = "Data")]
     pub tokenizer: Option<String>,
@@ -247,7 +259,20 @@ impl KeyFlags {
             ("--lr-scheduler", "schedule.kind", text(&self.lr_scheduler)),
             ("--log-every-n-steps", "logging.every", integer(self.log_every_n_steps)),
         ];
-        all.into_iter().filter_map(|(flag, path, value)| Some(Override::new(flag, path, value?))).collect()
+        all.into_iter()
+            .chain(self.pixels())
+            .filter_map(|(flag, path, value)| Some(Override::new(flag, path, value?)))
+            .collect()
+    }
+
+    /// How pictures are made.
+    fn pixels(&self) -> [(&'static str, &'static str, Option<Value>); 4] {
+        [
+            ("--image-mean", "data.image_mean", self.image_mean.clone().map(Value::from)),
+            ("--image-std", "data.image_std", self.image_std.clone().map(Value::from)),
+            ("--image-interpolation", "data.interpolation", texts(&self.image_interpolation)),
+            ("--image-resize-mode", "data.resize_mode", texts(&self.image_resize_mode)),
+        ]
     }
 }
 

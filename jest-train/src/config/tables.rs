@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use jest_data::CaptionChoice;
+use jest_data::{CaptionChoice, Interpolation, ResizeMode};
 use serde::{Deserialize, Serialize};
 
 use super::values::one_or_many;
@@ -66,6 +66,14 @@ pub struct DataPlan {
     pub max_member_mb: u64,
     /// Bytes after which a caption is cut.
     pub max_caption_bytes: usize,
+    /// How a picture becomes a square.
+    pub resize_mode: ResizeMode,
+    /// By which filter.
+    pub interpolation: Interpolation,
+    /// Subtracted from red, green and blue between 0 and 1.
+    pub image_mean: [f32; 3],
+    /// Divides what is left.
+    pub image_std: [f32; 3],
 }
 
 impl Default for DataPlan {
@@ -88,6 +96,10 @@ impl Default for DataPlan {
             max_image_pixels: 25_000_000,
             max_member_mb: 64,
             max_caption_bytes: 8192,
+            resize_mode: ResizeMode::Squash,
+            interpolation: Interpolation::Bicubic,
+            image_mean: [0.5; 3],
+            image_std: [0.5; 3],
         }
     }
 }

@@ -13,8 +13,8 @@ const BLOCK: usize = 256;
 pub(super) fn embed(args: &EmbedArgs) -> Result<()> {
     let device = open::device(&args.on)?;
     let mut pass = device.pass();
-    let (model, tokenizer) = open::checkpoint(&mut pass, &args.checkpoint)?;
-    let data = open::pairs(&args.pairs, &model, tokenizer)?;
+    let (model, reads) = open::checkpoint(&mut pass, &args.checkpoint)?;
+    let data = open::pairs(&args.pairs, &model, reads)?;
     let key = CacheKey {
         model: model.hash(&mut pass)?,
         tokenizer: data.tokenizer.hash().to_string(),

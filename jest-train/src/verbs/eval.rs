@@ -8,8 +8,8 @@ use crate::evaluation::Evaluation;
 pub(super) fn eval(args: &EvalArgs) -> Result<()> {
     let device = open::device(&args.on)?;
     let mut pass = device.pass();
-    let (model, tokenizer) = open::checkpoint(&mut pass, &args.checkpoint)?;
-    let data = open::reading(Vec::new(), &model, tokenizer, args.workers);
+    let (model, reads) = open::checkpoint(&mut pass, &args.checkpoint)?;
+    let data = open::reading(Vec::new(), &model, reads, args.workers);
     let evaluation = Evaluation::open(&args.tasks, &data)?;
     let names: Vec<String> = evaluation.names().map(str::to_string).collect();
     for (index, task) in names.iter().enumerate() {

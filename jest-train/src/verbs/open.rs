@@ -33,8 +33,14 @@ pub fn word(device: &Device) -> String {
     if info.kind == DeviceKind::Cpu { "cpu".to_string() } else { info.name }
 }
 
-/// A checkpoint or exported folder: its model and its tokenizer.
-pub fn checkpoint(pass: &mut Pass, folder: &Path) -> Result<(TwoTowers, Tokenizer)> {
+/// How a model reads captions and pictures.
+pub struct Reads {
+    pub tokenizer: Tokenizer,
+    pub preprocess: Preprocess,
+}
+
+/// A checkpoint or exported folder: its model, and how it reads. Without a preprocessor, pictures are made as for SigLIP.
+pub fn checkpoint(pass: &mut Pass, folder: &Path) -> Result<(TwoTowers, Reads)> {
     if folder.join(crate::checkpoint::CHECKSUMS).exists() {
         crate::checkpoint::verify(folder)?;
     }
@@ -43,18 +49,23 @@ pub fn checkpoint(pass: &mut Pass, folder: &Path) -> Result<(TwoTowers, Tokenize
     if !path.exists() {
         return Err(TrainError::NoTokenizerBeside { path: folder.to_path_buf() });
     }
-    Ok((model, Tokenizer::open(&path)?))
+    let size = model.config().vision.image_size;
+    let preprocess = Preprocess::open(folder)?.unwrap_or(Preprocess::siglip(size));
+    if preprocess.size != size {
+        return Err(TrainError::PixelsOfOtherSize { path: folder.to_path_buf(), pixels: preprocess.size, model: size });
+    }
+    Ok((model, Reads { tokenizer: Tokenizer::open(&path)?, preprocess }))
 }
 
 /// How a verb reads pairs for a model.
-pub fn pairs(pairs: &Pairs, model: &TwoTowers, tokenizer: Tokenizer) -> Result<LoaderConfig> {
+pub fn pairs(pairs: &Pairs, model: &TwoTowers, reads: Reads) -> Result<LoaderConfig> {
     let sources = Source::parse_list(&pairs.data)?;
-    Ok(reading(sources, model, tokenizer, pairs.workers))
+    Ok(reading(sources, model, reads, pairs.workers))
 }
 
 /// How a model's examples are read once, in order.
-pub fn reading(sources: Vec<Source>, model: &TwoTowers, tokenizer: Tokenizer, workers: usize) -> LoaderConfig {
-    let preprocess = Preprocess::siglip(model.config().vision.image_size);
+pub fn reading(sources: Vec<Source>, model: &TwoTowers, reads: Reads, workers: usize) -> LoaderConfig {
+    let Reads { tokenizer, preprocess } = reads;
     let mut config = LoaderConfig::new(sources, preprocess, Arc::new(tokenizer), model.config().text.tokens);
     config.workers = workers;
     config

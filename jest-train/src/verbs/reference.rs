@@ -11,8 +11,8 @@ use crate::reference::Reference;
 pub(super) fn cache(args: &ReferenceCacheArgs) -> Result<()> {
     let device = open::device(&args.on)?;
     let mut pass = device.pass();
-    let (model, tokenizer) = open::checkpoint(&mut pass, &args.checkpoint)?;
-    let mut data = open::pairs(&args.pairs, &model, tokenizer)?;
+    let (model, reads) = open::checkpoint(&mut pass, &args.checkpoint)?;
+    let mut data = open::pairs(&args.pairs, &model, reads)?;
     data.sources = args.share.of(data.sources)?;
     let mut reference = Reference::of(model).with_precision(args.precision.into());
     let clock = SystemClock::start();

@@ -51,8 +51,8 @@ fn gallery(
 ) -> Result<(Vec<GalleryItem>, Vec<GalleryItem>)> {
     let mut pass = device.pass();
     let (folder, _) = assemble::origin(&plan.out, &Origin::Run(run.name.clone()))?;
-    let (learner, tokenizer) = open::checkpoint(&mut pass, &folder)?;
-    let data = assemble::loader_config(plan, run, learner.config(), tokenizer)?;
+    let (learner, reads) = open::checkpoint(&mut pass, &folder)?;
+    let data = assemble::loader_config(plan, run, learner.config(), reads.tokenizer)?;
     let mut meter = Meter::new(clock);
     let mut references = Vec::new();
     for origin in &run.reference {

@@ -31,8 +31,8 @@ struct Rows {
 pub(super) fn score(args: &ScoreArgs) -> Result<()> {
     let device = open::device(&args.on)?;
     let mut pass = device.pass();
-    let (learner, tokenizer) = open::checkpoint(&mut pass, &args.learner)?;
-    let data = open::pairs(&args.pairs, &learner, tokenizer)?;
+    let (learner, reads) = open::checkpoint(&mut pass, &args.learner)?;
+    let data = open::pairs(&args.pairs, &learner, reads)?;
     let mut references = Vec::new();
     for folder in &args.reference {
         references.push(Reference::load(&mut pass, folder, &data)?);

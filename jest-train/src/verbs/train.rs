@@ -186,7 +186,10 @@ impl<'a> Session<'a> {
             progress,
             metrics,
             stop: self.stop.clone(),
-            tokenizer: data.tokenizer.to_json().to_string(),
+            reading: [
+                ("tokenizer.json", data.tokenizer.to_json().to_string()),
+                ("preprocessor_config.json", data.preprocess.to_json()),
+            ],
         };
         let sizes = &plan.selection.sizes;
         events.emit(&Event::RunStarted(RunStarted {
