@@ -51,6 +51,18 @@ impl Differences {
     }
 }
 
+impl Difference {
+    /// The tensor.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Missing { name, .. }
+            | Self::Unexpected { name, .. }
+            | Self::Shape { name, .. }
+            | Self::DType { name, .. } => name,
+        }
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

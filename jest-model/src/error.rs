@@ -184,6 +184,24 @@ pub enum ModelError {
         /// Its value.
         value: i64,
     },
+    /// A configuration has a feature that no model here has.
+    #[error("{}: {key} is {value}, which no model here has", path.display())]
+    UnsupportedKey {
+        /// The file.
+        path: PathBuf,
+        /// Key in the file.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+    /// Another library cannot compute what the model computes.
+    #[error("the model cannot be written for {format}: {why}")]
+    NotExportable {
+        /// Whose files were asked for.
+        format: &'static str,
+        /// What stands in the way.
+        why: String,
+    },
     /// A `config.json` asks for something that this crate does not build.
     #[error("{}: {key} is {value}, supported: {supported}", path.display())]
     Unsupported {

@@ -25,7 +25,6 @@ pub(crate) struct Piece {
 pub(crate) enum Order {
     /// As in the parameter.
     Same,
-    #[cfg_attr(not(test), expect(dead_code, reason = "for layouts of other libraries"))]
     /// The parameter's elements have this shape; axis k of the file is axis `axes[k]` of the parameter.
     Permuted { shape: Vec<usize>, axes: Vec<usize> },
 }
@@ -67,7 +66,6 @@ pub(crate) fn stored(params: &[&Param], parts: impl Fn(&Param) -> Vec<FilePart>)
 
 impl Order {
     /// Rows and columns change places.
-    #[cfg(test)]
     pub fn transposed(rows: usize, cols: usize) -> Self {
         Self::Permuted { shape: vec![rows, cols], axes: vec![1, 0] }
     }

@@ -8,6 +8,7 @@ use std::path::Path;
 use jest_kernels::{Pass, Tensor};
 
 use crate::config::ModelConfig;
+use crate::layout::Layout;
 use crate::param::Param;
 use crate::source::{TensorSource, open_weights};
 use crate::stored::{Stored, stored};
@@ -65,8 +66,18 @@ impl TwoTowers {
         out: &mut dyn Write,
         metadata: &BTreeMap<String, String>,
     ) -> Result<()> {
+        self.write_layout(pass, out, Layout::HuggingFace, metadata)
+    }
+
+    pub(crate) fn write_layout(
+        &self,
+        pass: &mut Pass,
+        out: &mut dyn Write,
+        layout: Layout,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<()> {
         let params = self.parameters();
-        let all = stored(&params, Param::file_parts);
+        let all = stored(&params, |param| layout.parts(param, self.config()));
         let tensors: Vec<_> = all.iter().map(|stored| (stored.name.clone(), stored.shape.clone())).collect();
         let path = Path::new(WEIGHTS_FILE);
         tensor_file::write(out, path, metadata, &tensors, |index| gather(pass, &params, &all[index], |p| &p.value))
@@ -78,12 +89,13 @@ impl TwoTowers {
     /// # Errors
     /// `Mismatch` with all differences; otherwise as [`TensorFile::open`] and [`TensorFile::read_f32`].
     pub fn read_weights(&mut self, pass: &mut Pass, path: &Path) -> Result<()> {
-        self.read_source(pass, &mut TensorFile::open(path)?)
+        self.read_source(pass, &mut TensorFile::open(path)?, Layout::HuggingFace)
     }
 
-    fn read_source(&mut self, pass: &mut Pass, source: &mut dyn TensorSource) -> Result<()> {
+    pub(crate) fn read_source(&mut self, pass: &mut Pass, source: &mut dyn TensorSource, layout: Layout) -> Result<()> {
         let params = self.parameters();
-        let tensors = read(pass, source, &params, &stored(&params, Param::file_parts))?;
+        let all = stored(&params, |param| layout.parts(param, self.config()));
+        let tensors = read(pass, source, &params, &all)?;
         for (param, tensor) in self.parameters_mut().into_iter().zip(tensors) {
             param.value = tensor;
         }
@@ -113,7 +125,7 @@ impl TwoTowers {
         let mut source = open_weights(folder)?;
         hold_enough(source.as_ref(), config.parameter_count())?;
         let mut model = Self::zeros(pass, &config)?;
-        model.read_source(pass, source.as_mut())?;
+        model.read_source(pass, source.as_mut(), Layout::HuggingFace)?;
         Ok(model)
     }
 
@@ -180,7 +192,7 @@ fn read(pass: &mut Pass, source: &mut dyn TensorSource, params: &[&Param], all: 
 }
 
 /// Refuses a configuration that claims more than there is, before memory is asked for.
-fn hold_enough(source: &dyn TensorSource, parameters: u64) -> Result<()> {
+pub(crate) fn hold_enough(source: &dyn TensorSource, parameters: u64) -> Result<()> {
     let found: u64 = source.entries().iter().map(|entry| entry.shape.iter().product::<usize>() as u64).sum();
     if found >= parameters {
         return Ok(());
@@ -194,7 +206,7 @@ fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -
 }
 
 /// Writes a file beside `path`, then renames it: `path` is never half a file.
-fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let beside = path.with_extension("partial");
     let file = File::create(&beside).map_err(io("create", &beside))?;
     let mut out = BufWriter::new(file);

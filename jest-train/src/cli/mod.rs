@@ -13,9 +13,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use args::{
-    BenchCommand, BenchLossArgs, BenchOpsArgs, BenchSelectArgs, BenchStepArgs, EmbedArgs, EvalArgs, InspectArgs,
-    OnDevice, Pairs, ParityArgs, ReferenceCacheArgs, ReferenceCommand, ScoreArgs, ScoreFormat, Share, TokenizerCommand,
-    TokenizerTrainArgs,
+    BenchCommand, BenchLossArgs, BenchOpsArgs, BenchSelectArgs, BenchStepArgs, EmbedArgs, EvalArgs, ExportArgs,
+    ExportFormat, ImportArgs, InspectArgs, OnDevice, Pairs, ParityArgs, ReferenceCacheArgs, ReferenceCommand,
+    ScoreArgs, ScoreFormat, Share, TokenizerCommand, TokenizerTrainArgs,
 };
 pub use curate::{CurateArgs, ExplainArgs, GainFlag, Keep};
 pub use data::{DataBuildArgs, DataCheckArgs, DataCommand, DataStatsArgs, DataSubsetArgs};
@@ -60,6 +60,10 @@ pub enum Command {
     /// Make a tokenizer
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),
+    /// Read a model of another library
+    Import(ImportArgs),
+    /// Write a model as another library reads it
+    Export(ExportArgs),
     /// Hold what is computed here against what other libraries computed
     Parity(ParityArgs),
     /// Show what is in a checkpoint or a shard

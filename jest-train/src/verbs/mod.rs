@@ -9,6 +9,7 @@ mod embed;
 mod eval;
 mod explain;
 mod inspect;
+mod interchange;
 mod open;
 mod parity;
 mod reference;
@@ -43,6 +44,8 @@ pub fn execute(command: Command) -> Result<()> {
         Command::Bench(BenchCommand::Step(args)) => bench::step(&args),
         Command::Bench(BenchCommand::Ops(args)) => bench_ops::ops(&args),
         Command::Bench(BenchCommand::Loss(args)) => bench_ops::loss(&args),
+        Command::Import(args) => interchange::import(&args),
+        Command::Export(args) => interchange::export(&args),
         Command::Parity(args) => parity::parity(&args),
         Command::Bench(BenchCommand::Select(args)) => bench_select::select(&args),
         Command::Inspect(args) => inspect::inspect(&args),

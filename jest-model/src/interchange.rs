@@ -1,0 +1,202 @@
+//! Models in the files of other libraries: reading with a report of every tensor, and writing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use jest_kernels::Pass;
+use serde_json::json;
+
+use crate::config::{Family, ModelConfig, TextPadding, TextPool};
+use crate::source::{Elements, TensorSource, open_weights};
+use crate::stored::stored;
+use crate::weights::{CONFIG_FILE, WEIGHTS_FILE, hold_enough, read_text, replace};
+use crate::{Difference, Layout, ModelError, Parameters, Result, TensorFile, TwoTowers};
+
+/// Name of open_clip's configuration in a folder.
+pub const OPEN_CLIP_CONFIG_FILE: &str = "open_clip_config.json";
+/// Name of open_clip's weights in a folder.
+pub const OPEN_CLIP_WEIGHTS_FILE: &str = "open_clip_model.safetensors";
+const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// Whose files are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Hugging Face's transformers.
+    HuggingFace,
+    /// open_clip.
+    OpenClip,
+}
+
+/// What became of one tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It holds these parameters, or parts of them.
+    Mapped(Vec<String>),
+    /// It is not needed, for this reason.
+    Ignored(&'static str),
+    /// It does not fit.
+    Wrong(Difference),
+}
+
+/// Every tensor of a file, and those that it lacks, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report(pub BTreeMap<String, Fate>);
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, fate) in &self.0 {
+            match fate {
+                Fate::Mapped(to) => writeln!(f, "mapped  {name} -> {}", to.join(", "))?,
+                Fate::Ignored(why) => writeln!(f, "ignored {name}: {why}")?,
+                Fate::Wrong(difference) => writeln!(f, "wrong   {difference}")?,
+            }
+        }
+        let count = |is: fn(&Fate) -> bool| self.0.values().filter(|fate| is(fate)).count();
+        let (mapped, ignored) =
+            (count(|fate| matches!(fate, Fate::Mapped(_))), count(|fate| matches!(fate, Fate::Ignored(_))));
+        write!(f, "{mapped} tensors mapped, {ignored} ignored, {} wrong", self.0.len() - mapped - ignored)
+    }
+}
+
+/// A model in files of another library, opened and not yet read.
+#[derive(Debug)]
+pub struct Import {
+    config: ModelConfig,
+    layout: Layout,
+    source: Box<dyn TensorSource>,
+}
+
+impl Import {
+    /// Opens a folder of Hugging Face's or open_clip's.
+    ///
+    /// # Errors
+    /// `Io` when there is none; what is wrong with a configuration or with the sizes that a file claims.
+    pub fn open(path: &Path) -> Result<Self> {
+        let open_clip = path.join(OPEN_CLIP_CONFIG_FILE);
+        if path.join(CONFIG_FILE).exists() || !open_clip.exists() {
+            let (config, source) = (ModelConfig::open(path)?, open_weights(path)?);
+            return Ok(Self { config, layout: Layout::HuggingFace, source });
+        }
+        let (config, layout) = ModelConfig::from_open_clip_json(&read_text(&open_clip, MAX_CONFIG_BYTES)?, &open_clip)?;
+        let own = path.join(OPEN_CLIP_WEIGHTS_FILE);
+        let file = if own.exists() { own } else { path.join(WEIGHTS_FILE) };
+        Ok(Self { config, layout, source: Box::new(TensorFile::open(&file)?) })
+    }
+
+    /// Sizes and choices of the model.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Reads the model; `report` says what became of every tensor, also where the model cannot be read.
+    ///
+    /// # Errors
+    /// `FileLength` when the configuration claims more than there is; `Mismatch` with all differences; `NotFinite`; `Io`.
+    pub fn read(&mut self, pass: &mut Pass, report: &mut Report) -> Result<TwoTowers> {
+        hold_enough(self.source.as_ref(), self.config.parameter_count())?;
+        let mut model = TwoTowers::zeros(pass, &self.config)?;
+        self.report(&model, report);
+        model.read_source(pass, self.source.as_mut(), self.layout)?;
+        Ok(model)
+    }
+
+    fn report(&self, model: &TwoTowers, report: &mut Report) {
+        let params = model.parameters();
+        let all = stored(&params, |param| self.layout.parts(param, &self.config));
+        let expected: Vec<_> = all.iter().map(|stored| (stored.name.as_str(), stored.shape.as_slice())).collect();
+        for difference in self.source.differences(&expected).0 {
+            report.0.insert(difference.name().to_string(), Fate::Wrong(difference));
+        }
+        for entry in self.source.entries() {
+            if let Elements::Ignored(why) = entry.elements {
+                report.0.entry(entry.name).or_insert(Fate::Ignored(why));
+            }
+        }
+        for stored in &all {
+            let names: BTreeSet<&str> = stored.pieces.iter().map(|piece| params[piece.param].name()).collect();
+            let names = names.into_iter().map(str::to_string).collect();
+            report.0.entry(stored.name.clone()).or_insert(Fate::Mapped(names));
+        }
+    }
+}
+
+impl ModelConfig {
+    /// Refuses what other libraries' SigLIP does not compute.
+    pub(crate) fn siglip_can_be_exported(&self, format: &'static str) -> Result<()> {
+        if self.text.padding == TextPadding::Attended && self.text.pool == TextPool::Last {
+            return Ok(());
+        }
+        let why = "text.padding is masked or text.pool is eos; SigLIP attends to padding and reads the last position";
+        Err(ModelError::NotExportable { format, why: why.to_string() })
+    }
+
+    fn can_be_hugging_face(&self) -> Result<()> {
+        match self.family {
+            Family::Siglip => self.siglip_can_be_exported("hf"),
+            // The library takes this id for that of old files, which it does not trust.
+            Family::Clip if self.text.eos_id == 2 => {
+                let why = "the end mark has id 2, for which CLIPModel reads a text at its largest id instead";
+                Err(ModelError::NotExportable { format: "hf", why: why.to_string() })
+            }
+            Family::Clip => Ok(()),
+        }
+    }
+
+    /// How pictures are made ready, in the words of Hugging Face's image processors: squashed, mean and deviation 0.5.
+    fn preprocessor_json(&self) -> String {
+        let (side, kind) = (self.vision.image_size, if self.family == Family::Siglip { "Siglip" } else { "CLIP" });
+        let mut value = json!({
+            "do_convert_rgb": true, "do_normalize": true, "do_rescale": true, "do_resize": true, "resample": 3,
+            "rescale_factor": 0.003_921_568_627_450_98, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
+            "size": {"height": side, "width": side}, "image_processor_type": format!("{kind}ImageProcessor"),
+            "processor_class": format!("{kind}Processor"),
+        });
+        if self.family == Family::Clip {
+            value["do_center_crop"] = json!(false);
+        }
+        format!("{value:#}\n")
+    }
+}
+
+impl TwoTowers {
+    /// Writes the model into a folder as another library reads it: its configuration, its weights, and for Hugging
+    /// Face's how pictures are made ready. Each file is written beside its place and renamed.
+    ///
+    /// # Errors
+    /// `NotExportable` for a model that the library cannot compute; `Io` when the folder refuses; `Kernel`.
+    pub fn export(
+        &self,
+        pass: &mut Pass,
+        folder: &Path,
+        format: Format,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        let config = self.config();
+        let (layout, weights, texts) = match format {
+            Format::HuggingFace => {
+                config.can_be_hugging_face()?;
+                let texts = [(CONFIG_FILE, config.to_hf_json()), (PREPROCESSOR_FILE, config.preprocessor_json())];
+                (Layout::HuggingFace, WEIGHTS_FILE, texts.to_vec())
+            }
+            Format::OpenClip => {
+                let texts = vec![(OPEN_CLIP_CONFIG_FILE, config.to_open_clip_json()?)];
+                (Layout::OpenClip { custom_text: config.family == Family::Siglip }, OPEN_CLIP_WEIGHTS_FILE, texts)
+            }
+        };
+        fs::create_dir_all(folder).map_err(|source| {
+            let path = folder.to_path_buf();
+            ModelError::Io { action: "create", path, source }
+        })?;
+        replace(&folder.join(weights), |out| self.write_layout(pass, out, layout, metadata))?;
+        for (name, text) in texts {
+            let path = folder.join(name);
+            let io = |source| ModelError::Io { action: "write", path: path.clone(), source };
+            replace(&path, |out: &mut dyn Write| out.write_all(text.as_bytes()).map_err(io))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,39 @@
+//! Names, shapes and order of a model's tensors in the files of several libraries.
+
+mod open_clip;
+
+use crate::config::ModelConfig;
+use crate::param::Param;
+use crate::stored::FilePart;
+
+/// Whose names and shapes a weight file has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Hugging Face's `SiglipModel` and `CLIPModel`.
+    HuggingFace,
+    /// open_clip's: a timm trunk for SigLIP, its own towers for CLIP.
+    OpenClip {
+        /// Whether the names of CLIP's text tower begin with `text.`, as SigLIP's always do.
+        custom_text: bool,
+    },
+}
+
+impl Layout {
+    /// Tensors of the file that hold a parameter, one after the other.
+    pub(crate) fn parts(self, param: &Param, config: &ModelConfig) -> Vec<FilePart> {
+        match self {
+            Self::HuggingFace => param.file_parts(),
+            Self::OpenClip { custom_text } => vec![open_clip::part(param, config, custom_text)],
+        }
+    }
+}
+
+/// Which block of a tower a name is about, and the rest of it: `encoder.layers.3.mlp.fc1.bias`.
+fn block(name: &str) -> Option<(&str, &str)> {
+    name.strip_prefix("encoder.layers.")?.split_once('.')
+}
+
+/// The name with its first part replaced, if it begins so.
+fn swap(name: &str, pairs: &[(&str, &str)]) -> Option<String> {
+    pairs.iter().find_map(|(ours, theirs)| Some(format!("{theirs}{}", name.strip_prefix(ours)?)))
+}

@@ -1,0 +1,91 @@
+//! `jest import` and `jest export`: models in the files of other libraries.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jest_model::{Format, Import, Report, TwoTowers};
+
+use super::open;
+use crate::checkpoint::{self, Checkpoints};
+use crate::cli::{ExportArgs, ExportFormat, ImportArgs};
+use crate::{Result, TrainError, storage};
+
+const TOKENIZER: &str = "tokenizer.json";
+
+/// Writes a folder that every verb reads, and says what became of every tensor.
+pub(super) fn import(args: &ImportArgs) -> Result<()> {
+    let device = open::open_device("cpu", 0)?;
+    let mut pass = device.pass();
+    let mut report = Report::default();
+    let mut source = Import::open(&args.source)?;
+    let model = source.read(&mut pass, &mut report);
+    println!("{report}");
+    model?.save(&mut pass, &args.folder, &[("producer".to_string(), "jest".to_string())].into())?;
+    copy_tokenizer(&args.source, &args.folder)?;
+    normalisation(&args.source);
+    println!("{}", args.folder.display());
+    Ok(())
+}
+
+/// Writes a model's folder as another library reads it.
+pub(super) fn export(args: &ExportArgs) -> Result<()> {
+    let folder = model_folder(&args.source)?;
+    if folder.join(checkpoint::CHECKSUMS).exists() {
+        checkpoint::verify(&folder)?;
+    }
+    let device = open::open_device("cpu", 0)?;
+    let mut pass = device.pass();
+    let model = TwoTowers::load(&mut pass, &folder)?;
+    let format = match args.format {
+        ExportFormat::Hf => Format::HuggingFace,
+        ExportFormat::OpenClip => Format::OpenClip,
+    };
+    model.export(&mut pass, &args.folder, format, &[("producer".to_string(), "jest".to_string())].into())?;
+    copy_tokenizer(&folder, &args.folder)?;
+    println!("{}: {} of {}", args.folder.display(), args.format.word(), folder.display());
+    Ok(())
+}
+
+/// A folder with a model; of a run folder, the newest whole checkpoint of its last run.
+fn model_folder(source: &Path) -> Result<PathBuf> {
+    let runs = source.join("checkpoints");
+    if source.join("config.json").exists() || !runs.exists() {
+        return Ok(source.to_path_buf());
+    }
+    let entries = fs::read_dir(&runs).map_err(TrainError::storage("list", &runs))?;
+    let mut newest: Option<(std::time::SystemTime, PathBuf)> = None;
+    for entry in entries {
+        let folder = entry.map_err(TrainError::storage("list", &runs))?.path();
+        let Some(found) = Checkpoints::new(folder, 1).newest()?.0 else { continue };
+        let written = fs::metadata(&found.path).and_then(|data| data.modified());
+        let written = written.map_err(TrainError::storage("read", &found.path))?;
+        if newest.as_ref().is_none_or(|(other, _)| written > *other) {
+            newest = Some((written, found.path));
+        }
+    }
+    newest.map(|(_, path)| path).ok_or(TrainError::NoCheckpoint { path: runs })
+}
+
+/// The tokenizer belongs to the model.
+fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
+    let path = from.join(TOKENIZER);
+    if !path.is_file() {
+        println!("note: no {TOKENIZER} beside the weights; put the model's own into {}", to.display());
+        return Ok(());
+    }
+    let bytes = fs::read(&path).map_err(TrainError::storage("read", &path))?;
+    storage::write_atomic(to.join(TOKENIZER), &bytes)
+}
+
+/// Says where a model was trained on other pixels than it will be given.
+fn normalisation(source: &Path) {
+    let read = |name: &str| -> Option<serde_json::Value> {
+        serde_json::from_str(&fs::read_to_string(source.join(name)).ok()?).ok()
+    };
+    let mean = read("preprocessor_config.json")
+        .map(|json| json["image_mean"].clone())
+        .or_else(|| read("open_clip_config.json").map(|json| json["preprocess_cfg"]["mean"].clone()));
+    if let Some(mean) = mean.filter(|mean| mean.is_array() && *mean != serde_json::json!([0.5, 0.5, 0.5])) {
+        println!("note: trained on pictures normalised by mean {mean}; here pixels lie in -1..1, with mean 0.5");
+    }
+}
