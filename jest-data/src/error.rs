@@ -120,6 +120,15 @@ pub enum DataError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A file of a tokenizer that cannot be used.
+    #[error("{path}", path = path.display())]
+    TokenizerFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<DataError>,
+    },
     /// An evaluation folder that does not describe a task.
     #[error("evaluation task {path}: {problem}", path = path.display())]
     EvalTask {

@@ -139,6 +139,23 @@ fn a_folder_is_opened_by_what_it_holds() {
     let cased = Tokenizer::open(folder.path()).unwrap();
     assert_eq!(uncased.encode("A CAT", 8).unwrap(), uncased.encode("a cat", 8).unwrap());
     assert_ne!(cased.encode("A CAT", 8).unwrap(), cased.encode("a cat", 8).unwrap());
+    let config = folder.path().join("tokenizer_config.json");
+    for text in ["", "{", r#"{"do_lower_case":"no"}"#, r#"{"do_lower_case":null}"#] {
+        std::fs::write(&config, text).unwrap();
+        let error = Tokenizer::open(folder.path()).unwrap_err();
+        assert!(matches!(&error, DataError::TokenizerFile { path, .. } if *path == config), "{text}: {error:?}");
+    }
+    std::fs::write(&config, "{}").unwrap();
+    assert_eq!(Tokenizer::open(folder.path()).unwrap().hash(), uncased.hash());
+    std::fs::remove_file(&config).unwrap();
+    std::fs::create_dir(&config).unwrap();
+    assert!(matches!(Tokenizer::open(folder.path()), Err(DataError::Io { path, .. }) if path == config));
+    for name in ["vocab.txt", "spiece.model", "tokenizer.json"] {
+        let bad = tempfile::tempdir().unwrap();
+        std::fs::write(bad.path().join(name), "not one").unwrap();
+        let error = Tokenizer::open(bad.path()).unwrap_err().to_string();
+        assert_eq!(error, bad.path().join(name).display().to_string());
+    }
     copy("unigram.model", "spiece.model");
     assert_eq!(Tokenizer::open(folder.path()).unwrap().hash(), unigram().hash());
     std::fs::write(folder.path().join("tokenizer.json"), uncased.to_json()).unwrap();

@@ -50,21 +50,21 @@ impl Tokenizer {
     /// A `tokenizer_config.json` beside a `vocab.txt` says with `do_lower_case` whether the model is uncased, as it is without one.
     ///
     /// # Errors
-    /// `Io` if it cannot be read, `Tokenizer` if it is none.
+    /// `Io` if a file cannot be read, `TokenizerFile` if it is no such file.
     pub fn open(path: &Path) -> Result<Tokenizer> {
         let held = |name: &&&str| path.join(name).is_file();
         let file = if path.is_dir() { path.join(FILES.iter().find(held).unwrap_or(&FILES[0])) } else { path.into() };
         let bytes = std::fs::read(&file).map_err(DataError::io("read", &file))?;
-        match file.extension().and_then(|ending| ending.to_str()) {
+        let tokenizer = match file.extension().and_then(|ending| ending.to_str()) {
             Some("model") => Tokenizer::sentencepiece(&bytes),
             Some("txt") => {
-                let beside = std::fs::read(file.with_file_name("tokenizer_config.json")).unwrap_or_default();
-                let config: serde_json::Value = serde_json::from_slice(&beside).unwrap_or_default();
-                let text = String::from_utf8(bytes).map_err(|e| failed("read the word pieces")(e.into()))?;
-                Tokenizer::wordpiece(&text, config["do_lower_case"].as_bool().unwrap_or(true))
+                let lower = lower_case(&file.with_file_name("tokenizer_config.json"))?;
+                let text = String::from_utf8(bytes).map_err(|e| failed("read the word pieces")(e.into()));
+                text.and_then(|text| Tokenizer::wordpiece(&text, lower))
             }
             _ => Tokenizer::from_bytes(&bytes),
-        }
+        };
+        tokenizer.map_err(in_file(&file))
     }
 
     /// Reads the bytes of a `tokenizer.json`.
@@ -212,6 +212,29 @@ impl Tokenizer {
     /// The text of a `tokenizer.json` that [`from_bytes`](Self::from_bytes) and other libraries read.
     pub fn to_json(&self) -> &str {
         &self.json
+    }
+}
+
+fn in_file(path: &Path) -> impl FnOnce(DataError) -> DataError {
+    move |source| DataError::TokenizerFile { path: path.into(), source: Box::new(source) }
+}
+
+/// What `do_lower_case` of a tokenizer_config.json says; true where it says nothing or there is none.
+fn lower_case(path: &Path) -> Result<bool> {
+    #[derive(serde::Deserialize)]
+    struct Config {
+        #[serde(default = "uncased")]
+        do_lower_case: bool,
+    }
+    fn uncased() -> bool {
+        true
+    }
+    match std::fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text)
+            .map(|config: Config| config.do_lower_case)
+            .map_err(|e| in_file(path)(failed("read do_lower_case")(e.into()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(uncased()),
+        Err(error) => Err(DataError::io("read", path)(error)),
     }
 }
 
