@@ -27,10 +27,13 @@ pub(super) fn parity(args: &ParityArgs) -> Result<()> {
     let mut checks = Checks::new(slack);
     for name in names(&args.folder)? {
         checks.begin(&name);
+        let before = checks.len();
         // A file of its own cannot keep the others from being checked.
         if let Err(error) = group(&mut device.pass(), &args.folder.join(&name), &name, &mut checks) {
             eprintln!("{name}: {}", error.explain());
             checks.fail("readable");
+        } else if checks.len() == before {
+            checks.refuse("empty", "holds no expected value; docs/interchange.md lists what it must hold");
         }
     }
     checks.print(args.json)?;
