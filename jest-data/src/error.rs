@@ -128,6 +128,15 @@ pub enum DataError {
         /// What it asks for.
         problem: String,
     },
+    /// A file of a tokenizer that cannot be used.
+    #[error("{path}", path = path.display())]
+    TokenizerFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<DataError>,
+    },
     /// An evaluation folder that does not describe a task.
     #[error("evaluation task {path}: {problem}", path = path.display())]
     EvalTask {

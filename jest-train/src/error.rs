@@ -257,6 +257,14 @@ pub enum TrainError {
     /// Curation without any model.
     #[error("jest curate needs --learner or --reference: the data is read as the model reads it")]
     NothingToCurateBy,
+    /// A tensor of expected values that cannot be what its name says.
+    #[error("tensor `{name}` {problem}")]
+    Values {
+        /// Its name in the file.
+        name: String,
+        /// What is wrong with it, and what it must be.
+        problem: &'static str,
+    },
     /// A task that is none of those that share the work.
     #[error("--task-index {index} is not below --num-tasks {tasks}; tasks count from 0")]
     Task {
@@ -306,7 +314,8 @@ impl TrainError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Signals { .. } | Self::Picture { .. } | Self::Template(_) => 1,
-            Self::Json { .. } | Self::PlanText { .. } | Self::Parquet { .. } | Self::Parity { .. } => 1,
+            Self::Json { .. } | Self::PlanText { .. } | Self::Parquet { .. } => 1,
+            Self::Parity { .. } | Self::Values { .. } => 1,
             Self::Config(_)
             | Self::NoTokenizer
             | Self::MissingTokenizer { .. }

@@ -9,19 +9,6 @@ use std::path::{Path, PathBuf};
 use common::{Ran, jest};
 use serde_json::Value;
 
-/// What the fixtures hold that can be checked; one picture of `preprocess` is enough.
-const KNOWN: [&str; 9] = [
-    "losses.safetensors",
-    "adamw.safetensors",
-    "pi_resize.safetensors",
-    "jest_scores.safetensors",
-    "hf_siglip_tiny/config.json",
-    "hf_siglip_tiny/model.safetensors",
-    "hf_clip_tiny/config.json",
-    "hf_clip_tiny/model.safetensors",
-    "hf_clip_tiny/expected.safetensors",
-];
-
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures")
 }
@@ -55,9 +42,9 @@ fn checks(ran: &Ran) -> Vec<(String, String, f64, f64, bool)> {
 
 #[test]
 fn every_fixture_is_met_on_both_devices() {
-    let folder = folder(KNOWN.into_iter().chain(["hf_siglip_tiny/expected.safetensors", "README.md"]));
+    // The folder itself, as `cargo xtask parity fixtures` reads it: nothing in it may be unknown.
     for (device, slack) in [("cpu", 1.0), ("gpu", 10.0)] {
-        let ran = parity(folder.path(), device).well();
+        let ran = parity(&fixtures(), device).well();
         let all = checks(&ran);
         assert!(all.iter().all(|(.., error, limit, ok)| *ok && error <= limit), "{}", ran.out);
         for (group, name, limit) in [
@@ -118,4 +105,83 @@ fn what_cannot_be_checked_is_a_failure() {
     let known = |group: &str, name: &str| (group.to_string(), name.to_string());
     assert_eq!(out, [known("hf_vit_tiny", "known"), known("losses", "readable")]);
     jest(["parity", "no/such/folder", "--device", "cpu"]).refused(7, &["no/such/folder"]);
+}
+
+/// A safetensors file of f32 and i64 tensors of zeros.
+fn zeros(path: &Path, tensors: &[(&str, &str, &[usize])]) {
+    let (mut header, mut at) = (serde_json::Map::new(), 0);
+    for (name, dtype, shape) in tensors {
+        let end = at + shape.iter().product::<usize>() * if *dtype == "I64" { 8 } else { 4 };
+        header.insert(name.to_string(), serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": [at, end]}));
+        at = end;
+    }
+    let mut text = Value::Object(header).to_string();
+    text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
+    let bytes = [&(text.len() as u64).to_le_bytes()[..], text.as_bytes(), &vec![0; at]].concat();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+/// Which checks of one file fail, of how many.
+fn out(file: &str, tensors: &[(&str, &str, &[usize])]) -> (Vec<String>, usize) {
+    let folder = tempfile::tempdir().unwrap();
+    if file.starts_with("preprocess") {
+        fs::create_dir(folder.path().join("preprocess")).unwrap();
+        fs::copy(fixtures().join("preprocess/0_RGB.png"), folder.path().join("preprocess/0_RGB.png")).unwrap();
+    }
+    zeros(&folder.path().join(file), tensors);
+    let all = checks(&parity(folder.path(), "cpu").refused(1, &["checks are out"]));
+    (all.iter().filter(|check| !check.4).map(|check| check.1.clone()).collect(), all.len())
+}
+
+#[test]
+fn a_file_with_nothing_to_check_fails() {
+    let empty = (vec!["empty".to_string()], 1);
+    let weights: [(&str, &str, &[usize]); 2] = [("pos16", "F32", &[1, 256, 4]), ("weight16", "F32", &[1, 1, 16, 16])];
+    assert_eq!(out("pi_resize.safetensors", &weights), empty);
+    assert_eq!(out("adamw.safetensors", &[("param0", "F32", &[3])]), empty);
+    assert_eq!(out("preprocess/expected.safetensors", &[]), empty);
+    let folder = folder(["text/texts.json"]);
+    fs::write(folder.path().join("text/ids.json"), "{}").unwrap();
+    assert_eq!(checks(&parity(folder.path(), "cpu"))[0].1, "empty");
+    let folder = tempfile::tempdir().unwrap();
+    zeros(&folder.path().join("jest_scores.safetensors"), &[("picks", "I64", &[0, 2])]);
+    parity(folder.path(), "cpu").refused(1, &["1 of 1 checks are out"]).tells(&["tensor `picks` is empty"]);
+}
+
+#[test]
+fn sizes_in_files_are_not_trusted() {
+    let weights: [(&str, &str, &[usize]); 8] = [
+        ("pos16", "F32", &[1, 256, 4]),
+        ("pos513", "F32", &[1]),
+        ("pos7", "F32", &[0]),
+        ("weight0", "F32", &[0]),
+        ("weight16", "F32", &[1, 1, 16, 16]),
+        ("weight600", "F32", &[1]),
+        ("weight_x", "F32", &[1]),
+        ("x", "F32", &[1]),
+    ];
+    let (failed, all) = out("pi_resize.safetensors", &weights);
+    assert_eq!(
+        (failed, all),
+        (["pos513", "pos7", "weight0", "weight600", "weight_x", "x"].map(String::from).into(), 6)
+    );
+    let pictures: [(&str, &str, &[usize]); 4] = [
+        ("0_RGB", "F32", &[1]),
+        ("0_RGB.0", "F32", &[3, 0, 0]),
+        ("0_RGB.8", "F32", &[3, 0, 0]),
+        ("0_RGB.99999999999999", "F32", &[1]),
+    ];
+    assert_eq!(out("preprocess/expected.safetensors", &pictures).0.len(), 4);
+    for shape in [&[][..], &[0], &[4, 0], &[0, 4], &[2, 2, 2]] {
+        let tables: [(&str, &str, &[usize]); 2] = [("learner.image", "F32", shape), ("picks", "I64", &[1, 2])];
+        assert_eq!(out("jest_scores.safetensors", &tables), (vec!["readable".to_string()], 1), "{shape:?}");
+    }
+    let folder = folder(["text/texts.json"]);
+    for length in ["0", "8193", "1000000000000000000"] {
+        let golden = r#"{"a":{"tokenizer":"clip","canonicalize":null,"pad":null,"length":LENGTH,"nasty":[[1]]}}"#;
+        fs::write(folder.path().join("text/ids.json"), golden.replace("LENGTH", length)).unwrap();
+        let ran = parity(folder.path(), "cpu").refused(1, &["1 of 1 checks are out"]).tells(&["is not in 1..=8192"]);
+        assert_eq!(checks(&ran)[0].1, "a", "{length}");
+    }
 }

@@ -29,6 +29,9 @@ nasty = [
 ]
 mojibake = ["schÃ¶n", "âœ” No problems", "â€œquotedâ€\x9d", "doesnâ€™t", "L&AMP;AMP;ATILDE;&AMP;SUP3;PEZ", "voilÃ le travail", "Ã la mode Ã s", "â€œ like this â€�", "\x93quotes\x94 \x85", "ÐŸÑ€Ð¸Ð²ÐµÑ‚", "пїЅ вЂ™ Рџ", "cafÃ© and “ok” â€” ä¸\xad", "ﾐ ＡＢＣ Â© Â£5", "l’été Ã©tÃ©", "√∂ caf√©", "Î³Î»ÏŽÏƒÏƒÎ±", "ãƒ„ ¯\\_(ã\x83\x84)_/¯", "\x80 \x99", "Ã¢â‚¬â„¢", "a\u001ab Ã©", "naïve façade — piñata", "Ä‘Æ°á»\x9dng", "í\xa0½í¸\x80 Ã"]
 
+# What a charsmap matches as a whole and a character at a time differently; what spells out pieces that are no text.
+whole = ["ｶﾞ ﾊﾟﾋﾟ", "ａ\u0301 Ａ\u030a", "<0x41>A<0xE4>ä", "the<unused0>of the cats"]
+
 
 def digest(rows):
     """FNV-1a with 64 bits, an id at a time."""
@@ -59,12 +62,25 @@ unigram = train("unigram.model", "unigram", vocab_size=1200, pad_id=0, eos_id=1,
 gemma = train("gemma.model", "bpe", vocab_size=1600, pad_id=0, eos_id=1, bos_id=2, unk_id=3, pad_piece="<pad>", eos_piece="<eos>", bos_piece="<bos>",
               byte_fallback=True, normalization_rule_name="identity", add_dummy_prefix=False, remove_extra_whitespaces=False,
               user_defined_symbols=["\n\n", "▁▁", "<mask>"], split_digits=True)
-from tokenizers import BertWordPieceTokenizer
-pieces = BertWordPieceTokenizer(lowercase=True)
-pieces.train_from_iterator(sorted(set(captions)), vocab_size=1000, min_frequency=2, show_progress=False)
-vocab = [piece for piece, _ in sorted(pieces.get_vocab().items(), key=lambda entry: entry[1])]
-with open(os.path.join(out, "vocab.txt"), "w", encoding="utf-8") as f:
-    f.write("\n".join(vocab) + "\n")
+# mT5's kind, for SigLIP in many languages: unigram with bytes, and one piece that is switched off.
+from sentencepiece import sentencepiece_model_pb2
+train("bytes.model", "unigram", vocab_size=600, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, byte_fallback=True, character_coverage=0.98,
+      normalization_rule_name="identity")
+proto = sentencepiece_model_pb2.ModelProto()
+with open(os.path.join(out, "bytes.model"), "rb") as f:
+    proto.ParseFromString(f.read())
+next(piece for piece in proto.pieces if piece.piece == "▁the").type = proto.SentencePiece.UNUSED
+with open(os.path.join(out, "bytes.model"), "wb") as f:
+    f.write(proto.SerializeToString())
+bytes_model = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
+# This trainer breaks ties at random, so that a vocabulary that is there stays.
+if not os.path.exists(os.path.join(out, "vocab.txt")):
+    from tokenizers import BertWordPieceTokenizer
+    pieces = BertWordPieceTokenizer(lowercase=True)
+    pieces.train_from_iterator(sorted(set(captions)), vocab_size=1000, min_frequency=2, show_progress=False)
+    vocab = [piece for piece, _ in sorted(pieces.get_vocab().items(), key=lambda entry: entry[1])]
+    with open(os.path.join(out, "vocab.txt"), "w", encoding="utf-8") as f:
+        f.write("\n".join(vocab) + "\n")
 from transformers import BertTokenizer
 bert = BertTokenizer.from_pretrained(out)
 clip = SimpleTokenizer()
@@ -85,15 +101,16 @@ tokenizers = {
     "siglip, hf": ("unigram.model", "hf", 1, 64, lambda text: sized(unigram.encode(hf_siglip(text)), 64, 1, 1)),
     "unigram": ("unigram.model", None, None, 64, lambda text: sized(unigram.encode(text), 64, 0, 1)),
     "gemma": ("gemma.model", None, None, 64, lambda text: sized(gemma.encode(text), 64, 0, 1)),
+    "bytes": ("bytes.model", None, None, 64, lambda text: sized(bytes_model.encode(text), 64, 0, 1)),
     "wordpiece": ("vocab.txt", None, None, 32,
                   lambda text: bert(text, max_length=32, padding="max_length", truncation=True, split_special_tokens=True).input_ids),
 }
 with open(os.path.join(out, "texts.json"), "w") as f:
-    json.dump({"nasty": nasty + mojibake, "cleaned": [basic_clean(text) for text in nasty + mojibake]}, f, indent=0)
+    json.dump({"nasty": nasty + mojibake + whole, "cleaned": [basic_clean(text) for text in nasty + mojibake + whole]}, f, indent=0)
     f.write("\n")
 result = {}
 for name, (file, rule, pad, length, encode) in tokenizers.items():
-    result[name] = {"tokenizer": file, "canonicalize": rule, "pad": pad, "length": length, "captions": digest(encode(text) for text in texts), "texts": len(texts), "nasty": [encode(text) for text in nasty + mojibake]}
+    result[name] = {"tokenizer": file, "canonicalize": rule, "pad": pad, "length": length, "captions": digest(encode(text) for text in texts), "texts": len(texts), "nasty": [encode(text) for text in nasty + mojibake + whole]}
     # 1 MB of words.
     result[name]["long"] = encode("a drawing of cats, " * 52430)
 with open(os.path.join(out, "ids.json"), "w") as f:

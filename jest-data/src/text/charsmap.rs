@@ -4,16 +4,18 @@
 #[derive(Clone, Debug)]
 pub struct Charsmap {
     units: Vec<u32>,
-    replacements: Vec<u8>,
+    replacements: String,
 }
 
 impl Charsmap {
-    /// Reads the size of the double array, the array, and the replacements, each ended by NUL.
+    /// Reads the size of the double array, the array, and the replacements, each ended by NUL; nothing where they are damaged.
     pub fn parse(bytes: &[u8]) -> Option<Charsmap> {
         let (size, rest) = bytes.split_first_chunk()?;
         let (array, replacements) = rest.split_at_checked(u32::from_le_bytes(*size) as usize)?;
-        let units = array.as_chunks().0.iter().map(|unit| u32::from_le_bytes(*unit)).collect();
-        Some(Charsmap { units, replacements: replacements.to_vec() })
+        let (units, []) = array.as_chunks() else { return None };
+        let units: Vec<u32> = units.iter().map(|unit| u32::from_le_bytes(*unit)).collect();
+        let replacements = String::from_utf8(replacements.to_vec()).ok()?;
+        (!units.is_empty()).then_some(Charsmap { units, replacements })
     }
 
     /// Every longest match replaced; what matches nothing stays.
@@ -58,8 +60,7 @@ impl Charsmap {
     }
 
     fn replacement(&self, at: usize) -> Option<&str> {
-        let bytes = self.replacements.get(at..)?;
-        std::str::from_utf8(&bytes[..bytes.iter().position(|b| *b == 0)?]).ok()
+        self.replacements.get(at..)?.split_once('\0').map(|(replacement, _)| replacement)
     }
 }
 
@@ -92,8 +93,11 @@ mod tests {
     #[test]
     fn what_is_no_charsmap_is_refused_or_changes_nothing() {
         assert!(Charsmap::parse(&[]).is_none());
+        assert!(Charsmap::parse(&[0; 4]).is_none());
         assert!(Charsmap::parse(&[9, 0, 0, 0, 1]).is_none());
-        for bytes in [&[0; 4][..], &[4, 0, 0, 0, 255, 255, 255, 255], &[8, 0, 0, 0, 0, 4, 0, 0, 1, 2, 3, 4]] {
+        assert!(Charsmap::parse(&[6, 0, 0, 0, 1, 2, 3, 4, 5, 6]).is_none());
+        assert!(Charsmap::parse(&[4, 0, 0, 0, 1, 2, 3, 4, 255]).is_none());
+        for bytes in [&[4, 0, 0, 0, 255, 255, 255, 255][..], &[8, 0, 0, 0, 0, 4, 0, 0, 1, 2, 3, 4]] {
             assert_eq!(Charsmap::parse(bytes).unwrap().normalize("a\0é"), "a\0é");
         }
     }

@@ -3,7 +3,9 @@
 mod canonicalize;
 mod charsmap;
 mod clean;
+mod cleaning;
 mod clip;
+mod hidden;
 mod sentencepiece;
 mod tokenizer;
 mod train;

@@ -1,7 +1,9 @@
 //! Tokenizers from the `.model` files of SentencePiece: unigram (T5, SigLIP 1) and BPE (Gemma, SigLIP 2).
 
 use super::Tokenizer;
-use super::tokenizer::{ends, failed, padding};
+use super::charsmap::Charsmap;
+use super::hidden::hidden;
+use super::tokenizer::{ends, failed, guarded, padding};
 use crate::{DataError, Result};
 use std::collections::HashMap;
 use tokenizers::models::ModelWrapper;
@@ -17,6 +19,10 @@ const NORMAL: u64 = 1;
 const UNKNOWN: u64 = 2;
 const CONTROL: u64 = 3;
 const USER_DEFINED: u64 = 4;
+const UNUSED: u64 = 5;
+const BYTE: u64 = 6;
+/// Longest piece in bytes: what is done for every place to cut one is done for each of its bytes.
+const LONGEST: usize = 512;
 const UNIGRAM: u64 = 1;
 const BPE_MODEL: u64 = 2;
 
@@ -49,40 +55,47 @@ impl Tokenizer {
     /// SentencePiece 0.2, id for id. Not so for a model with a space in front of all texts and words of its own (user-defined symbols):
     /// here a space comes in front of what stands behind such a word, too; nor for a caption that begins with U+2581.
     pub fn sentencepiece(bytes: &[u8]) -> Result<Tokenizer> {
-        let model = Model::parse(bytes).ok_or_else(|| refused("it is no SentencePiece model"))?;
-        let position = |text: &str| model.pieces.iter().position(|piece| piece.text == text);
-        let eos = position(&model.eos).ok_or_else(|| refused("it has no end mark"))?;
-        let pad = position(&model.pad).unwrap_or(eos);
-        if model.space_as_suffix {
-            return Err(refused(
-                "it writes spaces behind words, which is not supported; take a model that writes them in front",
-            ));
-        }
-        let scheme = if model.dummy_prefix { PrependScheme::Always } else { PrependScheme::Never };
-        let mut inner = TokenizerBuilder::new()
-            .with_model(model.build()?)
-            .with_normalizer(Some(Sequence::new(model.normalizers()?)))
-            .with_pre_tokenizer(Some(Metaspace::new('▁', scheme, false)))
-            .with_post_processor(Some(ends(None, (&model.eos, eos as u32))?))
-            .with_decoder(Some(Metaspace::new('▁', scheme, false)))
-            .with_padding(Some(padding(pad as u32, model.pieces[pad].text.clone())))
-            .build()
-            .map_err(failed("build the SentencePiece tokenizer"))?;
-        let added = |kind: u64, special: bool| {
-            let of_kind = model.pieces.iter().filter(move |piece| piece.kind == kind);
-            of_kind
-                .map(move |piece| AddedToken::from(piece.text.clone(), special).normalized(!special))
-                .collect::<Vec<_>>()
-        };
-        inner.add_special_tokens([added(UNKNOWN, true), added(CONTROL, true)].concat()).map_err(failed("add marks"))?;
-        inner.add_tokens(added(USER_DEFINED, false)).map_err(failed("add the model's own words"))?;
-        let json = inner.to_string(false).map_err(failed("write tokenizer.json"))?;
+        let json = guarded("read the SentencePiece model", || tokenizer_json(bytes))?;
         Tokenizer::from_bytes(json.as_bytes())
     }
 }
 
-fn refused(problem: &'static str) -> DataError {
-    DataError::Tokenizer { action: "read the SentencePiece model", source: problem.into() }
+/// The model in the words of tokenizer.json.
+fn tokenizer_json(bytes: &[u8]) -> Result<String> {
+    let model = Model::parse(bytes).ok_or_else(|| refused("it is no SentencePiece model"))?;
+    if let Some((id, piece)) = model.pieces.iter().enumerate().find(|(_, piece)| piece.text.len() > LONGEST) {
+        let length = piece.text.len();
+        return Err(refused(format!("piece {id} is {length} bytes long, the limit is {LONGEST}; train without it")));
+    }
+    let position = |text: &str| model.pieces.iter().position(|piece| piece.text == text);
+    let eos = position(&model.eos).ok_or_else(|| refused("it has no end mark"))?;
+    let pad = position(&model.pad).unwrap_or(eos);
+    if model.space_as_suffix {
+        return Err(refused(
+            "it writes spaces behind words, which is not supported; take a model that writes them in front",
+        ));
+    }
+    let scheme = if model.dummy_prefix { PrependScheme::Always } else { PrependScheme::Never };
+    let mut inner = TokenizerBuilder::new()
+        .with_model(model.build()?)
+        .with_normalizer(Some(Sequence::new(model.normalizers()?)))
+        .with_pre_tokenizer(Some(Metaspace::new('▁', scheme, false)))
+        .with_post_processor(Some(ends(None, (&model.eos, eos as u32))?))
+        .with_decoder(Some(Metaspace::new('▁', scheme, false)))
+        .with_padding(Some(padding(pad as u32, model.pieces[pad].text.clone())))
+        .build()
+        .map_err(failed("build the SentencePiece tokenizer"))?;
+    let added = |kind: u64, special: bool| {
+        let of_kind = model.pieces.iter().filter(move |piece| piece.kind == kind);
+        of_kind.map(move |piece| AddedToken::from(piece.text.clone(), special).normalized(!special)).collect::<Vec<_>>()
+    };
+    inner.add_special_tokens([added(UNKNOWN, true), added(CONTROL, true)].concat()).map_err(failed("add marks"))?;
+    inner.add_tokens(added(USER_DEFINED, false)).map_err(failed("add the model's own words"))?;
+    inner.to_string(false).map_err(failed("write tokenizer.json"))
+}
+
+fn refused(problem: impl Into<String>) -> DataError {
+    DataError::Tokenizer { action: "read the SentencePiece model", source: problem.into().into() }
 }
 
 impl Model {
@@ -138,8 +151,9 @@ impl Model {
     fn normalizers(&self) -> Result<Vec<NormalizerWrapper>> {
         let mut steps: Vec<NormalizerWrapper> = Vec::new();
         if !self.charsmap.is_empty() {
-            let rules =
-                Precompiled::from(&self.charsmap).map_err(|_| refused("its normalisation rules are damaged"))?;
+            let damaged = || refused("its normalisation rules are damaged");
+            Charsmap::parse(&self.charsmap).ok_or_else(damaged)?;
+            let rules = Precompiled::from(&self.charsmap).map_err(|_| damaged())?;
             steps.push(rules.into());
         }
         if self.remove_extra_spaces {
@@ -158,7 +172,10 @@ impl Model {
         let unknown = unknown.ok_or_else(|| refused("it has no piece for what is unknown"))?;
         match self.kind {
             UNIGRAM => {
-                let scores = self.pieces.iter().map(|piece| (piece.text.clone(), f64::from(piece.score))).collect();
+                // Bytes that stand for the unknown are known by their names.
+                let hide = |piece: &Piece| piece.kind == UNUSED || piece.kind == BYTE && !self.byte_fallback;
+                let name = |piece: &Piece| if hide(piece) { hidden(&piece.text) } else { piece.text.clone() };
+                let scores = self.pieces.iter().map(|piece| (name(piece), f64::from(piece.score))).collect();
                 let model = Unigram::from(scores, Some(unknown), self.byte_fallback);
                 Ok(model.map_err(failed("build the unigram model"))?.into())
             }

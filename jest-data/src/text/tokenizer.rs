@@ -1,16 +1,15 @@
 //! Any `tokenizer.json`, padded and cut to one length as the SigLIP and CLIP processors do it.
 
 use super::canonicalize::Canonicalize;
-use super::charsmap::{Charsmap, from_base64};
+use super::cleaning::{self, Cleaning};
+use super::hidden::{Bytes, hide};
 use crate::{DataError, Result};
-use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use tokenizers::models::ModelWrapper;
-use tokenizers::models::unigram::Unigram;
 use tokenizers::normalizers::Sequence;
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{NormalizedString, Normalizer, NormalizerWrapper, PaddingParams, PaddingStrategy};
+use tokenizers::{NormalizedString, Normalizer, PaddingParams, PaddingStrategy};
 
 /// The tokens of one caption.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +28,8 @@ const FILES: [&str; 5] = ["tokenizer.json", "tokenizer.model", "spiece.model", "
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
-    rules: Vec<Canonicalize>,
-    charsmap: Option<Arc<Charsmap>>,
+    cleaning: Arc<Cleaning>,
+    bytes: Option<Arc<Bytes>>,
     json: Arc<str>,
     hash: String,
     pad: u32,
@@ -51,21 +50,21 @@ impl Tokenizer {
     /// A `tokenizer_config.json` beside a `vocab.txt` says with `do_lower_case` whether the model is uncased, as it is without one.
     ///
     /// # Errors
-    /// `Io` if it cannot be read, `Tokenizer` if it is none.
+    /// `Io` if a file cannot be read, `TokenizerFile` if it is no such file.
     pub fn open(path: &Path) -> Result<Tokenizer> {
         let held = |name: &&&str| path.join(name).is_file();
         let file = if path.is_dir() { path.join(FILES.iter().find(held).unwrap_or(&FILES[0])) } else { path.into() };
         let bytes = std::fs::read(&file).map_err(DataError::io("read", &file))?;
-        match file.extension().and_then(|ending| ending.to_str()) {
+        let tokenizer = match file.extension().and_then(|ending| ending.to_str()) {
             Some("model") => Tokenizer::sentencepiece(&bytes),
             Some("txt") => {
-                let beside = std::fs::read(file.with_file_name("tokenizer_config.json")).unwrap_or_default();
-                let config: serde_json::Value = serde_json::from_slice(&beside).unwrap_or_default();
-                let text = String::from_utf8(bytes).map_err(|e| failed("read the word pieces")(e.into()))?;
-                Tokenizer::wordpiece(&text, config["do_lower_case"].as_bool().unwrap_or(true))
+                let lower = lower_case(&file.with_file_name("tokenizer_config.json"))?;
+                let text = String::from_utf8(bytes).map_err(|e| failed("read the word pieces")(e.into()));
+                text.and_then(|text| Tokenizer::wordpiece(&text, lower))
             }
             _ => Tokenizer::from_bytes(&bytes),
-        }
+        };
+        tokenizer.map_err(in_file(&file))
     }
 
     /// Reads the bytes of a `tokenizer.json`.
@@ -73,10 +72,13 @@ impl Tokenizer {
     /// # Errors
     /// `Tokenizer` if the library refuses them.
     pub fn from_bytes(json: &[u8]) -> Result<Tokenizer> {
-        Tokenizer::from_inner(tokenizers::Tokenizer::from_bytes(json).map_err(failed("read tokenizer.json"))?)
+        cleaning::check(json)?;
+        guarded("read tokenizer.json", || {
+            Tokenizer::from_inner(tokenizers::Tokenizer::from_bytes(json).map_err(failed("read tokenizer.json"))?)
+        })
     }
 
-    pub(super) fn from_inner(mut inner: tokenizers::Tokenizer) -> Result<Tokenizer> {
+    fn from_inner(mut inner: tokenizers::Tokenizer) -> Result<Tokenizer> {
         let json = inner.to_string(true).map_err(failed("write tokenizer.json"))?;
         let stated_pad = inner.get_padding().map(|padding| padding.pad_id);
         inner.with_padding(None).with_truncation(None).map_err(failed("switch off truncation"))?;
@@ -84,8 +86,8 @@ impl Tokenizer {
         let eos = marks.get_ids().last().copied();
         let named_pad = ["<pad>", "[PAD]"].iter().find_map(|name| inner.token_to_id(name));
         let highest = inner.get_vocab(true).into_values().max();
-        let (rules, charsmap) = take_native(&mut inner)?;
-        spell_out_marks(&mut inner)?;
+        let cleaning = Arc::new(Cleaning::take(&mut inner)?);
+        let bytes = hide(&mut inner)?.map(Arc::new);
         Ok(Tokenizer {
             hash: blake3::hash(json.as_bytes()).to_hex()[..32].to_string(),
             json: json.into(),
@@ -93,8 +95,8 @@ impl Tokenizer {
             eos,
             vocab_size: highest.map_or(0, |id| id as usize + 1),
             inner: Arc::new(inner),
-            rules,
-            charsmap,
+            cleaning,
+            bytes,
         })
     }
 
@@ -136,9 +138,7 @@ impl Tokenizer {
     /// # Errors
     /// `Tokenizer` if the library refuses the text.
     pub fn encode(&self, text: &str, l: usize) -> Result<Tokens> {
-        let text = self.clean(text);
-        let encoding = self.inner.encode_fast(text.as_ref(), true).map_err(failed("encode"))?;
-        let mut ids = encoding.get_ids().to_vec();
+        let mut ids = guarded("encode", || self.all_ids(text))?;
         if ids.len() > l {
             ids.truncate(l);
             if let (Some(eos), Some(last)) = (self.eos, ids.last_mut()) {
@@ -171,18 +171,18 @@ impl Tokenizer {
         Ok((ids, lengths))
     }
 
-    /// What of the cleaning is done here, exactly as its sources do it; the library's normalisers come after.
-    fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let ruled = self.rules.iter().fold(Cow::Borrowed(text), |text, rule| Cow::Owned(rule.apply(&text)));
-        match &self.charsmap {
-            Some(charsmap) => Cow::Owned(charsmap.normalize(&ruled)),
-            None => ruled,
+    fn all_ids(&self, text: &str) -> Result<Vec<u32>> {
+        let text = self.cleaning.apply(text)?;
+        // Only the slow way keeps the text of what is unknown.
+        if let Some(bytes) = &self.bytes {
+            return Ok(bytes.spell(&self.inner.encode(text.as_ref(), true).map_err(failed("encode"))?));
         }
+        Ok(self.inner.encode_fast(text.as_ref(), true).map_err(failed("encode"))?.get_ids().to_vec())
     }
 
     /// Whether nothing but white space is left of a text once it is cleaned.
     pub fn is_blank(&self, text: &str) -> bool {
-        let text = self.clean(text);
+        let Ok(text) = self.cleaning.apply(text) else { return false };
         let Some(normalizer) = self.inner.get_normalizer() else { return text.trim().is_empty() };
         let mut cleaned = NormalizedString::from(text.as_ref());
         normalizer.normalize(&mut cleaned).is_ok()
@@ -215,6 +215,29 @@ impl Tokenizer {
     }
 }
 
+fn in_file(path: &Path) -> impl FnOnce(DataError) -> DataError {
+    move |source| DataError::TokenizerFile { path: path.into(), source: Box::new(source) }
+}
+
+/// What `do_lower_case` of a tokenizer_config.json says; true where it says nothing or there is none.
+fn lower_case(path: &Path) -> Result<bool> {
+    #[derive(serde::Deserialize)]
+    struct Config {
+        #[serde(default = "uncased")]
+        do_lower_case: bool,
+    }
+    fn uncased() -> bool {
+        true
+    }
+    match std::fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text)
+            .map(|config: Config| config.do_lower_case)
+            .map_err(|e| in_file(path)(failed("read do_lower_case")(e.into()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(uncased()),
+        Err(error) => Err(DataError::io("read", path)(error)),
+    }
+}
+
 pub(super) fn padding(pad_id: u32, pad_token: String) -> PaddingParams {
     // A fixed length is the caller's; the file only says which token pads, and that it pads on the right.
     PaddingParams { strategy: PaddingStrategy::BatchLongest, pad_id, pad_token, ..PaddingParams::default() }
@@ -222,6 +245,12 @@ pub(super) fn padding(pad_id: u32, pad_token: String) -> PaddingParams {
 
 pub(super) fn failed(action: &'static str) -> impl FnOnce(tokenizers::Error) -> DataError {
     move |source| DataError::Tokenizer { action, source }
+}
+
+/// The answer of a call into the library, also where it panics.
+pub(super) fn guarded<T>(action: &'static str, call: impl FnOnce() -> Result<T>) -> Result<T> {
+    let panicked = || failed(action)("the tokenizer library panicked; the tokenizer's file is damaged".into());
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| Err(panicked()))
 }
 
 /// A caption between its marks, each a piece and its id.
@@ -232,47 +261,4 @@ pub(super) fn ends(start: Option<(&str, u32)>, end: (&str, u32)) -> Result<Templ
     let mut builder = TemplateProcessing::builder();
     builder.try_single(single).map_err(|e| failed("build the marks")(e.into()))?.special_tokens(marks);
     builder.build().map_err(|e| failed("build the marks")(e.into()))
-}
-
-/// Takes out of the normalisers what is done here: rules by their marks, and SentencePiece's replacements, which the library finds by the
-/// shortest match instead of the longest.
-fn take_native(inner: &mut tokenizers::Tokenizer) -> Result<(Vec<Canonicalize>, Option<Arc<Charsmap>>)> {
-    let steps: Vec<NormalizerWrapper> = match inner.get_normalizer() {
-        Some(NormalizerWrapper::Sequence(sequence)) => sequence.as_ref().to_vec(),
-        Some(one) => vec![one.clone()],
-        None => Vec::new(),
-    };
-    let (mut rules, mut charsmap, mut rest) = (Vec::new(), None, Vec::new());
-    for step in steps {
-        rules.extend(Canonicalize::named_by(&step));
-        match &step {
-            NormalizerWrapper::Precompiled(rules) => {
-                let json = serde_json::to_value(rules).map_err(|e| failed("read the replacements")(e.into()))?;
-                let bytes = json["precompiled_charsmap"].as_str().and_then(from_base64).unwrap_or_default();
-                charsmap = Charsmap::parse(&bytes).map(Arc::new);
-            }
-            _ => rest.push(step),
-        }
-    }
-    inner.with_normalizer((!rest.is_empty()).then(|| Sequence::new(rest))).map_err(failed("set the normaliser"))?;
-    Ok((rules, charsmap))
-}
-
-/// A caption that spells out a mark gets the ids of its letters: it cannot end itself early.
-fn spell_out_marks(inner: &mut tokenizers::Tokenizer) -> Result<()> {
-    inner.set_encode_special_tokens(true);
-    let ModelWrapper::Unigram(model) = inner.get_model() else { return Ok(()) };
-    let special = |text: &str| {
-        let added = inner.get_added_vocabulary();
-        added.get_vocab().get(text).is_some() && added.is_special_token(text)
-    };
-    let pieces: Vec<(String, f64)> = model
-        .iter()
-        .map(|(text, score)| if special(text) { (format!("\0{text}"), *score) } else { (text.clone(), *score) })
-        .collect();
-    let json = serde_json::to_value(model).map_err(|e| failed("read the pieces")(e.into()))?;
-    let unknown = json["unk_id"].as_u64().map(|id| id as usize);
-    let model = Unigram::from(pieces, unknown, model.byte_fallback()).map_err(failed("build the pieces"))?;
-    inner.with_model(model);
-    Ok(())
 }

@@ -3,7 +3,7 @@
 //! # Source
 //! The steps and the heuristic of ftfy 6.3.1 (`fix_encoding`).
 
-use super::tables::{Tables, expressions, tables};
+use super::tables::{Tables, is_bad, misread, rules_out_misread, tables};
 use regex::bytes::Regex as Bytes;
 use std::sync::OnceLock;
 
@@ -38,7 +38,7 @@ pub fn fix(text: &str) -> String {
 }
 
 fn step(text: &str) -> Option<String> {
-    if text.is_ascii() || !expressions().badness.is_match(text) {
+    if text.is_ascii() || !is_bad(text) {
         return None;
     }
     let mut latin = None;
@@ -67,7 +67,7 @@ fn step(text: &str) -> Option<String> {
 
 /// The bytes of a text in a one-byte encoding, if it has them all; a lost character is the byte 1A.
 fn encode(text: &str, name: &str) -> Option<Vec<u8>> {
-    let (map, sloppy) = (&tables().charmaps[name], name.starts_with("sloppy"));
+    let (map, sloppy) = (tables().charmap(name), name.starts_with("sloppy"));
     let mut bytes = Vec::with_capacity(text.len());
     for c in text.chars() {
         bytes.push(match c {
@@ -81,23 +81,31 @@ fn encode(text: &str, name: &str) -> Option<Vec<u8>> {
 }
 
 fn repair(bytes: Vec<u8>, name: &str) -> Vec<u8> {
-    static ALTERED_UTF8: OnceLock<Bytes> = OnceLock::new();
-    static LOSSY_UTF8: OnceLock<Bytes> = OnceLock::new();
-    let regex = |text: &str| Bytes::new(text).expect("a valid expression");
+    let (altered, lossy) = utf8();
     let mut bytes = bytes;
-    let altered = ALTERED_UTF8.get_or_init(|| regex(ALTERED));
     // In MacRoman an en dash and a space would match.
-    if name != "macroman" && altered.is_match(&bytes) {
+    if let Some(altered) = altered
+        && name != "macroman"
+        && altered.is_match(&bytes)
+    {
         let words = restore_a_grave(&bytes);
         let restore = |found: &regex::bytes::Captures<'_>| {
             found[0].iter().map(|b| if *b == b' ' { 0xa0 } else { *b }).collect::<Vec<u8>>()
         };
         bytes = altered.replace_all(&words, restore).into_owned();
     }
-    if name.starts_with("sloppy") {
-        bytes = LOSSY_UTF8.get_or_init(|| regex(LOSSY)).replace_all(&bytes, &b"\xef\xbf\xbd"[..]).into_owned();
+    if let Some(lossy) = lossy
+        && name.starts_with("sloppy")
+    {
+        bytes = lossy.replace_all(&bytes, &b"\xef\xbf\xbd"[..]).into_owned();
     }
     bytes
+}
+
+/// The expressions, compiled once; neither is missing, which a test holds.
+fn utf8() -> &'static (Option<Bytes>, Option<Bytes>) {
+    static UTF8: OnceLock<(Option<Bytes>, Option<Bytes>)> = OnceLock::new();
+    UTF8.get_or_init(|| (Bytes::new(ALTERED).ok(), Bytes::new(LOSSY).ok()))
 }
 
 /// The word `à` that has lost its second byte to a space gets it back and keeps the space, Portuguese contractions apart.
@@ -149,17 +157,16 @@ fn decode(bytes: Vec<u8>) -> Option<String> {
 
 /// Parts that look like UTF-8 put right each on its own.
 fn fix_embedded(text: &str) -> String {
-    let found = expressions();
     let (mut out, mut copied, mut at) = (String::new(), 0, 0);
-    while let Some(part) = found.detector.find_at(text, at) {
+    while let Some(part) = misread(text, at) {
         let before = text[..part.start()].chars().next_back();
-        if before.is_some_and(|c| found.not_before_detector.is_match(c.encode_utf8(&mut [0; 4]))) {
+        if before.is_some_and(rules_out_misread) {
             at = part.start() + text[part.start()..].chars().next().map_or(1, char::len_utf8);
             continue;
         }
         out.push_str(&text[copied..part.start()]);
         let whole = part.len() == text.len();
-        let bad = !whole && found.badness.is_match(part.as_str());
+        let bad = !whole && is_bad(part.as_str());
         out.push_str(&if bad { fix(part.as_str()) } else { part.as_str().to_string() });
         (copied, at) = (part.end(), part.end());
     }
@@ -167,8 +174,9 @@ fn fix_embedded(text: &str) -> String {
 }
 
 fn read_windows_1252(bytes: &[u8]) -> String {
-    let map: Vec<char> = tables().charmaps[Tables::WINDOWS_1252].chars().collect();
-    bytes.iter().map(|b| if b.is_ascii() { char::from(*b) } else { map[usize::from(*b) - 0x80] }).collect()
+    let map: Vec<char> = tables().charmap(Tables::WINDOWS_1252).chars().collect();
+    let of_byte = |b: &u8| map.get(usize::from(*b).wrapping_sub(0x80)).copied().unwrap_or(char::from(*b));
+    bytes.iter().map(of_byte).collect()
 }
 
 /// Control characters that Latin-1 has where Windows has letters become those.
@@ -181,5 +189,16 @@ pub fn fix_c1_controls(text: &str) -> String {
         text.chars().map(fixed).collect()
     } else {
         text.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_compile_and_encodings_are_there() {
+        assert!(utf8().0.is_some() && utf8().1.is_some());
+        assert!(ENCODINGS.iter().all(|name| tables().charmap(name).chars().count() == 128));
     }
 }

@@ -59,7 +59,7 @@ fn reference(rest: &str) -> (usize, Option<String>) {
 
 /// The character of a number, with HTML5's exceptions; nothing for one that HTML5 calls invalid.
 fn character(code: u32) -> String {
-    let windows = |code: u32| tables().charmaps[Tables::WINDOWS_1252].chars().nth(code as usize - 0x80);
+    let windows = |code: u32| tables().charmap(Tables::WINDOWS_1252).chars().nth(code as usize - 0x80);
     let invalid = matches!(code, 1..=8 | 0xb | 0xe..=0x1f | 0x7f | 0xfdd0..=0xfdef) || code & 0xfffe == 0xfffe;
     match code {
         0 => "\u{fffd}".to_string(),

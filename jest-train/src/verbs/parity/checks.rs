@@ -49,10 +49,16 @@ impl Checks {
         self.push(name, relative_error(got, want, floor), limit);
     }
 
-    /// Holds the number of values that differ to 0, on any device.
+    /// Holds the number of values that differ to 0, on any device; no value at all is one that differs.
     pub(super) fn compare_exactly(&mut self, name: &str, got: &[f32], want: &[f32]) {
         let differing = got.iter().zip(want).filter(|(got, want)| got != want).count() + got.len().abs_diff(want.len());
-        self.push(name, differing as f64, 0.0);
+        self.push(name, differing.max(usize::from(want.is_empty())) as f64, 0.0);
+    }
+
+    /// A check that cannot be made, for a reason that is printed.
+    pub(super) fn refuse(&mut self, name: &str, why: &str) {
+        eprintln!("{} {name}: {why}", self.group);
+        self.fail(name);
     }
 
     /// A check that cannot be made.
@@ -94,9 +100,9 @@ impl Checks {
     }
 }
 
-/// `max|got - want| / max(max|want|, floor)`; the largest f64 for another length or NaN, which JSON has no word for.
+/// `max|got - want| / max(max|want|, floor)`; the largest f64 for another length, none or NaN, which JSON has no word for.
 fn relative_error(got: &[f32], want: &[f32], floor: f64) -> f64 {
-    if got.len() != want.len() {
+    if got.len() != want.len() || want.is_empty() {
         return f64::MAX;
     }
     let differences = got.iter().zip(want).map(|(got, want)| (f64::from(*got) - f64::from(*want)).abs());
@@ -135,6 +141,11 @@ impl Expected {
         Ok(self.file.tensor(name)?)
     }
 
+    /// Elements of a tensor that must have this shape.
+    pub(super) fn shaped(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        Ok(self.file.read_f32(name, shape)?)
+    }
+
     pub(super) fn floats(&mut self, name: &str) -> Result<Vec<f32>> {
         Ok(self.tensor(name)?.values)
     }
@@ -164,6 +175,7 @@ mod tests {
         assert_eq!(relative_error(&[1e-9], &[0.0], 0.0), f64::MAX);
         assert_eq!(relative_error(&[f32::NAN, 0.0], &[1.0, 0.0], 0.0), f64::MAX);
         assert_eq!(relative_error(&[1.0], &[1.0, 1.0], 0.0), f64::MAX);
+        assert_eq!(relative_error(&[], &[], 0.0), f64::MAX);
     }
 
     #[test]
@@ -175,6 +187,7 @@ mod tests {
         checks.compare_exactly("c", &[1.0, 2.0], &[1.0, 2.5]);
         checks.compare("d", &[f32::NAN], &[1.0], 1e-4);
         checks.fail("known");
-        assert_eq!((checks.len(), checks.failed()), (5, 3));
+        checks.compare_exactly("e", &[], &[]);
+        assert_eq!((checks.len(), checks.failed()), (6, 4));
     }
 }

@@ -14,6 +14,10 @@ use crate::{Result, TrainError};
 const LOSS: f64 = 1e-5;
 const ADAMW: f64 = 1e-6;
 const PI_RESIZE: f64 = 1e-4;
+/// Largest patch size and grid, whose resize matrix is to fit into memory.
+const LARGEST_RESIZED: usize = 512;
+/// Largest side of a picture.
+const LARGEST: usize = 8192;
 
 /// Both objectives and their gradients, from unit rows, t and bias.
 pub(super) fn losses(pass: &mut Pass, path: &Path, checks: &mut Checks) -> Result<()> {
@@ -80,36 +84,59 @@ pub(super) fn pi_resize(pass: &mut Pass, path: &Path, checks: &mut Checks) -> Re
     const STORED: usize = 16;
     let mut expected = Expected::open(path)?;
     let weight = expected.tensor("weight16")?;
-    let weight = pass.upload(&weight.values, &weight.shape)?;
-    for (name, size) in sizes(&expected, "weight") {
-        let matrix = resize_kernel::matrix(Resize::BicubicAntialias, STORED, size);
-        let matrix = pass.upload(&matrix, &[size * size, STORED * STORED])?;
-        let ours = resize_kernel::forward(pass, &weight, &matrix, size)?;
-        checks.compare(&name, &pass.read(&ours)?, &expected.floats(&name)?, PI_RESIZE);
-    }
+    let uploaded = pass.upload(&weight.values, &weight.shape)?;
     let positions = expected.floats("pos16")?;
-    for (name, grid) in sizes(&expected, "pos") {
-        let ours = resize_kernel::resize_grid(Resize::BicubicAntialias, &positions, STORED, grid)?;
-        checks.compare(&name, &ours, &expected.floats(&name)?, PI_RESIZE);
+    for name in expected.names() {
+        let (of_weight, size) = match (name.strip_prefix("weight"), name.strip_prefix("pos")) {
+            (Some(size), _) => (true, size),
+            (_, size) => (false, size.unwrap_or("none")),
+        };
+        let Some(size) = size.parse().ok().filter(|size| (1..=LARGEST_RESIZED).contains(size)) else {
+            checks.refuse(&name, &format!("is neither weightN nor posN with N in 1..={LARGEST_RESIZED}"));
+            continue;
+        };
+        if size == STORED {
+            continue;
+        }
+        let want = expected.floats(&name)?;
+        let stored = if of_weight { weight.values.len() } else { positions.len() };
+        if want.len() * STORED * STORED != stored * size * size {
+            checks.refuse(
+                &name,
+                &format!("has {} values, which is not the stored tensor at {size} x {size}", want.len()),
+            );
+            continue;
+        }
+        let ours = if of_weight {
+            let matrix = resize_kernel::matrix(Resize::BicubicAntialias, STORED, size);
+            let matrix = pass.upload(&matrix, &[size * size, STORED * STORED])?;
+            let resized = resize_kernel::forward(pass, &uploaded, &matrix, size)?;
+            pass.read(&resized)?
+        } else {
+            resize_kernel::resize_grid(Resize::BicubicAntialias, &positions, STORED, size)?
+        };
+        checks.compare(&name, &ours, &want, PI_RESIZE);
     }
     Ok(())
-}
-
-/// Tensors that are named by their size.
-fn sizes(expected: &Expected, prefix: &str) -> Vec<(String, usize)> {
-    let size =
-        |(name, size): (String, String)| Some((name, size.parse().ok().filter(|size| (1..=512).contains(size))?));
-    expected.beginning(prefix).into_iter().filter_map(size).collect()
 }
 
 /// `FILE.SIZE` is FILE.png at SIZE x SIZE.
 pub(super) fn preprocess(folder: &Path, checks: &mut Checks) -> Result<()> {
     let mut expected = Expected::open(&folder.join("expected.safetensors"))?;
     for name in expected.names() {
-        let Some((file, size)) = name.rsplit_once('.').and_then(|(file, size)| Some((file, size.parse().ok()?))) else {
-            checks.fail(&name);
+        let named = name.rsplit_once('.').and_then(|(file, size)| Some((file, size.parse::<usize>().ok()?)));
+        let Some((file, size)) = named.filter(|(_, size)| (1..=LARGEST).contains(size)) else {
+            checks.refuse(&name, &format!("is not FILE.SIZE with SIZE in 1..={LARGEST}"));
             continue;
         };
+        let want = expected.floats(&name)?;
+        if want.len() != 3 * size * size {
+            checks.refuse(
+                &name,
+                &format!("has {} values; an RGB picture of that size has {}", want.len(), 3 * size * size),
+            );
+            continue;
+        }
         let path = folder.join(format!("{file}.png"));
         let bytes = fs::read(&path).map_err(TrainError::storage("read", &path))?;
         let mut pixels = Vec::new();
@@ -117,12 +144,9 @@ pub(super) fn preprocess(folder: &Path, checks: &mut Checks) -> Result<()> {
             Ok(image) => {
                 let preprocess = Preprocess::siglip(size);
                 preprocess.normalize(&preprocess.resize(&image), &mut pixels);
-                checks.compare_exactly(&name, &pixels, &expected.floats(&name)?);
+                checks.compare_exactly(&name, &pixels, &want);
             }
-            Err((reason, why)) => {
-                eprintln!("{}: {} {why}", path.display(), reason.word());
-                checks.fail(&name);
-            }
+            Err((reason, why)) => checks.refuse(&name, &format!("{}: {} {why}", path.display(), reason.word())),
         }
     }
     Ok(())

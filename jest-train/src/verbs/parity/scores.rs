@@ -11,8 +11,8 @@ use jest_select::{
 };
 
 use super::checks::{Checks, Expected};
-use crate::Result;
 use crate::selector::{DeviceScores, Term};
+use crate::{Result, TrainError};
 
 const SCORES: f64 = 1e-5;
 const KINDS: [(&str, ScoreKind); 3] = [
@@ -32,11 +32,20 @@ struct Model {
 
 impl Model {
     fn read(expected: &mut Expected, name: &str) -> Result<Self> {
-        let (image, text) = (expected.tensor(&format!("{name}.image"))?, expected.floats(&format!("{name}.text"))?);
-        let scale_bias = expected.tensor(&format!("{name}.scale_bias"))?.values;
-        let [scale, bias] = [0, 1].map(|at| scale_bias.get(at).copied().unwrap_or(f32::NAN));
-        let width = image.shape.last().copied().unwrap_or(0);
-        Ok(Self { image: image.values, text, width, scale, bias })
+        let image = expected.tensor(&format!("{name}.image"))?;
+        let &[rows @ (1..), width @ (1..)] = image.shape.as_slice() else {
+            return Err(TrainError::Values {
+                name: image.name,
+                problem: "is no table of embeddings; its shape is [B, d]",
+            });
+        };
+        let text = expected.shaped(&format!("{name}.text"), &[rows, width])?;
+        let scale_bias = expected.shaped(&format!("{name}.scale_bias"), &[2])?;
+        Ok(Self { image: image.values, text, width, scale: scale_bias[0], bias: scale_bias[1] })
+    }
+
+    fn candidates(&self) -> usize {
+        self.image.len() / self.width
     }
 
     fn embeddings(&self) -> Result<Embeddings<'_>> {
@@ -45,7 +54,7 @@ impl Model {
 
     /// Image, text, logarithm of t, bias.
     fn upload(&self, pass: &mut Pass) -> Result<[Tensor; 4]> {
-        let shape = [self.image.len() / self.width, self.width];
+        let shape = [self.candidates(), self.width];
         let mut number = |value: f32| pass.upload(&[value], &[1]);
         let (log_scale, bias) = (number(self.scale.ln())?, number(self.bias)?);
         Ok([pass.upload(&self.image, &shape)?, pass.upload(&self.text, &shape)?, log_scale, bias])
@@ -56,9 +65,22 @@ impl Model {
 pub(super) fn jest_scores(pass: &mut Pass, path: &Path, checks: &mut Checks) -> Result<()> {
     let mut expected = Expected::open(path)?;
     let (shape, picks) = expected.indices("picks")?;
+    if picks.is_empty() {
+        let problem = "is empty; it holds the candidates of each chunk";
+        return Err(TrainError::Values { name: "picks".to_string(), problem });
+    }
     let picks: Vec<Candidate> = picks.into_iter().map(Candidate::new).collect();
     let chunks: Vec<&[Candidate]> = picks.chunks(shape.last().copied().unwrap_or(1).max(1)).collect();
     let models = [Model::read(&mut expected, "learner")?, Model::read(&mut expected, "reference")?];
+    let super_batch = models[0].candidates();
+    if models[1].candidates() != super_batch {
+        let problem = "has another number of candidates than learner.image; both are of one super-batch";
+        return Err(TrainError::Values { name: "reference.image".to_string(), problem });
+    }
+    if picks.iter().any(|pick| pick.index() >= super_batch) {
+        let problem = "has a candidate that learner.image does not; they count from 0";
+        return Err(TrainError::Values { name: "picks".to_string(), problem });
+    }
     let on_device = [models[0].upload(pass)?, models[1].upload(pass)?];
     for (word, kind) in KINDS {
         let (learner, reference) = (LearnerLoss(models[0].embeddings()?), ReferenceLoss(models[1].embeddings()?));
@@ -74,7 +96,6 @@ pub(super) fn jest_scores(pass: &mut Pass, path: &Path, checks: &mut Checks) -> 
             weight,
             candidates: Candidates { image, text, log_scale, bias },
         });
-        let super_batch = models[0].image.len() / models[0].width;
         values.hold(&sigmoid, DeviceScores::new(pass, device_terms.collect(), super_batch)?)?;
     }
     Ok(())
@@ -95,7 +116,7 @@ impl Values<'_> {
         let mut open = vec![true; scores.conditional().len()];
         for (k, chunk) in self.chunks.iter().enumerate() {
             let name = format!("{name}.{k}");
-            let want = self.expected.floats(&name)?;
+            let want = self.expected.shaped(&name, &[open.len()])?;
             let of_open = |values: &[f32]| -> Vec<f32> {
                 values.iter().zip(&open).filter_map(|(value, open)| open.then_some(*value)).collect()
             };

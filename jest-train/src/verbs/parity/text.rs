@@ -10,6 +10,9 @@ use serde::de::DeserializeOwned;
 use super::checks::Checks;
 use crate::{Result, TrainError};
 
+/// Longest context in tokens.
+const LONGEST: usize = 8192;
+
 /// One entry of `ids.json`.
 #[derive(Deserialize)]
 struct Golden {
@@ -32,6 +35,10 @@ pub(super) fn text(folder: &Path, checks: &mut Checks) -> Result<()> {
     let texts: Texts = read(&folder.join("texts.json"))?;
     let all: std::collections::BTreeMap<String, Golden> = read(&folder.join("ids.json"))?;
     for (name, golden) in all {
+        if !(1..=LONGEST).contains(&golden.length) {
+            checks.refuse(&name, &format!("its length {} is not in 1..={LONGEST}", golden.length));
+            continue;
+        }
         let mut tokenizer = match golden.tokenizer.as_str() {
             "clip" => Tokenizer::clip()?,
             file => Tokenizer::open(&folder.join(file))?,
