@@ -168,7 +168,8 @@ fn cleaning_keeps_its_order_wherever_it_stands() {
     let decompose = json!({"type": "NFKD"});
     let own = |normalizer: &Value| normalizer["normalizers"].as_array().unwrap().clone();
     let [nested, first] = [
-        renormalized(|n| sequence(&[sequence(&[decompose.clone()]), sequence(&[n.clone()])])).unwrap(),
+        renormalized(|n| sequence(&[sequence(std::slice::from_ref(&decompose)), sequence(std::slice::from_ref(n))]))
+            .unwrap(),
         renormalized(|n| sequence(&[&[decompose.clone()][..], &own(n)].concat())).unwrap(),
     ];
     let behind = renormalized(|n| sequence(&[n.clone(), decompose.clone()])).unwrap();

@@ -50,6 +50,7 @@ mod source;
 mod stored;
 pub mod tensor_file;
 mod text;
+mod timm;
 mod two_towers;
 mod view;
 mod vision;

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::config::{Activation, Family, ModelConfig, TextConfig, TextPadding, TextPool, VisionConfig};
+use crate::timm::trunks;
 use crate::{Layout, ModelError, Result};
 
 /// Keys that change nothing in the model.
@@ -126,47 +127,6 @@ fn vocab() -> usize {
     49_408
 }
 
-/// A size of timm's `vit_SIZE_patchP_siglip_I`: width, depth, heads, mlp_dim.
-const TRUNKS: [(&str, [usize; 4]); 4] = [
-    ("base", [768, 12, 12, 3072]),
-    ("large", [1024, 24, 16, 4096]),
-    ("so400m", [1152, 27, 16, 4304]),
-    ("giantopt", [1536, 40, 16, 6144]),
-];
-
-/// The trunks there are whose patches divide their image, and whether they use the tanh form of GELU.
-///
-/// # Source
-/// timm 1.0.31, `timm/models/vision_transformer.py`.
-const VARIANTS: [(&str, usize, usize, bool); 15] = [
-    ("base", 32, 256, true),
-    ("base", 16, 224, false),
-    ("base", 16, 256, false),
-    ("base", 16, 384, false),
-    ("base", 16, 512, false),
-    ("large", 16, 256, false),
-    ("large", 16, 384, false),
-    ("large", 16, 512, true),
-    ("so400m", 14, 224, false),
-    ("so400m", 14, 378, false),
-    ("so400m", 16, 256, true),
-    ("so400m", 16, 384, true),
-    ("so400m", 16, 512, true),
-    ("giantopt", 16, 256, true),
-    ("giantopt", 16, 384, true),
-];
-
-/// Every trunk with its name.
-fn trunks() -> impl Iterator<Item = (String, VisionConfig)> {
-    VARIANTS.iter().filter_map(|(size, patch_size, image_size, tanh)| {
-        let (_, [width, depth, num_heads, mlp_dim]) = *TRUNKS.iter().find(|(name, _)| name == size)?;
-        let gelu = if *tanh { Activation::Tanh } else { Activation::Erf };
-        let (image_size, patch_size, layer_norm_eps) = (*image_size, *patch_size, 1e-6);
-        let vision = VisionConfig { image_size, patch_size, width, depth, num_heads, mlp_dim, gelu, layer_norm_eps };
-        Some((format!("vit_{size}_patch{patch_size}_siglip_{image_size}"), vision))
-    })
-}
-
 impl ModelConfig {
     /// Reads the text of an `open_clip_config.json`, and whose names its weights have; `path` is for messages.
     ///
@@ -179,20 +139,7 @@ impl ModelConfig {
         let unsupported = |key, value: &dyn ToString, supported| {
             Err(ModelError::Unsupported { path: path.to_path_buf(), key, value: value.to_string(), supported })
         };
-        for (tower, rest) in [("vision_cfg", &model.vision_cfg.rest), ("text_cfg", &model.text_cfg.rest)] {
-            let absent = |value: &Value| value.is_null() || *value == json!(false) || *value == json!("default");
-            let same = |(key, value): (&str, &Value)| key == "proj_type" && *value == json!("linear");
-            let wrong = rest.iter().find(|(key, value)| {
-                !FREE.contains(&key.as_str())
-                    && !absent(value)
-                    && !same((key.as_str(), value))
-                    && !is_default(key, value)
-            });
-            if let Some((key, value)) = wrong {
-                let (key, value) = (format!("{tower}.{key}"), value.to_string());
-                return Err(ModelError::UnsupportedKey { path: path.to_path_buf(), key, value });
-            }
-        }
+        refuse_features(&model, path)?;
         let (text, siglip) = (&model.text_cfg, model.vision_cfg.timm_model_name.is_some());
         let vision = if let Some(name) = &model.vision_cfg.timm_model_name {
             let Some((_, vision)) = trunks().find(|(trunk, _)| trunk == name) else {
@@ -297,11 +244,29 @@ impl ModelConfig {
             }
         }
         model["text_cfg"] = text;
-        let preprocess = json!({
-            "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic", "resize_mode": "squash",
-        });
-        Ok(format!("{:#}\n", json!({ "model_cfg": model, "preprocess_cfg": preprocess })))
+        Ok(format!("{:#}\n", json!({ "model_cfg": model, "preprocess_cfg": preprocessing() })))
     }
+}
+
+/// SigLIP's way from a picture to pixels.
+fn preprocessing() -> Value {
+    json!({"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic", "resize_mode": "squash"})
+}
+
+/// Refuses keys of features that are not here and are not off.
+fn refuse_features(model: &Model, path: &Path) -> Result<()> {
+    for (tower, rest) in [("vision_cfg", &model.vision_cfg.rest), ("text_cfg", &model.text_cfg.rest)] {
+        let absent = |value: &Value| value.is_null() || *value == json!(false) || *value == json!("default");
+        let same = |(key, value): (&str, &Value)| key == "proj_type" && *value == json!("linear");
+        let wrong = rest.iter().find(|(key, value)| {
+            !FREE.contains(&key.as_str()) && !absent(value) && !same((key.as_str(), value)) && !is_default(key, value)
+        });
+        if let Some((key, value)) = wrong {
+            let (key, value) = (format!("{tower}.{key}"), value.to_string());
+            return Err(ModelError::UnsupportedKey { path: path.to_path_buf(), key, value });
+        }
+    }
+    Ok(())
 }
 
 /// Settings of features that these say are off.

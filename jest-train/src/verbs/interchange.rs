@@ -14,7 +14,7 @@ const TOKENIZER: &str = "tokenizer.json";
 
 /// Writes a folder that every verb reads, and says what became of every tensor.
 pub(super) fn import(args: &ImportArgs) -> Result<()> {
-    let device = open::open_device("cpu", 0)?;
+    let device = open::open_device("cpu", 0, jest_kernels::Precision::F32)?;
     let mut pass = device.pass();
     let mut report = Report::default();
     let mut source = Import::open(&args.source)?;
@@ -33,7 +33,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
     if folder.join(checkpoint::CHECKSUMS).exists() {
         checkpoint::verify(&folder)?;
     }
-    let device = open::open_device("cpu", 0)?;
+    let device = open::open_device("cpu", 0, jest_kernels::Precision::F32)?;
     let mut pass = device.pass();
     let model = TwoTowers::load(&mut pass, &folder)?;
     let format = match args.format {
