@@ -209,6 +209,14 @@ pub enum TrainError {
         /// The checkpoint.
         path: PathBuf,
     },
+    /// A super-batch without a single tag to balance.
+    #[error("none of {candidates} candidates has a tag in `{fields}` of its JSON; name its fields in selection.tags")]
+    NoTags {
+        /// B.
+        candidates: usize,
+        /// Where they were looked for.
+        fields: String,
+    },
     /// A candidate's reference embeddings are neither cached nor computable.
     #[error("example {id} is not in the reference cache; remove the cache folder, it is made again")]
     NotCached {
@@ -329,7 +337,7 @@ impl TrainError {
             Self::Kernel(jest_kernels::KernelError::UnknownDevice(_)) => 3,
             Self::Data(jest_data::DataError::Io { action: "write" | "create", .. }) => 7,
             Self::Data(jest_data::DataError::Setting { .. }) => 3,
-            Self::Data(_) | Self::NotCached { .. } => 4,
+            Self::Data(_) | Self::NotCached { .. } | Self::NoTags { .. } => 4,
             Self::DeviceSelection(jest_select::SelectError::NonFinite { .. }) => 5,
             Self::HostSelection(jest_select::SelectError::TooFewValid { .. }) => 4,
             Self::HostSelection(_) => 5,

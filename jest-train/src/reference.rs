@@ -150,7 +150,7 @@ impl Reference {
     /// Losses of pairs alone: those that are kept, else computed now. `[B]`
     ///
     /// # Errors
-    /// As the device reports; `NotCached` for an example that appeared after the losses were computed.
+    /// As the device reports.
     pub fn losses(
         &mut self,
         pass: &mut Pass,
@@ -158,9 +158,18 @@ impl Reference {
         objective: Objective,
         meter: &mut Meter<'_>,
     ) -> Result<Vec<f32>> {
-        if let Some(scalars) = &self.scalars {
+        if let Some(mut scalars) = self.scalars.take() {
+            // Another caption of a picture is another example, which a single pass over the data does not meet.
+            let missing: Vec<usize> = (0..batch.len()).filter(|i| !scalars.contains_key(&batch.ids[*i])).collect();
+            if !missing.is_empty() {
+                let batch = batch.subset(&missing);
+                let losses = self.losses(pass, &batch, objective, meter)?;
+                scalars.extend(batch.ids.iter().copied().zip(losses));
+            }
             let kept = |id: &ExampleId| scalars.get(id).copied().ok_or(TrainError::NotCached { id: id.to_string() });
-            return batch.ids.iter().map(kept).collect();
+            let losses = batch.ids.iter().map(kept).collect();
+            self.scalars = Some(scalars);
+            return losses;
         }
         let embeddings = self.embeddings(pass, batch, meter)?;
         meter.spend(Kind::Reference, || pair_losses(pass, &self.model, &embeddings, objective))

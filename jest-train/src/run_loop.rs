@@ -2,7 +2,7 @@
 
 use jest_data::Loader;
 use jest_kernels::Pass;
-use jest_select::SelectError;
+use jest_select::{InputError, SelectError};
 
 use crate::approximation::Approximation;
 use crate::assemble::checkpointed;
@@ -114,7 +114,9 @@ impl Run<'_> {
         let picked = self.selector.pick(pass, &self.learner, candidates, step, &mut self.meter);
         picked.map_err(|error| match error {
             TrainError::DeviceSelection(SelectError::NonFinite { .. })
-            | TrainError::HostSelection(SelectError::NonFinite { .. }) => {
+            | TrainError::HostSelection(SelectError::NonFinite { .. })
+            // Embeddings of a model that overflowed, where they are scored on the host.
+            | TrainError::Selection(InputError::NotUnit { .. } | InputError::LogitParameter { .. }) => {
                 TrainError::NonFinite { quantity: "a score", run: self.plan.name.clone(), step: step + 1 }
             }
             other => other,

@@ -52,6 +52,22 @@ fn a_threshold_that_too_few_reach_is_refused() {
 }
 
 #[test]
+fn balancing_without_a_single_tag_is_refused() {
+    let place = Place::new(THREE_RUNS);
+    let keys = ["run.jest.selection.method=cabs", "run.jest.selection.tags=['conzept']"];
+    let refused = place.train("out", &["--steps", "2", "--set", keys[0], "--set", keys[1]]);
+    refused.refused(4, &["none of 32 candidates has a tag in `conzept`", "selection.tags"]);
+}
+
+#[test]
+fn captions_drawn_anew_have_irreducible_losses_too() {
+    let place = Place::new(THREE_RUNS);
+    let keys =
+        ["run.jest.selection.method=rho", "run.jest.data.captions=random", "run.jest.data.json_text_key=captions"];
+    place.train("out", &["--steps", "6", "--set", keys[0], "--set", keys[1], "--set", keys[2]]).well();
+}
+
+#[test]
 fn pairs_are_scored_by_the_loss_of_the_learner() {
     let place = Place::new(THREE_RUNS);
     place.train("out", &["--steps", "2", "--objective", "softmax"]).well();

@@ -64,6 +64,9 @@ impl Selector for Scored {
             Reads::Tags | Reads::Nothing => meter.spend(Kind::Score, || {
                 let tags: Vec<Vec<String>> =
                     candidates.json.iter().map(|json| tags::of(json.as_deref(), &self.tags)).collect();
+                if tags.iter().all(Vec::is_empty) {
+                    return Err(TrainError::NoTags { candidates: tags.len(), fields: self.tags.join("`, `") });
+                }
                 self.draw(ConceptScores::new(&tags, self.selection.plan().sub_batch())?, &noise, candidates)
             }),
         }

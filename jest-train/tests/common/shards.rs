@@ -68,7 +68,9 @@ pub fn examples(numbers: Range<u32>) -> Vec<u8> {
     let one = |i: u32| {
         let (color, thing) = (COLORS[i as usize % 6], THINGS[i as usize % 7]);
         let caption = format!("a {color} {thing} number {i}");
-        members([(format!("{i:05}.png").as_str(), &png(i)[..]), (&format!("{i:05}.txt"), caption.as_bytes())])
+        let json = format!("{{\"concept\": \"{thing}\", \"captions\": [\"{caption}\", \"a {thing}\"]}}");
+        let [picture, text, data] = ["png", "txt", "json"].map(|extension| format!("{i:05}.{extension}"));
+        members([(&*picture, &png(i)[..]), (&*text, caption.as_bytes()), (&*data, json.as_bytes())])
     };
     numbers.flat_map(one).collect()
 }
