@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 
 use jest_kernels::Pass;
-use serde_json::json;
+use serde_json::Value;
 
 use crate::config::{Family, ModelConfig, TextPadding, TextPool};
 use crate::source::{Elements, TensorSource, open_weights};
@@ -19,16 +19,18 @@ use crate::{Difference, Layout, ModelError, Parameters, Result, TensorFile, TwoT
 pub const OPEN_CLIP_CONFIG_FILE: &str = "open_clip_config.json";
 /// Name of open_clip's weights in a folder.
 pub const OPEN_CLIP_WEIGHTS_FILE: &str = "open_clip_model.safetensors";
-const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// Whose files are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Format<'a> {
     /// Hugging Face's transformers.
     HuggingFace,
     /// open_clip.
-    OpenClip,
+    OpenClip {
+        /// How pictures are made ready, as `preprocess_cfg` of its configuration.
+        preprocess_cfg: &'a Value,
+    },
 }
 
 /// What became of one tensor.
@@ -145,26 +147,11 @@ impl ModelConfig {
             Family::Clip => Ok(()),
         }
     }
-
-    /// How pictures are made ready, in the words of Hugging Face's image processors: squashed, mean and deviation 0.5.
-    fn preprocessor_json(&self) -> String {
-        let (side, kind) = (self.vision.image_size, if self.family == Family::Siglip { "Siglip" } else { "CLIP" });
-        let mut value = json!({
-            "do_convert_rgb": true, "do_normalize": true, "do_rescale": true, "do_resize": true, "resample": 3,
-            "rescale_factor": 0.003_921_568_627_450_98, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
-            "size": {"height": side, "width": side}, "image_processor_type": format!("{kind}ImageProcessor"),
-            "processor_class": format!("{kind}Processor"),
-        });
-        if self.family == Family::Clip {
-            value["do_center_crop"] = json!(false);
-        }
-        format!("{value:#}\n")
-    }
 }
 
 impl TwoTowers {
-    /// Writes the model into a folder as another library reads it: its configuration, its weights, and for Hugging
-    /// Face's how pictures are made ready. Each file is written beside its place and renamed.
+    /// Writes the model into a folder as another library reads it: its configuration and its weights, each beside its place
+    /// and renamed.
     ///
     /// # Errors
     /// `NotExportable` for a model that the library cannot compute; `Io` when the folder refuses; `Kernel`.
@@ -172,19 +159,19 @@ impl TwoTowers {
         &self,
         pass: &mut Pass,
         folder: &Path,
-        format: Format,
+        format: Format<'_>,
         metadata: &BTreeMap<String, String>,
     ) -> Result<()> {
         let config = self.config();
-        let (layout, weights, texts) = match format {
+        let (layout, weights, name, text) = match format {
             Format::HuggingFace => {
                 config.can_be_hugging_face()?;
-                let texts = [(CONFIG_FILE, config.to_hf_json()), (PREPROCESSOR_FILE, config.preprocessor_json())];
-                (Layout::HuggingFace, WEIGHTS_FILE, texts.to_vec())
+                (Layout::HuggingFace, WEIGHTS_FILE, CONFIG_FILE, config.to_hf_json())
             }
-            Format::OpenClip => {
-                let texts = vec![(OPEN_CLIP_CONFIG_FILE, config.to_open_clip_json()?)];
-                (Layout::OpenClip { custom_text: config.family == Family::Siglip }, OPEN_CLIP_WEIGHTS_FILE, texts)
+            Format::OpenClip { preprocess_cfg } => {
+                let text = config.to_open_clip_json(preprocess_cfg)?;
+                let layout = Layout::OpenClip { custom_text: config.family == Family::Siglip };
+                (layout, OPEN_CLIP_WEIGHTS_FILE, OPEN_CLIP_CONFIG_FILE, text)
             }
         };
         fs::create_dir_all(folder).map_err(|source| {
@@ -192,11 +179,8 @@ impl TwoTowers {
             ModelError::Io { action: "create", path, source }
         })?;
         replace(&folder.join(weights), |out| self.write_layout(pass, out, layout, metadata))?;
-        for (name, text) in texts {
-            let path = folder.join(name);
-            let io = |source| ModelError::Io { action: "write", path: path.clone(), source };
-            replace(&path, |out: &mut dyn Write| out.write_all(text.as_bytes()).map_err(io))?;
-        }
-        Ok(())
+        let path = folder.join(name);
+        let io = |source| ModelError::Io { action: "write", path: path.clone(), source };
+        replace(&path, |out: &mut dyn Write| out.write_all(text.as_bytes()).map_err(io))
     }
 }

@@ -183,11 +183,11 @@ impl ModelConfig {
         Ok((config, Layout::OpenClip { custom_text: model.custom_text }))
     }
 
-    /// The text of `open_clip_config.json`.
+    /// The text of `open_clip_config.json`; `preprocess_cfg` says how pictures are made ready.
     ///
     /// # Errors
     /// `NotExportable` for what open_clip has no words for.
-    pub fn to_open_clip_json(&self) -> Result<String> {
+    pub fn to_open_clip_json(&self, preprocess_cfg: &Value) -> Result<String> {
         let refuse = |why: String| Err(ModelError::NotExportable { format: "open_clip", why });
         let (v, t) = (&self.vision, &self.text);
         let act = |gelu| (gelu == Activation::Tanh).then(|| json!({"approximate": "tanh"}));
@@ -244,13 +244,8 @@ impl ModelConfig {
             }
         }
         model["text_cfg"] = text;
-        Ok(format!("{:#}\n", json!({ "model_cfg": model, "preprocess_cfg": preprocessing() })))
+        Ok(format!("{:#}\n", json!({ "model_cfg": model, "preprocess_cfg": preprocess_cfg })))
     }
-}
-
-/// SigLIP's way from a picture to pixels.
-fn preprocessing() -> Value {
-    json!({"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic", "resize_mode": "squash"})
 }
 
 /// Refuses keys of features that are not here and are not off.
@@ -344,14 +339,14 @@ mod tests {
         let mut siglip = Preset::B256.config();
         siglip.vision.gelu = Activation::Erf;
         for config in [clip.clone(), siglip, Preset::So400m.config()] {
-            let (again, _) = read(&config.to_open_clip_json().unwrap()).unwrap();
+            let (again, _) = read(&config.to_open_clip_json(&Value::Null).unwrap()).unwrap();
             let mut expected = config.clone();
             // timm's choice.
             expected.vision.gelu = again.vision.gelu;
             assert_eq!(again, ModelConfig { init_logit_scale: again.init_logit_scale, ..expected });
         }
         (clip.vision.gelu, clip.text.gelu) = (Activation::Erf, Activation::Tanh);
-        let again = read(&clip.to_open_clip_json().unwrap()).unwrap().0;
+        let again = read(&clip.to_open_clip_json(&Value::Null).unwrap()).unwrap().0;
         assert_eq!((again.vision.gelu, again.text.gelu), (Activation::Erf, Activation::Tanh));
     }
 
@@ -386,7 +381,7 @@ mod tests {
 
     #[test]
     fn what_open_clip_cannot_say_is_refused() {
-        let said = |config: &ModelConfig| config.to_open_clip_json().unwrap_err().to_string();
+        let said = |config: &ModelConfig| config.to_open_clip_json(&Value::Null).unwrap_err().to_string();
         assert!(said(&Preset::Mu.config()).contains("no trunk of timm"));
         let mut pooled = Preset::B224.config();
         pooled.text.pool = TextPool::Eos;

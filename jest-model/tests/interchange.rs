@@ -9,6 +9,8 @@ use std::path::Path;
 use jest_kernels::{Pass, testing};
 use jest_model::{Fate, Format, Import, ModelConfig, Parameters, Preset, Report, TensorFile, TextPool, TwoTowers};
 
+const OPEN_CLIP: Format<'static> = Format::OpenClip { preprocess_cfg: &serde_json::Value::Null };
+
 fn pass() -> Pass {
     testing::devices()[0].pass()
 }
@@ -34,7 +36,7 @@ fn import(path: &Path) -> (TwoTowers, Report) {
 #[test]
 fn what_is_exported_is_imported_to_the_byte() {
     for (config, formats) in
-        [(Preset::Mu.config(), &[Format::HuggingFace][..]), (clip(), &[Format::HuggingFace, Format::OpenClip])]
+        [(Preset::Mu.config(), &[Format::HuggingFace][..]), (clip(), &[Format::HuggingFace, OPEN_CLIP])]
     {
         let model = TwoTowers::new(&mut pass(), &config, 1).unwrap();
         for format in formats {
@@ -54,7 +56,7 @@ fn what_is_exported_is_imported_to_the_byte() {
 fn open_clips_names_and_shapes_are_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let model = TwoTowers::new(&mut pass(), &clip(), 1).unwrap();
-    model.export(&mut pass(), folder.path(), Format::OpenClip, &BTreeMap::new()).unwrap();
+    model.export(&mut pass(), folder.path(), OPEN_CLIP, &BTreeMap::new()).unwrap();
     let file = TensorFile::open(&folder.path().join("open_clip_model.safetensors")).unwrap();
     for (name, shape) in [
         ("logit_scale", &[][..]),
@@ -76,7 +78,7 @@ fn open_clips_names_and_shapes_are_its_own() {
 fn every_tensor_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let model = TwoTowers::new(&mut pass(), &clip(), 1).unwrap();
-    model.export(&mut pass(), folder.path(), Format::OpenClip, &BTreeMap::new()).unwrap();
+    model.export(&mut pass(), folder.path(), OPEN_CLIP, &BTreeMap::new()).unwrap();
     let path = folder.path().join("open_clip_model.safetensors");
     let raw = fs::read(&path).unwrap();
     let text = String::from_utf8_lossy(&raw).replacen("\"visual.proj\"", "\"visual.prof\"", 1);
@@ -103,6 +105,6 @@ fn what_another_library_cannot_compute_is_not_written() {
     let said = model.export(&mut pass(), &out, Format::HuggingFace, &BTreeMap::new()).unwrap_err().to_string();
     assert!(said.contains("text.pool is eos") && !out.exists(), "{said}");
     let model = TwoTowers::new(&mut pass(), &Preset::Mu.config(), 1).unwrap();
-    let said = model.export(&mut pass(), &out, Format::OpenClip, &BTreeMap::new()).unwrap_err().to_string();
+    let said = model.export(&mut pass(), &out, OPEN_CLIP, &BTreeMap::new()).unwrap_err().to_string();
     assert!(said.contains("no trunk of timm") && !out.exists(), "{said}");
 }

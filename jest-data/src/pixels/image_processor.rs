@@ -1,30 +1,75 @@
-//! `preprocessor_config.json`: how a model's pictures are made, in the words of transformers.
+//! How a model's pictures are made, in the words of transformers (`preprocessor_config.json`) and of open_clip (`preprocess_cfg`).
 
 use super::preprocess::{Preprocess, ResizeMode};
 use super::resize::Interpolation;
 use crate::{DataError, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Its name in a model's folder.
+/// Transformers' file in a model's folder.
 const FILE: &str = "preprocessor_config.json";
+/// open_clip's.
+const OPEN_CLIP_FILE: &str = "open_clip_config.json";
 /// Pillow's numbers of the filters.
 const FILTERS: [(u64, Interpolation); 2] = [(2, Interpolation::Bilinear), (3, Interpolation::Bicubic)];
 
+/// `preprocess_cfg` of an `open_clip_config.json`; what is absent is as in open_clip.
+#[derive(Serialize, Deserialize)]
+#[serde(default)]
+struct PreprocessCfg {
+    mean: [f32; 3],
+    std: [f32; 3],
+    interpolation: Interpolation,
+    resize_mode: ResizeMode,
+}
+
+impl Default for PreprocessCfg {
+    fn default() -> PreprocessCfg {
+        PreprocessCfg {
+            mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+            std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+            interpolation: Interpolation::Bicubic,
+            resize_mode: ResizeMode::Shortest,
+        }
+    }
+}
+
 impl Preprocess {
-    /// What the `preprocessor_config.json` in a model's folder says; nothing if there is none.
+    /// What the `preprocessor_config.json` in a model's folder says, else its `open_clip_config.json`; nothing if there is neither.
     ///
     /// # Errors
     /// `Io` if it cannot be read, `ImageProcessor` if it says what is not done here.
     pub fn open(folder: &Path) -> Result<Option<Preprocess>> {
-        let path = folder.join(FILE);
-        match std::fs::read(&path) {
-            Ok(bytes) => Preprocess::from_json(&bytes)
-                .map(Some)
-                .map_err(|problem| DataError::ImageProcessor { path: path.clone(), problem }),
-            Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(other) => Err(DataError::io("read", &path)(other)),
+        type Reader = fn(&[u8]) -> std::result::Result<Preprocess, String>;
+        for (name, read) in [(FILE, Preprocess::from_json as Reader), (OPEN_CLIP_FILE, Preprocess::from_open_clip)] {
+            let path = folder.join(name);
+            match std::fs::read(&path) {
+                Ok(bytes) => {
+                    let refused = |problem| DataError::ImageProcessor { path: path.clone(), problem };
+                    return read(&bytes).map(Some).map_err(refused);
+                }
+                Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => {}
+                Err(other) => return Err(DataError::io("read", &path)(other)),
+            }
         }
+        Ok(None)
+    }
+
+    /// `preprocess_cfg` of an `open_clip_config.json`.
+    pub fn to_open_clip(&self) -> Value {
+        let Preprocess { mean, std, interpolation, resize_mode, .. } = *self;
+        json!(PreprocessCfg { mean, std, interpolation, resize_mode })
+    }
+
+    /// Reads the text of an `open_clip_config.json`, whose size stands with the image tower.
+    fn from_open_clip(bytes: &[u8]) -> std::result::Result<Preprocess, String> {
+        let file: Value = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        let size = file["model_cfg"]["vision_cfg"]["image_size"].as_u64().unwrap_or(224) as usize;
+        let own = Some(&file["preprocess_cfg"]).filter(|own| !own.is_null());
+        let own = own.map(PreprocessCfg::deserialize).transpose().map_err(|e| format!("preprocess_cfg: {e}"))?;
+        let PreprocessCfg { mean, std, interpolation, resize_mode } = own.unwrap_or_default();
+        Ok(Preprocess { size, mean, std, resize_mode, interpolation })
     }
 
     /// The text of a `preprocessor_config.json`: a `SiglipImageProcessor` that squashes, or a `CLIPImageProcessor` that takes the middle.
@@ -122,6 +167,20 @@ mod tests {
         let siglip =
             r#"{"size":{"height":32,"width":32},"image_mean":[0.5,0.5,0.5],"image_std":[0.5,0.5,0.5],"resample":3}"#;
         assert_eq!(Preprocess::from_json(siglip.as_bytes()).unwrap(), Preprocess::siglip(32));
+    }
+
+    #[test]
+    fn files_of_open_clip_are_read_and_written() {
+        let read = |text: &str| Preprocess::from_open_clip(text.as_bytes());
+        let clip = read(r#"{"model_cfg":{"vision_cfg":{"image_size":240}},"preprocess_cfg":{"mean":[0.1,0.2,0.3]}}"#);
+        let clip = clip.unwrap();
+        assert_eq!((clip.size, clip.mean, clip.std[2]), (240, [0.1, 0.2, 0.3], 0.275_777_11));
+        assert_eq!((clip.resize_mode, clip.interpolation), (ResizeMode::Shortest, Interpolation::Bicubic));
+        let written = json!({"model_cfg": {"vision_cfg": {"image_size": 32}},
+            "preprocess_cfg": Preprocess::siglip(32).to_open_clip()});
+        assert_eq!(read(&written.to_string()).unwrap(), Preprocess::siglip(32));
+        let random = read(r#"{"preprocess_cfg":{"interpolation":"random"}}"#).unwrap_err();
+        assert!(random.contains("preprocess_cfg: unknown variant `random`"), "{random}");
     }
 
     #[test]

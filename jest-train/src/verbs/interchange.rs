@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use jest_model::{Format, Import, Report, TwoTowers};
+use jest_data::Preprocess;
+use jest_model::{Format, Import, ModelConfig, Report, TwoTowers};
 
 use super::open;
 use crate::checkpoint::{self, Checkpoints};
@@ -11,6 +12,7 @@ use crate::cli::{ExportArgs, ExportFormat, ImportArgs};
 use crate::{Result, TrainError, storage};
 
 const TOKENIZER: &str = "tokenizer.json";
+const PREPROCESSOR: &str = "preprocessor_config.json";
 
 /// Writes a folder that every verb reads, and says what became of every tensor.
 pub(super) fn import(args: &ImportArgs) -> Result<()> {
@@ -22,7 +24,8 @@ pub(super) fn import(args: &ImportArgs) -> Result<()> {
     println!("{report}");
     model?.save(&mut pass, &args.folder, &[("producer".to_string(), "jest".to_string())].into())?;
     copy_tokenizer(&args.source, &args.folder)?;
-    normalisation(&args.source);
+    let pixels = pixels(&args.source, source.config())?;
+    storage::write_atomic(args.folder.join(PREPROCESSOR), pixels.to_json().as_bytes())?;
     println!("{}", args.folder.display());
     Ok(())
 }
@@ -36,11 +39,16 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
     let device = open::open_device("cpu", 0, jest_kernels::Precision::F32)?;
     let mut pass = device.pass();
     let model = TwoTowers::load(&mut pass, &folder)?;
+    let pixels = pixels(&folder, model.config())?;
+    let preprocess_cfg = &pixels.to_open_clip();
     let format = match args.format {
         ExportFormat::Hf => Format::HuggingFace,
-        ExportFormat::OpenClip => Format::OpenClip,
+        ExportFormat::OpenClip => Format::OpenClip { preprocess_cfg },
     };
     model.export(&mut pass, &args.folder, format, &[("producer".to_string(), "jest".to_string())].into())?;
+    if args.format == ExportFormat::Hf {
+        storage::write_atomic(args.folder.join(PREPROCESSOR), pixels.to_json().as_bytes())?;
+    }
     copy_tokenizer(&folder, &args.folder)?;
     println!("{}: {} of {}", args.folder.display(), args.format.word(), folder.display());
     Ok(())
@@ -66,6 +74,11 @@ fn model_folder(source: &Path) -> Result<PathBuf> {
     newest.map(|(_, path)| path).ok_or(TrainError::NoCheckpoint { path: runs })
 }
 
+/// How the model's pictures are made, as its folder says; SigLIP's way where it says nothing.
+fn pixels(folder: &Path, config: &ModelConfig) -> Result<Preprocess> {
+    Ok(Preprocess::open(folder)?.unwrap_or(Preprocess::siglip(config.vision.image_size)))
+}
+
 /// The tokenizer belongs to the model.
 fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
     let path = from.join(TOKENIZER);
@@ -75,17 +88,4 @@ fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
     }
     let bytes = fs::read(&path).map_err(TrainError::storage("read", &path))?;
     storage::write_atomic(to.join(TOKENIZER), &bytes)
-}
-
-/// Says where a model was trained on other pixels than it will be given.
-fn normalisation(source: &Path) {
-    let read = |name: &str| -> Option<serde_json::Value> {
-        serde_json::from_str(&fs::read_to_string(source.join(name)).ok()?).ok()
-    };
-    let mean = read("preprocessor_config.json")
-        .map(|json| json["image_mean"].clone())
-        .or_else(|| read("open_clip_config.json").map(|json| json["preprocess_cfg"]["mean"].clone()));
-    if let Some(mean) = mean.filter(|mean| mean.is_array() && *mean != serde_json::json!([0.5, 0.5, 0.5])) {
-        println!("note: trained on pictures normalised by mean {mean}; here pixels lie in -1..1, with mean 0.5");
-    }
 }
