@@ -3,12 +3,13 @@
 //! `cargo bench -p jest-kernels` measures the CPU device; `JEST_BENCH_DEVICE=gpu` another one.
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use jest_kernels::ops::{adamw, add, attention, cast, column_sum, contrastive_softmax, gather_tokens, gelu};
-use jest_kernels::ops::{global_norm, l2_normalize, layer_norm, matmul, patch_embed, selection_scores};
-use jest_kernels::ops::{sigmoid_loss, softmax_cross_entropy, token_embedding};
+use jest_kernels::ops::{global_norm, l2_normalize, layer_norm, matmul, patch_embed, resize_kernel};
+use jest_kernels::ops::{selection_scores, sigmoid_loss, softmax_cross_entropy, token_embedding};
 use jest_kernels::testing::random;
 use jest_kernels::{Device, DeviceOptions, DeviceRequest, Pass, Result, Tensor};
 
@@ -45,6 +46,59 @@ fn flops(name: &'static str, flops: f64, work: impl FnMut(&mut Pass) -> Result<(
 
 fn bytes(name: &'static str, floats: usize, work: impl FnMut(&mut Pass) -> Result<()> + 'static) -> Case {
     Case { name, throughput: Throughput::Bytes(floats as u64 * 4), work: Box::new(work) }
+}
+
+/// Wall time, told as GFLOP/s where the elements are operations, and as GB/s.
+struct Rates;
+
+impl Measurement for Rates {
+    type Intermediate = Instant;
+    type Value = Duration;
+
+    fn start(&self) -> Instant {
+        WallTime.start()
+    }
+
+    fn end(&self, start: Instant) -> Duration {
+        WallTime.end(start)
+    }
+
+    fn add(&self, a: &Duration, b: &Duration) -> Duration {
+        WallTime.add(a, b)
+    }
+
+    fn zero(&self) -> Duration {
+        WallTime.zero()
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        WallTime.to_f64(value)
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        self
+    }
+}
+
+impl ValueFormatter for Rates {
+    fn scale_values(&self, typical: f64, values: &mut [f64]) -> &'static str {
+        WallTime.formatter().scale_values(typical, values)
+    }
+
+    fn scale_throughputs(&self, typical: f64, throughput: &Throughput, values: &mut [f64]) -> &'static str {
+        // Values are nanoseconds: work over them is in units of 1e9 a second.
+        let (work, unit) = match throughput {
+            Throughput::Elements(flops) => (*flops, "GFLOP/s"),
+            Throughput::Bytes(bytes) => (*bytes, "GB/s"),
+            other => return WallTime.formatter().scale_throughputs(typical, other, values),
+        };
+        values.iter_mut().for_each(|nanoseconds| *nanoseconds = work as f64 / *nanoseconds);
+        unit
+    }
+
+    fn scale_for_machines(&self, values: &mut [f64]) -> &'static str {
+        WallTime.formatter().scale_for_machines(values)
+    }
 }
 
 fn tensor(pass: &mut Pass, shape: &[usize]) -> Result<Tensor> {
@@ -87,11 +141,18 @@ fn attentions(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
     };
     let work = 4.0 * (s.n * s.l * s.l * s.width) as f64;
     let (shape2, qkv2) = (shape, qkv.clone());
+    let pooled = attention::Attention { q_len: 1, shared_query: true, ..shape };
+    let (probe, kv) = (tensor(pass, &[1, s.width])?, tensor(pass, &[s.n * s.l, 2 * s.width])?);
+    let dpooled = tensor(pass, &[s.n, s.width])?;
     Ok(vec![
         flops("attention/forward", work, move |pass| attention::forward_packed(pass, &shape, &qkv, None).map(drop)),
         flops("attention/forward+backward", 3.5 * work, move |pass| {
             let (_, saved) = attention::forward_packed(pass, &shape2, &qkv2, None)?;
             attention::backward_packed(pass, saved, &dy).map(drop)
+        }),
+        flops("attention/pooled_forward+backward", 3.5 * work / s.l as f64, move |pass| {
+            let (_, saved) = attention::forward_pooled(pass, &pooled, &probe, &kv, None)?;
+            attention::backward_pooled(pass, saved, &dpooled).map(drop)
         }),
     ])
 }
@@ -103,7 +164,9 @@ fn rows(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
     let gamma = tensor(pass, &[s.width])?;
     let (mut dgamma, mut dbeta) = (pass.zeros(&[s.width])?, pass.zeros(&[s.width])?);
     let mut sums = pass.zeros(&[s.width])?;
-    let (x1, x2, x3, x4, x5, x6) = (x.clone(), x.clone(), x.clone(), x.clone(), x.clone(), x.clone());
+    let [x1, x2, x3, x4, x5, x6, x7, x8, x9] = std::array::from_fn(|_| x.clone());
+    let (table, mut dtable) = (tensor(pass, &[s.l, s.width])?, pass.zeros(&[s.l, s.width])?);
+    let half = cast::to_f16(pass, &x)?;
     let (wide2, gamma2) = (wide.clone(), gamma.clone());
     Ok(vec![
         bytes("layer_norm/forward", 2 * count, move |pass| {
@@ -120,9 +183,16 @@ fn rows(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
             gelu::backward(pass, gelu::Gelu::Tanh, &wide2, &wide2).map(drop)
         }),
         bytes("add/forward", 3 * count, move |pass| add::forward(pass, &x3, &x3).map(drop)),
+        bytes("add/rows_forward", 2 * count, move |pass| add::forward_rows(pass, &x7, &table).map(drop)),
+        bytes("add/rows_backward", count, move |pass| add::backward_rows(pass, &x8, &mut dtable)),
         bytes("column_sum", count, move |pass| column_sum::accumulate(pass, &x4, &mut sums)),
         bytes("l2_normalize/forward", 2 * count, move |pass| l2_normalize::forward(pass, &x5).map(drop)),
+        bytes("l2_normalize/forward+backward", 5 * count, move |pass| {
+            let (z, saved) = l2_normalize::forward(pass, &x9)?;
+            l2_normalize::backward(pass, saved, &z).map(drop)
+        }),
         bytes("cast/to_f16", count * 3 / 2, move |pass| cast::to_f16(pass, &x6).map(drop)),
+        bytes("cast/to_f32", count * 3 / 2, move |pass| cast::to_f32(pass, &half).map(drop)),
     ])
 }
 
@@ -138,10 +208,26 @@ fn embeddings(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
     let half = s.l.div_ceil(2);
     let kept = gather_tokens::KeptTokens::upload(pass, &kept, s.n, half, s.l)?;
     let x = tensor(pass, &[s.n * s.l, s.width])?;
+    let gradient = tensor(pass, &[s.n * s.l, s.width])?;
+    let (mut dweight, mut dbias) = (pass.zeros(weight.shape())?, pass.zeros(&[s.width])?);
+    let (mut dtable, mut dposemb) = (pass.zeros(table.shape())?, pass.zeros(posemb.shape())?);
+    let (images2, weight2, bias2, gradient2) = (images.clone(), weight.clone(), bias.clone(), gradient.clone());
+    let (ids2, kept2) = (ids.clone(), kept.clone());
+    let dkept = tensor(pass, &[s.n * half, s.width])?;
     let patches = 2.0 * (s.n * (side / patch).pow(2) * s.width * 3 * patch * patch) as f64;
     Ok(vec![
         flops("patch_embed/forward", patches, move |pass| {
             patch_embed::forward(pass, &images, patch, &weight, &bias).map(drop)
+        }),
+        flops("patch_embed/forward+backward", 2.0 * patches, move |pass| {
+            let (_, saved) = patch_embed::forward(pass, &images2, patch, &weight2, &bias2)?;
+            patch_embed::backward(pass, saved, &gradient2, &mut dweight, &mut dbias)
+        }),
+        bytes("token_embedding/backward", 2 * s.n * s.l * s.width, move |pass| {
+            token_embedding::backward(pass, &ids2, &gradient, &mut dtable, &mut dposemb)
+        }),
+        bytes("gather_tokens/backward", 2 * s.n * half * s.width, move |pass| {
+            gather_tokens::backward(pass, &dkept, &kept2).map(drop)
         }),
         bytes("token_embedding/forward", 2 * s.n * s.l * s.width, move |pass| {
             token_embedding::forward(pass, &ids, &table, &posemb).map(drop)
@@ -149,6 +235,23 @@ fn embeddings(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
         bytes("gather_tokens/forward", 2 * s.n * half * s.width, move |pass| {
             gather_tokens::forward(pass, &x, &kept).map(drop)
         }),
+    ])
+}
+
+fn resizes(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
+    let patch = if s.name == "b16" { 16 } else { 8 };
+    let matrix = resize_kernel::matrix(resize_kernel::Resize::Bilinear, patch, 2 * patch);
+    let matrix = pass.upload(&matrix, &[4 * patch * patch, patch * patch])?;
+    let w = tensor(pass, &[s.width, 3, patch, patch])?;
+    let dnew = tensor(pass, &[s.width, 3, 2 * patch, 2 * patch])?;
+    let mut dw = pass.zeros(w.shape())?;
+    let work = 2.0 * (s.width * 3 * 4 * patch.pow(4)) as f64;
+    let matrix2 = matrix.clone();
+    Ok(vec![
+        flops("resize_kernel/forward", work, move |pass| {
+            resize_kernel::forward(pass, &w, &matrix, 2 * patch).map(drop)
+        }),
+        flops("resize_kernel/backward", work, move |pass| resize_kernel::backward(pass, &dnew, &matrix2, &mut dw)),
     ])
 }
 
@@ -168,7 +271,9 @@ fn losses(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
     let (image3, text3, scale3, bias3) = (image.clone(), text.clone(), log_scale.clone(), bias.clone());
     let chunk: Vec<u32> = (0..n as u32 / 16).collect();
     let open: Vec<u32> = (0..n as u32).collect();
-    let mut conditional = pass.zeros(&[n])?;
+    let (mut conditional, mut diagonal) = (pass.zeros(&[n])?, pass.zeros(&[n])?);
+    let (image4, text4, scale4, bias4) = (image.clone(), text.clone(), log_scale.clone(), bias.clone());
+    let (logits2, labels2) = (logits.clone(), labels.clone());
     Ok(vec![
         flops("sigmoid_loss/forward_backward", pairs, move |pass| {
             let parameters = sigmoid_loss::LogitParameters { log_scale: &log_scale, bias: &bias };
@@ -179,6 +284,14 @@ fn losses(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
         }),
         bytes("softmax_cross_entropy/forward", n * 1024, move |pass| {
             softmax_cross_entropy::forward(pass, &logits, &labels).map(drop)
+        }),
+        bytes("softmax_cross_entropy/forward_backward", 2 * n * 1024, move |pass| {
+            softmax_cross_entropy::forward_backward(pass, &logits2, &labels2).map(drop)
+        }),
+        bytes("selection_scores/diagonal", 2 * n * d, move |pass| {
+            let candidates =
+                selection_scores::Candidates { image: &image4, text: &text4, log_scale: &scale4, bias: &bias4 };
+            selection_scores::diagonal(pass, 1.0, candidates, &mut diagonal)
         }),
         flops("selection_scores/condition_on", 4.0 * (n * d * chunk.len()) as f64, move |pass| {
             let candidates =
@@ -214,7 +327,7 @@ fn optimisers(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
     ])
 }
 
-fn measure(group: &mut BenchmarkGroup<'_, WallTime>, pass: &mut Pass, size: &Size, cases: Vec<Case>) {
+fn measure(group: &mut BenchmarkGroup<'_, Rates>, pass: &mut Pass, size: &Size, cases: Vec<Case>) {
     for mut case in cases {
         group.throughput(case.throughput);
         group.bench_function(format!("{}/{}", case.name, size.name), |bencher| {
@@ -226,7 +339,7 @@ fn measure(group: &mut BenchmarkGroup<'_, WallTime>, pass: &mut Pass, size: &Siz
     }
 }
 
-fn throughput(criterion: &mut Criterion) {
+fn throughput(criterion: &mut Criterion<Rates>) {
     let request = std::env::var("JEST_BENCH_DEVICE").unwrap_or_else(|_| "cpu".to_string());
     let request: DeviceRequest = request.parse().expect("JEST_BENCH_DEVICE names a device");
     let device = Device::open(&request, DeviceOptions::default()).expect("the device opens");
@@ -234,7 +347,7 @@ fn throughput(criterion: &mut Criterion) {
     group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
     let pass = &mut device.pass();
     for size in &SIZES {
-        for cases in [products, attentions, rows, embeddings, losses, optimisers] {
+        for cases in [products, attentions, rows, embeddings, resizes, losses, optimisers] {
             let cases = cases(pass, size).expect("the inputs fit the device");
             measure(&mut group, pass, size, cases);
         }
@@ -242,5 +355,9 @@ fn throughput(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, throughput);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(Rates);
+    targets = throughput
+}
 criterion_main!(benches);

@@ -28,7 +28,7 @@ impl Default for PreprocessCfg {
     fn default() -> PreprocessCfg {
         PreprocessCfg {
             mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
-            std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+            std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
             interpolation: Interpolation::Bicubic,
             resize_mode: ResizeMode::Shortest,
         }
@@ -174,7 +174,7 @@ mod tests {
         let read = |text: &str| Preprocess::from_open_clip(text.as_bytes());
         let clip = read(r#"{"model_cfg":{"vision_cfg":{"image_size":240}},"preprocess_cfg":{"mean":[0.1,0.2,0.3]}}"#);
         let clip = clip.unwrap();
-        assert_eq!((clip.size, clip.mean, clip.std[2]), (240, [0.1, 0.2, 0.3], 0.275_777_11));
+        assert_eq!((clip.size, clip.mean, clip.std[2]), (240, [0.1, 0.2, 0.3], 0.275_777_1));
         assert_eq!((clip.resize_mode, clip.interpolation), (ResizeMode::Shortest, Interpolation::Bicubic));
         let written = json!({"model_cfg": {"vision_cfg": {"image_size": 32}},
             "preprocess_cfg": Preprocess::siglip(32).to_open_clip()});
