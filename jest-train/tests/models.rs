@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::{Place, THREE_RUNS};
+use common::{Place, THREE_RUNS, jest};
 use jest_model::{Family, ModelConfig, TensorFile, TextPool};
 
 /// Keys of a small CLIP with towers of their own sizes.
@@ -43,6 +43,33 @@ fn a_clip_is_trained_saved_and_resumed() {
     fs::remove_dir_all(place.newest("out", "uniform")).unwrap();
     place.train("out", &[&CLIP[..], &["--resume", "latest"]].concat()).well();
     assert_eq!(place.weights("out", "uniform"), whole);
+}
+
+#[test]
+fn exports_are_imported_with_their_pixels() {
+    let place = Place::new("");
+    let pixels = ["--set", "data.resize_mode=shortest", "--set", "data.interpolation=bilinear"];
+    place.train("out", &[&CLIP[..], &pixels].concat()).well();
+    let run = |verb: &str, from: &str, to: &str, more: &[&str]| {
+        let (from, to) = (place.path(from), place.path(to));
+        let paths = [from.as_os_str(), to.as_os_str()];
+        jest([std::ffi::OsStr::new(verb)].into_iter().chain(paths).chain(more.iter().map(std::ffi::OsStr::new))).well();
+    };
+    let read = |file: &str| fs::read(place.path(file)).unwrap();
+    let saved = place.newest("out", "train");
+    for format in ["hf", "open-clip"] {
+        let [exported, imported] = ["exported", "imported"].map(|word| format!("{word}-{format}"));
+        run("export", "out", &exported, &["--format", format]);
+        run("import", &exported, &imported, &[]);
+        for file in ["model.safetensors", "preprocessor_config.json", "tokenizer.json"] {
+            let (own, back) = (fs::read(saved.join(file)).unwrap(), read(&format!("{imported}/{file}")));
+            // Weights keep their bytes behind a header that says who wrote them.
+            let tail = if file.ends_with("tensors") { own.len() / 2 } else { 0 };
+            assert_eq!(own[tail..], back[back.len() - (own.len() - tail)..], "{format} {file}");
+        }
+    }
+    let pixels = String::from_utf8(read("exported-open-clip/open_clip_config.json")).unwrap();
+    assert!(pixels.contains("\"shortest\"") && pixels.contains("\"bilinear\""), "{pixels}");
 }
 
 #[test]
