@@ -2,7 +2,7 @@
 
     pip install torch
     cargo build --release -p jest-train
-    python benches/peers/select.py --super-batch 16384 --sub-batch 3264 --chunks 16 --width 256 --threads 2 --rounds 3
+    python benches/peers/selection.py --super-batch 16384 --sub-batch 3264 --chunks 16 --width 256 --threads 2 --rounds 3
 
 Both draw from unit embeddings at random of a learner and a reference. PyTorch stores the scores as algorithm 1 does, and
 sums them over the picks as products of matrix and vector, which is the faster way; each side is a process of its own, so
