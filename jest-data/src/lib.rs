@@ -41,7 +41,7 @@
 //! # let folder = temporary.path();
 //! let key = CacheKey {
 //!     model: "0123".into(), tokenizer: "4567".into(), preprocess: "89ab".into(),
-//!     image_size: 32, text_tokens: 16, dim: 2,
+//!     image_size: 32, text_tokens: 16, caption_bytes: 8192, dim: 2,
 //! };
 //! let mut cache = EmbeddingCache::open(folder, &key)?;
 //! let id = ExampleId::new("train", "000000.tar", "000000001", 0);

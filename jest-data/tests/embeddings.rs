@@ -12,6 +12,7 @@ fn key() -> CacheKey {
         preprocess: "p1".into(),
         image_size: 32,
         text_tokens: 16,
+        caption_bytes: 8192,
         dim: 3,
     }
 }
@@ -68,9 +69,14 @@ fn rows_survive_and_known_ids_are_not_added_again() {
 fn another_key_is_refused_by_field() {
     let folder = tempfile::tempdir().unwrap();
     EmbeddingCache::open(folder.path(), &key()).unwrap();
-    let other = CacheKey { model: "m2".into(), image_size: 64, ..key() };
+    let other = CacheKey { model: "m2".into(), image_size: 64, caption_bytes: 16, ..key() };
     let error = EmbeddingCache::open(folder.path(), &other).err().unwrap().to_string();
-    assert!(error.contains("model: cached m1, wanted m2; image_size: cached 32, wanted 64"), "{error}");
+    assert!(
+        error.contains(
+            "model: cached m1, wanted m2; image_size: cached 32, wanted 64; caption_bytes: cached 8192, wanted 16"
+        ),
+        "{error}"
+    );
     assert!(!error.contains("tokenizer"), "{error}");
     std::fs::write(folder.path().join("key.json"), "{").unwrap();
     assert!(matches!(EmbeddingCache::open(folder.path(), &key()).err(), Some(DataError::Cache { .. })));
@@ -167,6 +173,20 @@ fn two_processes_write_parts_of_their_own() {
     other.flush().unwrap();
     check(&EmbeddingCache::open(folder.path(), &key()).unwrap(), 9);
     assert_eq!(parts(folder.path()).len(), 2);
+}
+
+#[test]
+fn shards_claimed_at_once_are_all_known() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("0.tar"), b"shard").unwrap();
+    let cache = folder.path().join("cache");
+    let claim = |name: usize| {
+        let source = Source::parse(&format!("s{name}={}/0.tar", folder.path().display())).unwrap();
+        EmbeddingCache::open(&cache, &key()).unwrap().claim(&[source]).unwrap();
+    };
+    std::thread::scope(|scope| (0..16).for_each(|name| drop(scope.spawn(move || claim(name)))));
+    let known = std::fs::read_to_string(cache.join("shards.json")).unwrap();
+    assert_eq!((0..16).filter(|name| known.contains(&format!("\"s{name}/0.tar\""))).count(), 16, "{known}");
 }
 
 #[test]

@@ -1,13 +1,31 @@
 //! Embeddings of whole batches, block by block, without keeping activations.
 
-use jest_data::SuperBatch;
-use jest_kernels::{Pass, Tensor};
+use jest_data::{CacheKey, LoaderConfig, SuperBatch};
+use jest_kernels::{Pass, Precision, Tensor};
 use jest_model::{TwoTowers, View};
 
 use crate::Result;
 
 /// Examples embedded at once: enough rows for full-speed products, few enough for their activations to stay small.
 const BLOCK: usize = 128;
+
+/// What the embeddings of this data by this model on this device belong to.
+pub fn cache_key(pass: &mut Pass, model: &TwoTowers, data: &LoaderConfig) -> Result<CacheKey> {
+    // Embeddings computed in another precision are others.
+    let hash = match pass.device().precision() {
+        Precision::F32 => model.hash(pass)?,
+        other => format!("{}, {other}", model.hash(pass)?),
+    };
+    Ok(CacheKey {
+        model: hash,
+        tokenizer: data.tokenizer.hash().to_string(),
+        preprocess: data.preprocess.key(),
+        image_size: data.preprocess.size,
+        text_tokens: data.text_tokens,
+        caption_bytes: data.limits.caption_bytes,
+        dim: model.config().embedding_dim(),
+    })
+}
 
 /// Unit-norm embeddings of images and captions, on the device.
 ///

@@ -84,19 +84,7 @@ impl Reference {
     }
 
     fn open_cache(&self, pass: &mut Pass, folder: &Path, data: &LoaderConfig) -> Result<EmbeddingCache> {
-        // Embeddings computed in another precision are others.
-        let model = match pass.device().precision() {
-            jest_kernels::Precision::F32 => self.model.hash(pass)?,
-            other => format!("{}, {other}", self.model.hash(pass)?),
-        };
-        let key = CacheKey {
-            model,
-            tokenizer: data.tokenizer.hash().to_string(),
-            preprocess: data.preprocess.key(),
-            image_size: data.preprocess.size,
-            text_tokens: data.text_tokens,
-            dim: self.model.config().embedding_dim(),
-        };
+        let key = embed::cache_key(pass, &self.model, data)?;
         let cache = EmbeddingCache::open(&cache_folder(folder, &key), &key)?.with_precision(self.precision);
         cache.claim(&data.sources)?;
         Ok(cache)
@@ -187,27 +175,38 @@ impl Reference {
             self.charge(batch.len(), meter);
             return meter.spend(Kind::Reference, || embed::both(pass, &self.model, batch, &View::default()));
         };
-        let found = meter.spend(Kind::Reference, || {
-            self.embed_missing(pass, batch, &mut cache)?;
-            lookup(pass, batch, &cache, self.model.config().embedding_dim())
+        let found: Result<_> = meter.spend(Kind::Reference, || {
+            let missing = self.embed_missing(pass, batch, &mut cache)?;
+            Ok((missing, lookup(pass, batch, &cache, self.model.config().embedding_dim())?))
         });
         self.cache = Some(cache);
-        found
+        let (missing, found) = found?;
+        self.charge(missing, meter);
+        Ok(found)
+    }
+
+    /// Writes what was added to the cache since the last time.
+    ///
+    /// # Errors
+    /// `Data` when the disk refuses; the rows stay in memory.
+    pub fn flush(&mut self) -> Result<()> {
+        Ok(self.cache.as_mut().map_or(Ok(()), EmbeddingCache::flush)?)
     }
 
     fn charge(&self, examples: usize, meter: &mut Meter<'_>) {
         meter.flops.reference += self.model.config().forward_flops(&View::default()) as f64 * examples as f64;
     }
 
-    fn embed_missing(&self, pass: &mut Pass, batch: &SuperBatch, cache: &mut EmbeddingCache) -> Result<()> {
+    /// Adds what the cache lacks, and says how many examples that were.
+    fn embed_missing(&self, pass: &mut Pass, batch: &SuperBatch, cache: &mut EmbeddingCache) -> Result<usize> {
         let missing: Vec<usize> = (0..batch.len()).filter(|i| !cache.contains(&batch.ids[*i])).collect();
         if missing.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let batch = batch.subset(&missing);
         let [image, text] = embed::both(pass, &self.model, &batch, &View::default())?;
         cache.add(&batch.ids, &pass.read(&image)?, &pass.read(&text)?)?;
-        Ok(())
+        Ok(missing.len())
     }
 }
 
@@ -273,6 +272,8 @@ fn cache_folder(folder: &Path, key: &CacheKey) -> PathBuf {
     for part in parts {
         hasher.update(part.as_bytes()).update(&[0]);
     }
-    hasher.update(&(key.text_tokens as u64).to_le_bytes());
+    for number in [key.text_tokens, key.caption_bytes] {
+        hasher.update(&(number as u64).to_le_bytes());
+    }
     folder.join(&hasher.finalize().to_hex()[..16])
 }

@@ -163,8 +163,8 @@ impl Run<'_> {
     fn save(&mut self, events: &mut dyn Events, stopping: bool) -> Result<()> {
         let (run, step) = (self.plan.name.clone(), self.progress.step);
         let state = RunState::of(self);
-        let Self { pass, learner, reading, checkpoints, audit, .. } = self;
-        let written = audit.as_mut().map_or(Ok(()), |audit| audit.flush(step));
+        let Self { pass, learner, selector, reading, checkpoints, audit, .. } = self;
+        let written = selector.flush().and_then(|()| audit.as_mut().map_or(Ok(()), |audit| audit.flush(step)));
         let saved = written.and_then(|()| {
             checkpoints.save(step, |folder| {
                 learner.save(pass, folder)?;

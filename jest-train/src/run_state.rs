@@ -69,6 +69,11 @@ impl RunState {
         storage::write_atomic(folder.join(FILE), &text)
     }
 
+    /// Whether the folder has one; a model of another library has none.
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(FILE).exists()
+    }
+
     /// Reads the state of a checkpoint folder.
     ///
     /// # Errors

@@ -67,6 +67,23 @@ fn captions_drawn_anew_have_irreducible_losses_too() {
     place.train("out", &["--steps", "6", "--set", keys[0], "--set", keys[1], "--set", keys[2]]).well();
 }
 
+/// A pass over the data caches one caption of each picture; those that are drawn later cost too, and are kept.
+#[test]
+fn captions_drawn_anew_are_charged_and_kept() {
+    let place = Place::new(THREE_RUNS);
+    let train = |out: &str, captions: &str| {
+        let captions = format!("run.jest.data.captions={captions}");
+        let cache = format!("run.jest.selection.reference_cache={}", place.path("shared").display());
+        let keys = ["--set", "run.jest.data.json_text_key=captions", "--set", &captions, "--set", &cache];
+        place.train(out, &[&["--steps", "6"], &keys[..]].concat()).well();
+        place.timeless_summary(out)["runs"][2]["flops"]["reference"].as_f64().unwrap()
+    };
+    let first = train("first", "first");
+    let random = train("random", "random");
+    assert!(random > 1.05 * first, "{first} {random}");
+    assert_eq!(train("again", "random"), first, "what was embedded on the way lies in the cache");
+}
+
 #[test]
 fn pairs_are_scored_by_the_loss_of_the_learner() {
     let place = Place::new(THREE_RUNS);

@@ -19,6 +19,8 @@ pub struct CacheKey {
     pub image_size: usize,
     /// Ids per caption.
     pub text_tokens: usize,
+    /// Bytes that a longer caption is cut to.
+    pub caption_bytes: usize,
     /// Width of the embeddings.
     pub dim: usize,
 }
@@ -27,12 +29,11 @@ impl CacheKey {
     /// `field: cached A, wanted B` for every field that differs.
     fn differences(&self, wanted: &CacheKey) -> String {
         let fields = |key: &CacheKey| {
-            let CacheKey { model, tokenizer, preprocess, image_size, text_tokens, dim } = key.clone();
-            let numbers = [image_size, text_tokens, dim].map(|n| n.to_string());
-            let [image_size, text_tokens, dim] = numbers;
-            [model, tokenizer, preprocess, image_size, text_tokens, dim]
+            let CacheKey { model, tokenizer, preprocess, image_size, text_tokens, caption_bytes, dim } = key.clone();
+            let numbers = [image_size, text_tokens, caption_bytes, dim].map(|n| n.to_string());
+            [model, tokenizer, preprocess].into_iter().chain(numbers).collect::<Vec<_>>()
         };
-        let names = ["model", "tokenizer", "preprocess", "image_size", "text_tokens", "dim"];
+        let names = ["model", "tokenizer", "preprocess", "image_size", "text_tokens", "caption_bytes", "dim"];
         let pairs = names.iter().zip(fields(self).into_iter().zip(fields(wanted)));
         let differing = pairs.filter(|(_, (cached, wanted))| cached != wanted);
         differing

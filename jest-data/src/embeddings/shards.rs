@@ -8,12 +8,17 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 const FILE: &str = "shards.json";
+const LOCK: &str = "shards.lock";
 /// Bytes at either end of a shard that its print is made of, beside its length.
 const END: u64 = 64 << 10;
 
 /// Holds the shards of these sources against those that the cache in `folder` was made from, and adds the new ones.
 pub(super) fn claim(folder: &Path, sources: &[Source]) -> Result<()> {
     let path = folder.join(FILE);
+    // Of two processes that add shards at once, neither may lose the other's.
+    let lock = folder.join(LOCK);
+    let held = File::create(&lock).map_err(DataError::io("create", &lock))?;
+    held.lock().map_err(DataError::io("lock", &lock))?;
     let problem = |problem: String| DataError::Cache { path: path.clone(), problem };
     let mut known: BTreeMap<String, String> = match std::fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes)

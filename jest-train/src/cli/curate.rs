@@ -22,7 +22,7 @@ pub struct CurateArgs {
     pub keep: Keep,
     /// Least cosine, for clip_score
     #[arg(long)]
-    pub threshold: Option<f32>,
+    pub threshold: Option<Cosine>,
     /// Examples that are selected from at once
     #[arg(long, default_value_t = 20_480)]
     pub super_batch: usize,
@@ -86,6 +86,19 @@ impl std::str::FromStr for Keep {
             .filter(|share| *share > 0.0 && *share <= 1.0)
             .map(Self)
             .ok_or_else(|| "a share is above 0 and at most 1: 20% or 0.2".to_owned())
+    }
+}
+
+/// A cosine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cosine(pub f32);
+
+impl std::str::FromStr for Cosine {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let cosine = text.parse::<f32>().ok().filter(|cosine| (-1.0..=1.0).contains(cosine));
+        cosine.map(Self).ok_or_else(|| "a cosine is between -1 and 1".to_owned())
     }
 }
 

@@ -17,7 +17,7 @@ pub use args::{
     ExportFormat, ImportArgs, InspectArgs, OnDevice, Pairs, ParityArgs, ReferenceCacheArgs, ReferenceCommand,
     ScoreArgs, ScoreFormat, Share, TokenizerCommand, TokenizerTrainArgs,
 };
-pub use curate::{CurateArgs, ExplainArgs, GainFlag, Keep};
+pub use curate::{Cosine, CurateArgs, ExplainArgs, GainFlag, Keep};
 pub use data::{DataBuildArgs, DataCheckArgs, DataCommand, DataStatsArgs, DataSubsetArgs};
 pub use train::{KeyFlags, TrainArgs};
 

@@ -66,6 +66,10 @@ fn selection(run: &RunPlan) -> Result<(), ConfigError> {
     if selection.threshold.is_some() && method != Method::ClipScore {
         return apart("selection.threshold", "only \"clip_score\" reads it; leave it out");
     }
+    if let Some(threshold) = selection.threshold.filter(|threshold| !(-1.0..=1.0).contains(threshold)) {
+        let (key, value) = ("selection.threshold", f64::from(threshold));
+        return Err(ConfigError::Range { run: run.name.clone(), key, value, expected: "a cosine is between -1 and 1" });
+    }
     if !selection.tags.is_empty() && method != Method::Cabs {
         return apart("selection.tags", "only \"cabs\" reads them; leave them out");
     }

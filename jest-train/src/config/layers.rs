@@ -190,11 +190,15 @@ fn check_alternatives(layer: &Table, place: &str) -> Result<(), ConfigError> {
 
 /// Whether a run sets the key at `path`, or an alternative of it.
 fn sets(run: &Table, path: &[String]) -> bool {
-    let (table, within, key) = match path {
-        [key] => (Some(run), "", key),
-        [within, key] => (run.get(within).and_then(Value::as_table), within.as_str(), key),
-        _ => return false,
-    };
-    let alternatives = alternatives_of(within, key);
-    table.is_some_and(|table| table.contains_key(key) || alternatives.iter().any(|other| table.contains_key(*other)))
+    let Some((key, tables)) = path.split_last() else { return false };
+    let mut table = run;
+    for (depth, name) in tables.iter().enumerate() {
+        match table.get(name) {
+            Some(Value::Table(inner)) => table = inner,
+            // A value in place of a table takes all that the table below it holds away.
+            other => return other.is_some() && depth > 0,
+        }
+    }
+    let alternatives = alternatives_of(tables.last().map_or("", String::as_str), key);
+    table.contains_key(key) || alternatives.iter().any(|other| table.contains_key(*other))
 }

@@ -127,6 +127,9 @@ fn flags_set_shared_keys_and_a_run_of_its_own_mind_is_noted() {
         "run \"learner\" sets steps itself: --set steps=50 does not reach it; --set run.learner.steps=VALUE does";
     assert_eq!(notes, [expected]);
     assert_eq!(plan(TWO_RUNS, &["run.learner.steps=9"]).runs[1].steps, 9);
+    let deep = format!("{TWO_RUNS}\nselection.approximation.patch_size = 16");
+    let noted = resolve_with(&deep, &flags(&["selection.approximation.patch_size=8"])).unwrap().notes;
+    assert!(matches!(&noted[..], [Note::Shadowed { key, .. }] if key == "selection.approximation.patch_size"));
     let dotted = TWO_RUNS.replace("\"learner\"", "\"learner.v1.2\"");
     assert_eq!(plan(&dotted, &["run.learner.v1.2.optimizer.lr=9"]).runs[1].optimizer.lr, 9.0);
     let message = "--set names run \"x\", which the configuration does not have; runs: curator, learner";
@@ -196,6 +199,7 @@ fn methods_are_words_and_read_their_own_keys() {
         ),
         (&["selection.method=top_k", "selection.gibbs_steps=7"], "selection.gibbs_steps in run"),
         (&["selection.method=top_k", "selection.threshold=0.2"], "selection.threshold in run"),
+        (&["selection.method=clip_score", "selection.threshold=1.5"], "selection.threshold = 1.5 in run"),
         (&["selection.method=top_k", "selection.tags=concept"], "selection.tags in run"),
         (&["selection.method=rho", "selection.score=hard_learner"], "selection.score in run"),
     ] {

@@ -56,6 +56,11 @@ pub trait Selector {
         step: u64,
         meter: &mut Meter<'_>,
     ) -> Result<Pick>;
+
+    /// Writes to the disk what later picks would have to compute again.
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Trains on every candidate, in the loader's order: a super-batch is the sub-batch.

@@ -9,6 +9,8 @@ use crate::events::{Contrast, Picked};
 pub(super) struct Recorded<S> {
     scores: S,
     diagonal: Vec<f32>,
+    /// Sums of rows, where the draw was by them.
+    sums: Option<Vec<f32>>,
     taken: Vec<bool>,
     picked: Mean,
     candidates: Mean,
@@ -43,6 +45,7 @@ impl<S: ConditionalScores> Recorded<S> {
         Self {
             taken: vec![false; diagonal.len()],
             diagonal,
+            sums: None,
             scores,
             picked: Mean::default(),
             candidates: Mean::default(),
@@ -51,7 +54,7 @@ impl<S: ConditionalScores> Recorded<S> {
     }
 
     fn record(&mut self, chunk: &[Candidate]) {
-        let conditional = self.scores.conditional();
+        let conditional = self.sums.as_deref().unwrap_or(self.scores.conditional());
         let free = conditional.iter().zip(&self.taken).filter(|(_, taken)| !**taken);
         self.candidates.add(free.map(|(score, _)| *score));
         let drawn = chunk.iter().map(|candidate| conditional[candidate.index()]);
@@ -97,7 +100,8 @@ impl<S: ConditionalScores> ConditionalScores for Recorded<S> {
     }
 
     fn row_sums(&mut self) -> Result<Option<Vec<f32>>, S::Error> {
-        self.scores.row_sums()
+        self.sums = self.scores.row_sums()?;
+        Ok(self.sums.clone())
     }
 }
 
@@ -121,5 +125,17 @@ mod tests {
         assert_eq!(picked.conditional, Contrast { picked: 3.5, super_batch: 15.0 / 7.0 });
         assert_eq!(picked.score, Contrast { picked: 2.5, super_batch: 1.5 });
         assert_eq!(picked.shares.get("b"), Some(&0.5));
+    }
+
+    #[test]
+    fn draws_by_sums_of_rows_record_sums_of_rows() {
+        let matrix = (0..16).map(|at| if at / 4 == at % 4 { 0.0 } else { (at / 4) as f64 }).collect();
+        let mut scores = Recorded::new(DenseScores::from_matrix(matrix, 4).unwrap());
+        let plan = BatchPlan::new(4, 2, 1).unwrap().with_gain(f32::INFINITY).unwrap();
+        let picks = Selection::new(Method::IndependentRowSum, plan).pick(&mut scores, &Gumbel::new(0, 0)).unwrap();
+        assert_eq!(picks.indices().collect::<Vec<_>>(), [3, 2]);
+        let (picked, at_draw) = scores.finish(&picks, &["a"; 4]);
+        assert_eq!(at_draw, [9.0, 6.0]);
+        assert_eq!(picked.conditional, Contrast { picked: 7.5, super_batch: 4.5 });
     }
 }

@@ -71,6 +71,10 @@ impl Selector for Scored {
             }),
         }
     }
+
+    fn flush(&mut self) -> Result<()> {
+        self.references.iter_mut().try_for_each(Reference::flush)
+    }
 }
 
 impl Scored {

@@ -16,7 +16,7 @@ const BLOCK: usize = 4096;
 /// `t` and bias of learner and reference, as those of trained models are.
 const LOGITS: [(f32, f32); 2] = [(20.0, -12.0), (60.0, -13.0)];
 
-/// Prints one JSON line: seconds of a draw by learnability, and the largest memory of the process.
+/// Prints seconds of a draw by learnability, and the largest memory of the process.
 pub(super) fn select(args: &BenchSelectArgs) -> Result<()> {
     let plan = BatchPlan::new(args.super_batch, args.sub_batch, args.chunks)?;
     let device = open::device(&args.on)?;
@@ -39,12 +39,19 @@ pub(super) fn select(args: &BenchSelectArgs) -> Result<()> {
     let c = plan.chunk_size() as f64;
     let pairs: f64 = (1..plan.chunks()).map(|drawn| 2.0 * c * (args.super_batch as f64 - drawn as f64 * c)).sum();
     let flops = 2.0 * 2.0 * args.width as f64 * (args.super_batch as f64 + pairs);
+    let (gflops, peak_rss_mb) = (flops / seconds / 1e9, resources::peak_rss_mb());
+    println!(
+        "{} -> {} in {} chunks, width {}: {seconds:.2} s, {gflops:.0} GFLOP/s, {peak_rss_mb} MB at most",
+        args.super_batch, args.sub_batch, args.chunks, args.width
+    );
+    if !args.json {
+        return Ok(());
+    }
     let line = serde_json::json!({
         "super_batch": args.super_batch, "sub_batch": args.sub_batch, "chunks": args.chunks, "width": args.width,
         "device": open::word(&device), "threads": device.threads(),
         "digest": Picked::digest_of(picks.indices().map(|index| index as u32)),
-        "flops": flops, "gflops": flops / seconds / 1e9,
-        "seconds": seconds, "peak_rss_mb": resources::peak_rss_mb(),
+        "flops": flops, "gflops": gflops, "seconds": seconds, "peak_rss_mb": peak_rss_mb,
     });
     println!("{line}");
     Ok(())

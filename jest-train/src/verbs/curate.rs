@@ -28,7 +28,7 @@ pub(super) fn curate(args: &CurateArgs) -> Result<()> {
     let data = open::pairs(&args.pairs, &model, tokenizer)?;
     let references: Result<Vec<Reference>> =
         args.reference.iter().map(|folder| Reference::load(&mut pass, folder, &data)).collect();
-    let objective = args.objective.unwrap_or_else(|| objective_of(folder));
+    let objective = args.objective.map_or_else(|| objective_of(folder, &model), Ok)?;
     let mut curator = Curator { args, learner: learner(&mut pass, model, objective)?, references: Some(references?) };
     curator.check()?;
     let clock = SystemClock::start();
@@ -97,7 +97,7 @@ impl Curator<'_> {
         let plan = BatchPlan::new(batch.len(), sub_batch, chunks)?.with_gain(args.gain.0)?;
         let selection = Selection::new(args.method, plan);
         let mut scored = Scored {
-            selection: args.threshold.map_or(selection, |threshold| selection.with_threshold(threshold)),
+            selection: args.threshold.map_or(selection, |threshold| selection.with_threshold(threshold.0)),
             kind: args.score,
             references: self.references.take().unwrap_or_default(),
             tags: args.tags.clone(),

@@ -1,6 +1,6 @@
 //! `jest embed`: embeddings of a data set, in the format of the reference cache.
 
-use jest_data::{CacheKey, EmbeddingCache};
+use jest_data::EmbeddingCache;
 use jest_model::View;
 
 use super::open;
@@ -15,14 +15,7 @@ pub(super) fn embed(args: &EmbedArgs) -> Result<()> {
     let mut pass = device.pass();
     let (model, reads) = open::checkpoint(&mut pass, &args.checkpoint)?;
     let data = open::pairs(&args.pairs, &model, reads)?;
-    let key = CacheKey {
-        model: model.hash(&mut pass)?,
-        tokenizer: data.tokenizer.hash().to_string(),
-        preprocess: data.preprocess.key(),
-        image_size: data.preprocess.size,
-        text_tokens: data.text_tokens,
-        dim: model.config().embedding_dim(),
-    };
+    let key = embed::cache_key(&mut pass, &model, &data)?;
     let mut cache = EmbeddingCache::open(&args.out, &key)?;
     for batch in jest_data::read_all(&data, BLOCK)? {
         let batch = batch?;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use jest_data::{DataError, LoaderConfig};
 use jest_kernels::Pass;
+use jest_model::{Family, TwoTowers};
 use serde::{Deserialize, Serialize};
 
 use super::open;
@@ -37,7 +38,7 @@ pub(super) fn score(args: &ScoreArgs) -> Result<()> {
     for folder in &args.reference {
         references.push(Reference::load(&mut pass, folder, &data)?);
     }
-    let objective = args.objective.unwrap_or_else(|| objective_of(&args.learner));
+    let objective = args.objective.map_or_else(|| objective_of(&args.learner, &learner), Ok)?;
     let mut job = Job { args, pass, scorers: Scorers { learner: &learner, references, objective }, data };
     if args.out.extension().is_some() {
         job.data.sources = args.share.of(job.data.sources)?;
@@ -138,9 +139,15 @@ impl Job<'_> {
     }
 }
 
-/// What the checkpoint was trained to minimise; the sigmoid loss where it does not say.
-pub(super) fn objective_of(folder: &Path) -> Objective {
-    RunState::read(folder).map(|state| state.objective).unwrap_or_default()
+/// What the checkpoint was trained to minimise; where it does not say, the loss of its family.
+pub(super) fn objective_of(folder: &Path, model: &TwoTowers) -> Result<Objective> {
+    if RunState::is_in(folder) {
+        return Ok(RunState::read(folder)?.objective);
+    }
+    Ok(match model.config().family {
+        Family::Siglip => Objective::Sigmoid,
+        Family::Clip => Objective::Softmax,
+    })
 }
 
 impl Rows {
