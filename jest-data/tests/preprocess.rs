@@ -31,7 +31,6 @@ fn every_pixel_equals_pillows() {
     assert_eq!(checked, 15);
 }
 
-/// Fault 9: one pixel, one column, CMYK, 16 bits, palettes with transparency, animation, rotation in EXIF.
 #[test]
 fn every_square_equals_open_clips() {
     let bytes = std::fs::read(fixtures().join("squares.safetensors")).unwrap();
@@ -52,6 +51,7 @@ fn every_square_equals_open_clips() {
     assert_eq!(expected.len(), 70);
 }
 
+/// Fault 9: one pixel, one column, CMYK, 16 bits, palettes with transparency, animation, rotation in EXIF.
 #[test]
 fn unusual_modes_become_rgb_as_in_pillow() {
     let mut checked = 0;
