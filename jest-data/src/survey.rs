@@ -48,7 +48,7 @@ pub fn survey<E>(
 ) -> std::result::Result<(), E> {
     for shard in source.shards() {
         let place = Place { source: source.shared_name(), shard: shard.name.clone() };
-        let samples = match read_samples(shard, limits) {
+        let samples = match read_samples(shard, None, limits) {
             Ok(samples) => samples,
             Err(broken) => {
                 skip(place.skip(broken.reason, None, broken.detail));

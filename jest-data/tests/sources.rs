@@ -139,7 +139,12 @@ fn tables_with_any_separator_and_column_names() {
     check("t.tsv", &tabs.replace('\n', "\r\n"), SourceOptions::default());
     let commas = "id,image,caption\n1,pics/a.png,\"a cat, asleep\"\n2,pics/b.png,a dog\n3,pics/a.png,the cat again";
     check("t.csv", commas, SourceOptions::default());
-    let named = SourceOptions { image_key: Some("x".into()), caption_key: Some("y".into()), separator: Some('|') };
+    let named = SourceOptions {
+        image_key: Some("x".into()),
+        caption_key: Some("y".into()),
+        separator: Some('|'),
+        ..Default::default()
+    };
     check("t.csv", "y|x|title\na cat, asleep|pics/a.png|-\na dog|pics/b.png|-\nthe cat again|pics/a.png|-", named);
     let lines = "{\"file_name\":\"pics/a.png\",\"text\":\"a cat, asleep\"}\n\n{\"file_name\":\"pics/b.png\",\"text\":[\"a dog\",\"Rex\"]}\n\
         {\"image\":1,\"file_name\":\"pics/a.png\",\"text\":\"the cat again\"}\n";

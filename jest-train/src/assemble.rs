@@ -115,6 +115,7 @@ pub(crate) fn sources(data: &DataPlan) -> jest_data::Result<Vec<Source>> {
         image_key: data.csv_img_key.clone(),
         caption_key: data.csv_caption_key.clone(),
         separator: data.csv_separator,
+        remote: None,
     };
     let mut sources = Vec::new();
     for spec in &data.train {

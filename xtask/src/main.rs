@@ -33,7 +33,11 @@ const VERBS: [Verb; 6] = [
         help: "train; without ARGS configs/quickstart.toml, with --smoke a one-minute run",
         run: train::run,
     },
-    Verb { name: "test", help: "run every test, the WGSL kernels included; ARGS go to cargo test", run: test::run },
+    Verb {
+        name: "test",
+        help: "run every test, WGSL kernels and cargo features included; with ARGS, cargo test ARGS",
+        run: test::run,
+    },
     Verb { name: "tidy", help: "check size limits, floor plan, dependency arrows and documents", run: tidy::run },
     Verb {
         name: "ci",

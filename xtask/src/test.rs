@@ -12,7 +12,11 @@ use crate::{tally, vulkan, workspace};
 /// Environment variable that tells kernel tests where to note the kernels they dispatch.
 const TALLY: &str = "JEST_SHADER_TALLY";
 
-/// Runs `cargo test --release --workspace ARGS` after making sure of a Vulkan driver, then reads the tally.
+/// Tests of what is behind a cargo feature that is off by default. They are built after the others, so that those are of the default.
+const WITH_FEATURES: [&str; 1] = ["test --release -p jest-data --features remote --test remote"];
+
+/// Runs `cargo test --release --workspace ARGS` after making sure of a Vulkan driver, then, without ARGS, the tests of cargo features,
+/// and reads the tally.
 pub fn run(args: &[String]) -> u8 {
     if let Err(remedy) = vulkan::ensure() {
         eprintln!("xtask test: {remedy}");
@@ -26,7 +30,10 @@ pub fn run(args: &[String]) -> u8 {
     let line: Vec<String> =
         ["test", "--release", "--workspace"].map(String::from).into_iter().chain(args.iter().cloned()).collect();
     // Without the second, Mesa's desktop layer complains on every machine that has no display.
-    let code = workspace::status(workspace::cargo(&line).env(TALLY, &file).env("NODEVICE_SELECT", "1"));
+    let mut code = workspace::status(workspace::cargo(&line).env(TALLY, &file).env("NODEVICE_SELECT", "1"));
+    for line in WITH_FEATURES.iter().filter(|_| args.is_empty()) {
+        code = if code == 0 { workspace::status(&mut workspace::cargo(&words(line))) } else { code };
+    }
     let noted = fs::read_to_string(&file).unwrap_or_default();
     if let Err(error) = fs::remove_file(&file)
         && error.kind() != std::io::ErrorKind::NotFound
@@ -34,6 +41,10 @@ pub fn run(args: &[String]) -> u8 {
         eprintln!("xtask test: cannot remove {}: {error}", file.display());
     }
     if code == 0 { verdict(&noted) } else { code }
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split(' ').map(String::from).collect()
 }
 
 /// Makes the folder of the tally and leaves no file of that name.

@@ -59,6 +59,12 @@ impl OutcomeCache {
         self.lock().shards[shard].total = Some(total);
     }
 
+    /// Whether all outcomes of the shard are here.
+    pub fn is_whole(&self, shard: usize) -> bool {
+        let inner = self.lock();
+        inner.shards[shard].total == Some(inner.shards[shard].filled)
+    }
+
     /// All outcomes of the shard, if all are here.
     pub fn whole(&self, shard: usize) -> Option<Vec<Arc<Outcome>>> {
         let inner = self.lock();

@@ -3,7 +3,7 @@
 use super::stream::Shared;
 use crate::example::{Needs, Recipe};
 use crate::source::check_distinct;
-use crate::{DataError, Limits, Preprocess, Result, SkipReport, Source, Subset, Tokenizer};
+use crate::{DataError, Limits, Preprocess, Result, SkipReason, SkipReport, Source, Subset, Tokenizer};
 use std::sync::Arc;
 
 /// How far samples are mixed.
@@ -107,6 +107,11 @@ impl LoaderConfig {
     pub fn check(&self) -> Result<()> {
         self.check_settings()?;
         let shards = || self.sources.iter().flat_map(|source| source.shards());
+        // The shards of a source share their options.
+        self.sources
+            .iter()
+            .filter_map(|source| source.shards().first()?.remote())
+            .try_for_each(|remote| remote.check())?;
         let missing: Vec<_> = shards().filter(|shard| !shard.exists()).collect();
         let (count, missing_count) = (shards().count(), missing.len() as u64);
         let first = || missing.first().map_or(String::new(), |shard| shard.path.display().to_string());
@@ -157,10 +162,17 @@ impl LoaderConfig {
     }
 }
 
-/// `TooManySkipped` if the share is over the limit; before the end of an epoch only after enough samples.
+/// Shards that cannot be opened, one after the other from the first on, after which the share is looked at.
+const DEAD_SHARDS: u64 = 16;
+
+/// `TooManySkipped` if the share is over the limit; before the end of an epoch only after enough samples, or if there is none in the
+/// first shards.
 pub(super) fn check_share(skips: &SkipReport, limits: &Limits, epoch_ended: bool) -> Result<()> {
     let (skipped, seen) = (skips.skipped(), skips.skipped() + skips.kept());
-    if (epoch_ended || seen >= limits.skip_check_after) && skipped as f64 > limits.max_skipped_share * seen as f64 {
+    let dead = skips.kept() == 0 && skips.count(SkipReason::ShardMissing) >= DEAD_SHARDS;
+    if (epoch_ended || dead || seen >= limits.skip_check_after)
+        && skipped as f64 > limits.max_skipped_share * seen as f64
+    {
         let limit = limits.max_skipped_share;
         return Err(DataError::TooManySkipped { skipped, seen, limit, skips: skips.to_string() });
     }

@@ -3,6 +3,7 @@
 use super::shuffle::{ShuffleBuffer, permutation, stream, uniform};
 use super::stream::{Job, PlacedShard, Shared, Ticket, Work};
 use crate::example::Outcome;
+use crate::remote::Asked;
 use crate::shard::{Found, RawSample, read_samples};
 use crossbeam_channel::{Sender, bounded};
 use std::ops::ControlFlow;
@@ -24,6 +25,9 @@ pub(super) struct Pass {
     pub deferred: Vec<u64>,
 }
 
+/// Shards on servers that are asked for before their turn, so that nobody waits for a connection. Each holds 8 MiB at most.
+const ASKED_AHEAD: usize = 2;
+
 enum Item {
     Raw { shard: usize, slot: usize, raw: Box<RawSample> },
     Done { shard: usize, outcome: Arc<Outcome> },
@@ -37,12 +41,14 @@ pub(super) struct Reader {
     epoch: u64,
     /// Samples of this epoch handed out or left out so far.
     position: u64,
+    /// Shards on servers that are on their way.
+    asked: Vec<(usize, Asked)>,
 }
 
 impl Reader {
     pub fn new(shared: Arc<Shared>, pass: Pass, tickets: Sender<Ticket>, jobs: Sender<Job>) -> Reader {
         let epoch = pass.epoch;
-        Reader { shared, pass, tickets, jobs, epoch, position: 0 }
+        Reader { shared, pass, tickets, jobs, epoch, position: 0, asked: Vec::new() }
     }
 
     pub fn run(mut self) {
@@ -62,16 +68,30 @@ impl Reader {
             false => (0..shared.shards.len()).collect(),
         };
         let mut buffer = ShuffleBuffer::new(self.pass.buffer, stream(self.pass.seed, "samples", self.epoch));
-        for shard in order {
+        for (turn, &shard) in order.iter().enumerate() {
+            self.ask(&order[turn..]);
+            let asked = self.asked.iter().position(|(asked, _)| *asked == shard).map(|at| self.asked.swap_remove(at).1);
             match shared.cache.whole(shard) {
                 Some(outcomes) => self.replay(shard, outcomes, &mut buffer)?,
-                None => self.read_shard(shard, &mut buffer)?,
+                None => self.read_shard(shard, asked, &mut buffer)?,
             }
         }
         while let Some(item) = buffer.pop() {
             self.hand_out(item)?;
         }
         self.send(Ticket::EpochEnd(self.position))
+    }
+
+    /// Asks for the next shards, where they are on servers and not in memory.
+    fn ask(&mut self, next: &[usize]) {
+        for &shard in next.iter().take(1 + ASKED_AHEAD) {
+            if !self.asked.iter().any(|(asked, _)| *asked == shard)
+                && !self.shared.cache.is_whole(shard)
+                && let Some(asked) = self.shared.shards[shard].shard.ask()
+            {
+                self.asked.push((shard, asked));
+            }
+        }
     }
 
     /// Which samples of a shard come in this epoch: all, or a share of them that seed, epoch and shard decide.
@@ -93,7 +113,7 @@ impl Reader {
         here.try_for_each(|outcome| self.shuffle(buffer, Item::Done { shard, outcome }))
     }
 
-    fn read_shard(&mut self, shard: usize, buffer: &mut ShuffleBuffer<Item>) -> ControlFlow<()> {
+    fn read_shard(&mut self, shard: usize, asked: Option<Asked>, buffer: &mut ShuffleBuffer<Item>) -> ControlFlow<()> {
         let shared = self.shared.clone();
         let placed = &shared.shards[shard];
         let mut drawn = self.drawn(shard);
@@ -104,7 +124,7 @@ impl Reader {
             Item::Done { shard, outcome }
         };
         let within = |found| shared.within(found, &placed.place);
-        match read_samples(&placed.shard, &shared.recipe.limits) {
+        match read_samples(&placed.shard, asked, &shared.recipe.limits) {
             Err(broken) => {
                 slots = 1;
                 if drawn() {

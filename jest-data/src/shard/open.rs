@@ -1,7 +1,8 @@
 //! Opens a shard: plain or gzipped, decided from its first bytes.
 
 use super::Broken;
-use crate::SkipReason;
+use crate::remote::Asked;
+use crate::{Shard, SkipReason};
 use flate2::bufread::MultiGzDecoder;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -9,10 +10,14 @@ use std::path::Path;
 
 const BUFFER: usize = 256 << 10;
 
-/// The archive bytes of a shard.
-pub(crate) fn open_shard(path: &Path) -> Result<Box<dyn Read + Send>, Broken> {
+/// The archive bytes of a shard; of one on a server, what was asked for before.
+pub(crate) fn open_shard(shard: &Shard, asked: Option<Asked>) -> Result<Box<dyn Read + Send>, Broken> {
+    let path = &shard.path;
     let broken = |e: std::io::Error| Broken::new(SkipReason::ShardMissing, format!("{}: {e}", path.display()));
-    unpacked(File::open(path).map_err(broken)?, path)
+    match asked.or_else(|| shard.ask()) {
+        Some(asked) => unpacked(asked.bytes()?, path),
+        None => unpacked(File::open(path).map_err(broken)?, path),
+    }
 }
 
 /// The archive in a file, gzipped or not.

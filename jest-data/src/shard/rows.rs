@@ -3,6 +3,7 @@
 use super::Broken;
 use super::group::{Found, RawSample, SampleReader};
 use super::open::open_shard;
+use crate::remote::Asked;
 use crate::source::{FileList, Table, draw};
 use crate::{Limits, Shard, SkipReason, source::ShardKind};
 use std::fs::File;
@@ -12,10 +13,10 @@ use std::path::{Path, PathBuf};
 /// What a shard holds, in its order.
 pub(crate) type Samples<'a> = Box<dyn Iterator<Item = Found> + 'a>;
 
-/// Opens a shard and reads it sample by sample.
-pub(crate) fn read_samples<'a>(shard: &'a Shard, limits: &Limits) -> Result<Samples<'a>, Broken> {
+/// Opens a shard and reads it sample by sample; one on a server may have been asked for before.
+pub(crate) fn read_samples<'a>(shard: &'a Shard, asked: Option<Asked>, limits: &Limits) -> Result<Samples<'a>, Broken> {
     match &shard.kind {
-        ShardKind::Tar(what) => Ok(Box::new(SampleReader::new(open_shard(&shard.path)?, *limits, what))),
+        ShardKind::Tar(what) => Ok(Box::new(SampleReader::new(open_shard(shard, asked)?, *limits, what))),
         #[cfg(feature = "parquet")]
         ShardKind::Parquet(options) => super::parquet::read(&shard.path, options, limits),
         #[cfg(not(feature = "parquet"))]

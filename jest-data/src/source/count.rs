@@ -35,8 +35,12 @@ impl Source {
     /// a plain one is not read through. Missing shards hold none.
     ///
     /// # Errors
-    /// `Table` for a `sizes.json` or `__len__` that is none.
+    /// `Table` for a `sizes.json` or `__len__` that is none; `Source` for shards on a server.
     pub fn count(&self) -> Result<u64> {
+        if let Some(shard) = self.shards().iter().find(|shard| shard.remote().is_some()) {
+            let problem = "samples on a server are not counted; set `data.num_examples`";
+            return Err(DataError::Source { spec: shard.path.display().to_string(), problem });
+        }
         let mut folders: HashMap<PathBuf, Sizes> = HashMap::new();
         let (mut sum, mut whole) = (0, Vec::new());
         for shard in self.shards() {

@@ -15,7 +15,8 @@ pub use options::SourceOptions;
 pub(crate) use synthetic::draw;
 pub(crate) use table::{Table, texts};
 
-use crate::{DataError, Result, expand_braces};
+use crate::remote::{AVAILABLE, Asked, is_remote};
+use crate::{DataError, RemoteOptions, Result, expand_braces};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,6 +55,8 @@ pub(crate) struct TarShard {
     pub lines: bool,
     /// Whether img2dataset has not finished it: other shards of the folder have a `_stats.json`, this one has none.
     pub unfinished: bool,
+    /// Set if it is on a server.
+    pub remote: Option<Arc<RemoteOptions>>,
     /// Captions for samples that have a class alone.
     pub classes: Option<Arc<ClassCaptions>>,
 }
@@ -67,9 +70,22 @@ impl Shard {
         }
     }
 
-    /// Whether its file is there; a synthetic shard always is.
+    /// Whether its file is there; a synthetic shard always is, and of one on a server nobody knows before it is read.
     pub(crate) fn exists(&self) -> bool {
-        matches!(self.kind, ShardKind::Synthetic(..)) || self.path.exists()
+        matches!(self.kind, ShardKind::Synthetic(..)) || self.remote().is_some() || self.path.exists()
+    }
+
+    /// How it is read, if it is on a server.
+    pub(crate) fn remote(&self) -> Option<&Arc<RemoteOptions>> {
+        match &self.kind {
+            ShardKind::Tar(what) => what.remote.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Asks its server for it, if it is on one.
+    pub(crate) fn ask(&self) -> Option<Asked> {
+        self.remote().map(|options| Asked::new(self.path.to_string_lossy().into_owned(), options))
     }
 }
 
@@ -114,8 +130,21 @@ impl Source {
             let count = count.ok_or(problem("write `synthetic:N` with N, the number of examples, 1 or more"))?;
             return Ok(Source { name: name.unwrap_or("synthetic").into(), shards: synthetic::shards(count) });
         }
-        if pattern.starts_with("pipe:") || pattern.contains("://") {
-            return Err(problem("only local files are read; copy the shards to a folder first"));
+        if is_remote(pattern) && !AVAILABLE {
+            return Err(problem(
+                "on a server; build with the cargo feature `remote`, or copy the shards to a folder first",
+            ));
+        }
+        if pattern.starts_with("pipe:") || !is_remote(pattern) && pattern.contains("://") {
+            return Err(problem("is neither a path nor an address of s3://, gs://, az://, http:// or https://"));
+        }
+        if is_remote(pattern) && !pattern.contains(".tar") && !pattern.contains(".tgz") {
+            return Err(problem("on a server, only tar shards are read; write e.g. `s3://bucket/{00..99}.tar`"));
+        }
+        if is_remote(pattern) && pattern.contains(['?', '#']) {
+            return Err(problem(
+                "an address with `?` or `#` cannot be read; give the plain one, and credentials in the environment",
+            ));
         }
         let paths = expand_braces(pattern)?.into_iter().map(PathBuf::from).collect();
         Source::from_paths(spec, name, paths, options)
@@ -135,7 +164,12 @@ impl Source {
         let mut files = Vec::new();
         let mut roots = Vec::new();
         for path in given {
-            if path.is_dir() {
+            if path.to_str().is_some_and(is_remote) {
+                roots.push(path.parent().unwrap_or(Path::new("")).to_path_buf());
+                let remote = options.remote.clone().map_or_else(RemoteOptions::installed, Arc::new);
+                let kind = ShardKind::Tar(TarShard { remote: Some(remote), ..TarShard::default() });
+                shards.push(Shard { path, name: "".into(), kind });
+            } else if path.is_dir() {
                 let found = folder::shards(&path, &options)?;
                 if found.is_empty() {
                     return Err(DataError::Source { spec: spec.to_string(), problem: folder::NOTHING });

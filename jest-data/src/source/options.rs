@@ -1,6 +1,8 @@
 //! What a user may say about tables and Parquet files.
 
-/// Columns and separator of tables and Parquet files; what is none is found out.
+use crate::RemoteOptions;
+
+/// Columns and separator of tables and Parquet files, which are found out where they are none; how servers are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceOptions {
     /// Column with the picture: the path of a file, or in Parquet its bytes.
@@ -9,6 +11,8 @@ pub struct SourceOptions {
     pub caption_key: Option<String>,
     /// Character between the columns of a `.csv` or `.tsv` file.
     pub separator: Option<char>,
+    /// How shards on servers are read; none for what [`RemoteOptions::install`] was given.
+    pub remote: Option<RemoteOptions>,
 }
 
 /// Columns with pictures, by priority: open_clip's, img2dataset's, those of Hugging Face data sets, other usual ones.

@@ -17,16 +17,22 @@ mod report;
 mod score;
 mod train;
 
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use jest_data::RemoteOptions;
 use jest_kernels::Device;
 
 use crate::Result;
 use crate::cli::{BenchCommand, Command, ReferenceCommand, TokenizerCommand, TokenizerTrainArgs};
+use crate::config::ConfigError;
 
 /// Does what the command line asks.
 ///
 /// # Errors
 /// Whatever the verb reports.
 pub fn execute(command: Command) -> Result<()> {
+    remote()?.install();
     match command {
         Command::Train(args) => train::train(&args),
         Command::Eval(args) => eval::eval(&args),
@@ -50,6 +56,22 @@ pub fn execute(command: Command) -> Result<()> {
         Command::Bench(BenchCommand::Select(args)) => bench_select::select(&args),
         Command::Inspect(args) => inspect::inspect(&args),
     }
+}
+
+/// How shards on servers are read: credentials and the cache of shards are in the environment, as for WebDataset.
+fn remote() -> Result<RemoteOptions> {
+    let wanted = |name: &str| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix));
+    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let settings = std::env::vars_os().filter_map(text).filter(|(name, _)| wanted(name)).collect();
+    let mut options = RemoteOptions { settings, ..RemoteOptions::default() };
+    let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    options.cache = given("WDS_CACHE").map(PathBuf::from);
+    if let Some(size) = given("WDS_CACHE_SIZE") {
+        let bytes = size.to_str().and_then(|size| size.parse().ok());
+        let key = format!("WDS_CACHE_SIZE, which is {size:?},");
+        options.cache_bytes = bytes.ok_or(ConfigError::Shape { key, expected: "a number of bytes" })?;
+    }
+    Ok(options)
 }
 
 fn devices() {
