@@ -162,19 +162,31 @@ impl LoaderConfig {
     }
 }
 
-/// Shards that cannot be opened, one after the other from the first on, after which the share is looked at.
+/// Shards that cannot be opened, from the first on, after which the share is looked at where servers are read: a server that is
+/// gone costs half a minute a shard.
 const DEAD_SHARDS: u64 = 16;
 
-/// `TooManySkipped` if the share is over the limit; before the end of an epoch only after enough samples, or if there is none in the
-/// first shards.
-pub(super) fn check_share(skips: &SkipReport, limits: &Limits, epoch_ended: bool) -> Result<()> {
-    let (skipped, seen) = (skips.skipped(), skips.skipped() + skips.kept());
-    let dead = skips.kept() == 0 && skips.count(SkipReason::ShardMissing) >= DEAD_SHARDS;
-    if (epoch_ended || dead || seen >= limits.skip_check_after)
-        && skipped as f64 > limits.max_skipped_share * seen as f64
-    {
-        let limit = limits.max_skipped_share;
-        return Err(DataError::TooManySkipped { skipped, seen, limit, skips: skips.to_string() });
+/// How much may be left out.
+pub(super) struct Tolerance {
+    limits: Limits,
+    remote: bool,
+}
+
+impl Tolerance {
+    pub fn new(config: &LoaderConfig) -> Tolerance {
+        let mut shards = config.sources.iter().flat_map(|source| source.shards());
+        Tolerance { limits: config.limits, remote: shards.any(|shard| shard.remote().is_some()) }
     }
-    Ok(())
+
+    /// `TooManySkipped` if the share is over the limit; before the end of an epoch only after enough samples, or if the first shards
+    /// give none.
+    pub fn check(&self, skips: &SkipReport, epoch_ended: bool) -> Result<()> {
+        let (skipped, seen) = (skips.skipped(), skips.skipped() + skips.kept());
+        let dead = self.remote && skips.kept() == 0 && skips.count(SkipReason::ShardMissing) >= DEAD_SHARDS;
+        let limit = self.limits.max_skipped_share;
+        if (epoch_ended || dead || seen >= self.limits.skip_check_after) && skipped as f64 > limit * seen as f64 {
+            return Err(DataError::TooManySkipped { skipped, seen, limit, skips: skips.to_string() });
+        }
+        Ok(())
+    }
 }

@@ -1,10 +1,10 @@
 //! Super-batches without end, in an order that a killed run finds again.
 
-use super::config::{Captions, LoaderConfig, check_share};
+use super::config::{Captions, LoaderConfig, Tolerance};
 use super::reader::Pass;
 use super::stream::{Event, Stream};
 use crate::example::{Needs, Outcome};
-use crate::{DataError, ExampleId, Limits, Preprocess, Result, SkipReport, SuperBatch};
+use crate::{DataError, ExampleId, Preprocess, Result, SkipReport, SuperBatch};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub struct Loader {
     stream: Stream,
     preprocess: Preprocess,
     text_tokens: usize,
-    limits: Limits,
+    tolerance: Tolerance,
     state: LoaderState,
     deferred: VecDeque<(u64, Arc<Outcome>)>,
     /// Deferred examples that a resumed stream has yet to deliver, first of all.
@@ -66,7 +66,7 @@ impl Loader {
             stream: Stream::start(shared, pass, config.workers, config.prefetch)?,
             preprocess: config.preprocess,
             text_tokens: config.text_tokens,
-            limits: config.limits,
+            tolerance: Tolerance::new(&config),
             deferred: VecDeque::new(),
             owed: start.deferred.len(),
             epoch_has_examples: start.position > 0,
@@ -103,7 +103,7 @@ impl Loader {
                     if self.add(outcome.as_ref(), &mut batch, &mut drawn) {
                         self.deferred.push_back((position, outcome));
                     }
-                    check_share(&self.state.skips, &self.limits, false)?;
+                    self.tolerance.check(&self.state.skips, false)?;
                 }
                 Event::EpochEnd(length) => {
                     self.end_epoch(length)?;
@@ -170,7 +170,7 @@ impl Loader {
             let problem = format!("position {} lies behind the {length} samples of the epoch", self.state.position);
             return Err(DataError::Resume { problem });
         }
-        check_share(&self.state.skips, &self.limits, true)?;
+        self.tolerance.check(&self.state.skips, true)?;
         if !self.epoch_has_examples {
             return Err(self.stream.no_examples(&self.state.skips));
         }

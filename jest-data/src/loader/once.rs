@@ -1,17 +1,17 @@
 //! One pass over the sources in their order, for caching, scoring and evaluation.
 
-use super::config::{CaptionChoice, Captions, LoaderConfig, check_share};
+use super::config::{CaptionChoice, Captions, LoaderConfig, Tolerance};
 use super::reader::Pass;
 use super::stream::{Event, Stream};
 use crate::example::Needs;
-use crate::{DataError, Limits, Preprocess, Result, Skip, SkipReport, SuperBatch};
+use crate::{DataError, Preprocess, Result, Skip, SkipReport, SuperBatch};
 
 /// Batches of a single pass; the last one may be short. Ends after the first error.
 pub struct ReadAll {
     stream: Stream,
     preprocess: Preprocess,
     text_tokens: usize,
-    limits: Limits,
+    tolerance: Tolerance,
     n: usize,
     skips: SkipReport,
     told: Box<dyn FnMut(&Skip) + Send>,
@@ -53,7 +53,7 @@ fn read_once(config: &LoaderConfig, n: usize, needs: Needs) -> Result<ReadAll> {
         stream: Stream::start(whole.shared(needs, 0)?, pass, config.workers, config.prefetch)?,
         preprocess: config.preprocess,
         text_tokens: config.text_tokens,
-        limits: config.limits,
+        tolerance: Tolerance::new(config),
         n,
         skips: SkipReport::default(),
         told: Box::new(|_| {}),
@@ -88,11 +88,11 @@ impl ReadAll {
                             self.skips.add(skip);
                         }
                     }
-                    check_share(&self.skips, &self.limits, false)?;
+                    self.tolerance.check(&self.skips, false)?;
                 }
                 Event::EpochEnd(_) => {
                     self.ended = true;
-                    check_share(&self.skips, &self.limits, true)?;
+                    self.tolerance.check(&self.skips, true)?;
                     if self.skips.kept() == 0 {
                         return Err(self.stream.no_examples(&self.skips));
                     }
