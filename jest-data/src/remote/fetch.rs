@@ -2,7 +2,6 @@
 
 use super::RemoteOptions;
 use super::stores::{self, Located};
-use bytes::{Buf, Bytes};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use futures_util::{Stream, StreamExt};
 use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore};
@@ -13,16 +12,17 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Pieces that wait to be read, at most.
 const AHEAD: usize = 128;
-/// Larger pieces are cut, without copying them, so that what waits is bounded.
+/// Larger pieces are cut, so that what waits is bounded.
 const PIECE: usize = 64 << 10;
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-type Piece = io::Result<Bytes>;
+type Piece = io::Result<Vec<u8>>;
 
 /// The bytes of an object, in order.
 pub(super) struct Fetched {
     pieces: Receiver<Piece>,
-    current: Bytes,
+    current: Vec<u8>,
+    read: usize,
     failed: bool,
 }
 
@@ -38,7 +38,7 @@ pub(super) fn start(url: &str, options: &Arc<RemoteOptions>) -> io::Result<Fetch
         }
     };
     std::thread::Builder::new().name("jest-data fetch".to_string()).spawn(body)?;
-    Ok(Fetched { pieces, current: Bytes::new(), failed: false })
+    Ok(Fetched { pieces, current: Vec::new(), read: 0, failed: false })
 }
 
 impl Fetched {
@@ -52,13 +52,13 @@ impl Fetched {
 
     fn refill(&mut self) -> io::Result<()> {
         match self.pieces.recv() {
-            Ok(Ok(piece)) => self.current = piece,
+            Ok(Ok(piece)) => (self.current, self.read) = (piece, 0),
             Ok(Err(e)) => {
                 self.failed = true;
                 return Err(e);
             }
             // The thread has sent all there is.
-            Err(_) => self.current = Bytes::new(),
+            Err(_) => (self.current, self.read) = (Vec::new(), 0),
         }
         Ok(())
     }
@@ -71,11 +71,12 @@ impl Fetched {
 
 impl Read for Fetched {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.current.is_empty() {
+        if self.read == self.current.len() {
             self.refill()?;
         }
-        let n = out.len().min(self.current.len());
-        out[..n].copy_from_slice(&self.current.split_to(n));
+        let n = out.len().min(self.current.len() - self.read);
+        out[..n].copy_from_slice(&self.current[self.read..self.read + n]);
+        self.read += n;
         Ok(n)
     }
 }
@@ -155,14 +156,12 @@ impl<'a> Fetcher<'a> {
             let mut pieces = Vec::new();
             let some = async { tokio::time::timeout(stall, gather(&mut stream, least, &mut pieces)).await };
             let more = self.runtime.block_on(some);
-            for mut bytes in pieces {
+            for bytes in pieces {
                 let skip = usize::try_from(known).unwrap_or(usize::MAX).min(bytes.len());
                 known -= skip as u64;
-                bytes.advance(skip);
-                while !bytes.is_empty() {
-                    let piece = bytes.split_to(bytes.len().min(PIECE));
+                for piece in bytes[skip..].chunks(PIECE) {
                     self.position += piece.len() as u64;
-                    if self.send.send(Ok(piece)).is_err() {
+                    if self.send.send(Ok(piece.to_vec())).is_err() {
                         return Ended::Done;
                     }
                 }
@@ -210,16 +209,18 @@ impl<'a> Fetcher<'a> {
 }
 
 /// Takes pieces until they are `least` bytes; whether there may be more.
-async fn gather(
-    stream: &mut (impl Stream<Item = Result<Bytes, Error>> + Unpin),
+async fn gather<B: AsRef<[u8]>>(
+    stream: &mut (impl Stream<Item = Result<B, Error>> + Unpin),
     least: u64,
-    pieces: &mut Vec<Bytes>,
+    pieces: &mut Vec<B>,
 ) -> Result<bool, Error> {
     let mut bytes = 0;
     while bytes < least {
-        let Some(piece) = stream.next().await.transpose()? else { return Ok(false) };
-        bytes += piece.len() as u64;
-        pieces.push(piece);
+        match stream.next().await {
+            Some(piece) => pieces.push(piece?),
+            None => return Ok(false),
+        }
+        bytes += pieces.last().map_or(0, |piece| piece.as_ref().len() as u64);
     }
     Ok(true)
 }

@@ -233,6 +233,16 @@ impl Source {
         self
     }
 
+    /// The same source with every text of a tar shard as one caption, whatever its kind says.
+    pub(crate) fn with_whole_texts(mut self) -> Source {
+        for shard in &mut self.shards {
+            if let ShardKind::Tar(tar) = &mut shard.kind {
+                (tar.lines, tar.classes) = (false, None);
+            }
+        }
+        self
+    }
+
     pub(crate) fn shared_name(&self) -> Arc<str> {
         self.name.clone()
     }
