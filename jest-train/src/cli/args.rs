@@ -29,23 +29,6 @@ pub struct Pairs {
     pub workers: usize,
 }
 
-/// Arguments of `jest eval`.
-#[derive(Debug, Clone, Args)]
-pub struct EvalArgs {
-    /// Checkpoint folder
-    #[arg(long, value_name = "FOLDER")]
-    pub checkpoint: PathBuf,
-    /// Folder of a task; may be repeated
-    #[arg(long = "task", value_name = "FOLDER", required = true)]
-    pub tasks: Vec<PathBuf>,
-    /// Threads that read and decode
-    #[arg(long, default_value_t = 2)]
-    pub workers: usize,
-    /// Where it computes
-    #[command(flatten)]
-    pub on: OnDevice,
-}
-
 /// Arguments of `jest embed`.
 #[derive(Debug, Clone, Args)]
 pub struct EmbedArgs {
@@ -286,8 +269,6 @@ pub enum BenchCommand {
     Ops(BenchOpsArgs),
     /// The sigmoid loss with its gradients
     Loss(BenchLossArgs),
-    /// Errors of operations against their f64 oracles, as a table
-    Numerics(OnDevice),
     /// One joint selection from embeddings at random
     Select(BenchSelectArgs),
 }

@@ -3,6 +3,7 @@
 mod args;
 mod curate;
 mod data;
+mod eval;
 mod foreign;
 mod train;
 
@@ -13,12 +14,13 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use args::{
-    BenchCommand, BenchLossArgs, BenchOpsArgs, BenchSelectArgs, BenchStepArgs, EmbedArgs, EvalArgs, ExportArgs,
-    ExportFormat, ImportArgs, InspectArgs, OnDevice, Pairs, ParityArgs, ReferenceCacheArgs, ReferenceCommand,
-    ScoreArgs, ScoreFormat, Share, TokenizerCommand, TokenizerTrainArgs,
+    BenchCommand, BenchLossArgs, BenchOpsArgs, BenchSelectArgs, BenchStepArgs, EmbedArgs, ExportArgs, ExportFormat,
+    ImportArgs, InspectArgs, OnDevice, Pairs, ParityArgs, ReferenceCacheArgs, ReferenceCommand, ScoreArgs, ScoreFormat,
+    Share, TokenizerCommand, TokenizerTrainArgs,
 };
 pub use curate::{Cosine, CurateArgs, ExplainArgs, GainFlag, Keep};
 pub use data::{DataBuildArgs, DataCheckArgs, DataCommand, DataStatsArgs, DataSubsetArgs};
+pub use eval::{EvalArgs, EvalFormat, Probe};
 pub use train::{KeyFlags, TrainArgs};
 
 use crate::error::Result;
@@ -106,8 +108,15 @@ enum Usage {
 }
 
 fn parse(args: impl IntoIterator<Item = OsString>) -> std::result::Result<Command, Usage> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let training = args.get(1).is_some_and(|verb| verb == "train");
+    let (args, notes) = if training { foreign::pass_over(args) } else { (args, Vec::new()) };
     let parsed = Cli::command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
     match parsed {
+        Ok(Cli { command: Command::Train(mut args) }) => {
+            args.passed_over = notes;
+            Ok(Command::Train(args))
+        }
         Ok(cli) => Ok(cli.command),
         Err(error) => Err(foreign_flag(&error).map_or_else(|| Usage::Clap(error), Usage::Foreign)),
     }
