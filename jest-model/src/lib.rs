@@ -46,6 +46,7 @@ mod layout;
 mod open_clip_config;
 mod param;
 mod preset;
+pub mod protobuf;
 mod source;
 mod stored;
 pub mod tensor_file;

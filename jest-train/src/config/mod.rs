@@ -53,6 +53,6 @@ pub use plan::{Origin, Plan, RunPlan, SchedulePlan, SelectionPlan};
 pub use resolve::{Resolved, SMOKE_STEPS, Surroundings, resolve};
 pub use tables::{
     Approximated, Canonicalize, CheckpointPlan, DataPlan, DecayOn, EvaluationPlan, LoggingPlan, ModelPlan, Objective,
-    OptimizerPlan, Padding, TextPlan, TextPool,
+    OptimizerPlan, Padding, ReportTo, TextPlan, TextPool,
 };
 pub use values::Gain;

@@ -305,16 +305,29 @@ pub struct EvaluationPlan {
     pub every: u64,
 }
 
-/// `[logging]`: how often progress is told.
+/// Where events go beside the files of the run folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReportTo {
+    /// Nowhere.
+    #[default]
+    None,
+    /// TensorBoard's event files in the run folder.
+    Tensorboard,
+}
+
+/// `[logging]`: how often progress is told, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoggingPlan {
     /// Steps between lines where there is no terminal for a bar.
     pub every: u64,
+    /// Where events go as well.
+    pub report_to: ReportTo,
 }
 
 impl Default for LoggingPlan {
     fn default() -> Self {
-        Self { every: 10 }
+        Self { every: 10, report_to: ReportTo::None }
     }
 }

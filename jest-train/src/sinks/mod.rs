@@ -2,10 +2,12 @@
 
 mod json_lines;
 mod summary_file;
+mod tensorboard;
 mod terminal;
 
 pub use json_lines::{JsonLines, METRICS, TIMING};
 pub use summary_file::{SUMMARY, SummaryFile};
+pub use tensorboard::TensorBoard;
 pub use terminal::Terminal;
 
 use crate::error::Result;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use jest_data::Loader;
 use jest_kernels::{Device, Pass};
@@ -16,7 +17,7 @@ use crate::audit::Audit;
 use crate::checkpoint::Checkpoints;
 use crate::cli::TrainArgs;
 use crate::clock::SystemClock;
-use crate::config::{Plan, RunPlan, Surroundings};
+use crate::config::{Plan, ReportTo, RunPlan, Surroundings};
 use crate::events::{Event, Events, Named, RunFinished, RunStarted, SkippedExamples, Summary, Warning};
 use crate::learner::Learner;
 use crate::lock::RunLock;
@@ -27,7 +28,7 @@ use crate::run_loop::{self, Run};
 use crate::run_state::{Progress, RunState};
 use crate::selector::{Scored, Selector, Uniform};
 use crate::signals::StopFlag;
-use crate::sinks::{Fanout, JsonLines, SummaryFile, Terminal};
+use crate::sinks::{Fanout, JsonLines, SummaryFile, TensorBoard, Terminal};
 use crate::{Result, TrainError, storage, table};
 
 const PLAN: &str = "plan.toml";
@@ -132,11 +133,16 @@ impl<'a> Session<'a> {
         };
         let device = super::open::word(&self.device);
         let summary = Summary { device, threads: self.device.threads(), seed: self.plan.seed, runs };
-        Ok(Fanout::new(vec![
+        let logging = self.plan.runs.first().map(|run| run.logging.clone()).unwrap_or_default();
+        let mut sinks: Vec<Box<dyn Events>> = vec![
             Box::new(lines),
-            Box::new(Terminal::stderr(self.plan.runs.first().map_or(1, |run| run.logging.every))),
+            Box::new(Terminal::stderr(logging.every)),
             Box::new(SummaryFile::new(&self.plan.out, summary)),
-        ]))
+        ];
+        if logging.report_to == ReportTo::Tensorboard {
+            sinks.push(Box::new(TensorBoard::new(&self.plan.out, seconds_since_1970)));
+        }
+        Ok(Fanout::new(sinks))
     }
 
     fn newest_state(&self, run: &RunPlan) -> Result<Option<Saved>> {
@@ -287,6 +293,10 @@ fn conclude(state: &RunState, events: &mut dyn Events) -> Result<()> {
         events.emit(&Event::Warning(Warning { run: run.clone(), step, message: format!("skipped {skip}") }))?;
     }
     events.emit(&Event::RunFinished(RunFinished { run, step, summary: state.summary.clone() }))
+}
+
+fn seconds_since_1970() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 fn same_folder(a: &Path, b: &Path) -> bool {
