@@ -81,15 +81,91 @@ fn flags_known_elsewhere_are_answered() {
         Err(Usage::Clap(error)) => panic!("{error}"),
         Ok(command) => panic!("{command:?}"),
     };
-    let locked = "--lock-image: known in open_clip, not supported here: the whole model is trained, its activations are kept, \
-                  and no PyTorch runs";
+    let locked = "--lock-image: known in open_clip, not supported here: the whole model is trained";
     assert_eq!(answer("--lock-image"), locked);
-    assert_eq!(answer("--lock-image=1"), locked);
+    assert!(answer("--opt=lamb").ends_with("says"), "{}", answer("--opt=lamb"));
+    assert!(answer("--dataset-type csv --precision amp").contains("--train-data"));
+    // A flag that has lost its value does not swallow the next one.
+    assert_eq!(answer("--val-data --lock-image"), locked);
     assert_eq!(answer("--ref_filter_ratio 0.8"), "--ref_filter_ratio: known in DRRho-CLIP; here it is --filter-ratio");
     let command = Cli::command();
     let ours: Vec<&str> =
         command.find_subcommand("train").unwrap().get_arguments().filter_map(|arg| arg.get_long()).collect();
     assert_eq!(foreign::names().find(|name| ours.contains(name)), None);
+}
+
+#[test]
+fn a_pasted_line_of_open_clip_makes_a_plan() {
+    let line = "--model ViT-B-16-SigLIP --siglip --train-data data/{00000..00099}.tar --train-num-samples 1000000 \
+        --dataset-type webdataset --batch-size 1000 --accum-freq=1 --precision amp_bf16 --workers 8 --epochs 30 --warmup 1000 \
+        --lr 1e-3 --wd 0.2 --beta2 0.95 --opt adamw --lr-scheduler cosine --seed 0 --local-loss --gather-with-grad \
+        --save-frequency 1 --zeroshot-frequency=2 --imagenet-val /imagenet/val --report-to tensorboard --logs logs --name b16 \
+        --image-mean 0.5 0.5 0.5 --image-resize-mode squash --log-every-n-steps 50 --grad-checkpointing --device cuda";
+    let resolved = plan(line);
+    let run = &resolved.plan.runs[0];
+    assert_eq!(
+        (run.model.preset.as_str(), run.steps, run.batch_size(), run.schedule.warmup),
+        ("b224", 30_000, 1000, 1000)
+    );
+    assert_eq!((run.data.workers, run.logging.report_to), (8, crate::config::ReportTo::Tensorboard));
+    let notes: Vec<String> = resolved.notes.iter().map(ToString::to_string).collect();
+    let passed_over = [
+        "siglip",
+        "precision",
+        "local-loss",
+        "gather-with-grad",
+        "save-frequency",
+        "zeroshot-frequency",
+        "imagenet-val",
+        "grad-checkpointing",
+    ];
+    assert_eq!(notes.len(), passed_over.len() + 1, "{notes:?}");
+    for flag in passed_over {
+        assert!(
+            notes.iter().any(|note| note.starts_with(&format!("--{flag} changes nothing here: "))),
+            "{flag}: {notes:?}"
+        );
+    }
+}
+
+/// The flags of open_clip 3.3.0's `params.py`, and of its main branch of 2026.
+const OPEN_CLIP: &str = "train-data train-data-upsampling-factors val-data train-num-samples val-num-samples dataset-type dataset-resampled \
+    csv-separator csv-img-key csv-caption-key imagenet-val imagenet-v2 cache-dir logs log-local name workers batch-size epochs \
+    epochs-cooldown lr beta1 beta2 eps wd momentum warmup opt use-bn-sync skip-scheduler lr-scheduler lr-cooldown-end lr-cooldown-power \
+    save-frequency save-most-recent zeroshot-frequency val-frequency resume precision model pretrained pretrained-image lock-image \
+    lock-image-unlocked-groups lock-image-freeze-bn-stats grad-checkpointing local-loss gather-with-grad force-image-size \
+    force-quick-gelu force-patch-dropout force-custom-text torchscript torchcompile trace accum-freq device dist-url dist-backend \
+    report-to wandb-notes wandb-project-name debug copy-codebase horovod ddp-static-graph no-set-device-rank seed grad-clip-norm \
+    lock-text lock-text-unlocked-layers lock-text-freeze-layer-norm log-every-n-steps coca-caption-loss-weight \
+    coca-contrastive-loss-weight remote-sync remote-sync-frequency remote-sync-protocol delete-previous-checkpoint distill-model \
+    distill-pretrained use-bnb-linear siglip loss-dist-impl image-mean image-std image-interpolation image-resize-mode aug-cfg \
+    image-key text-key json-text-key json-text-key-probs max-image-pixels log-metric-every-n-steps train-loss-ema-samples wd-exclude \
+    opt-kwargs force-context-length val-retrieval-chunk-size val-retrieval-precision";
+
+#[test]
+fn every_flag_of_open_clip_is_read_or_answered() {
+    let command = Cli::command();
+    let train = command.find_subcommand("train").unwrap();
+    let ours: Vec<&str> = train.get_arguments().filter_map(|arg| arg.get_long()).collect();
+    let answered: Vec<&str> = foreign::names().collect();
+    let flags = OPEN_CLIP.split_whitespace();
+    let missing: Vec<&str> = flags.filter(|flag| !ours.contains(flag) && !answered.contains(flag)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn words_of_open_clip_are_read_as_ours() {
+    let resolved = |more: &str| plan(&format!("{SHORT} {more}"));
+    let report_to = |more: &str| resolved(more).plan.runs[0].logging.report_to;
+    assert_eq!(report_to("--report-to=wandb,tensorboard"), crate::config::ReportTo::Tensorboard);
+    assert_eq!(report_to("--report-to="), crate::config::ReportTo::None);
+    let wandb = resolved("--report-to wandb --seed 3");
+    assert_eq!((wandb.plan.runs[0].logging.report_to, wandb.plan.seed), (crate::config::ReportTo::None, 3));
+    assert!(wandb.notes[0].to_string().contains("--report-to tensorboard"), "{:?}", wandb.notes);
+    for (word, precision, notes) in [("fp32", "f32", 0), ("bf16", "bf16", 0), ("amp", "f32", 1)] {
+        let resolved = resolved(&format!("--precision {word}"));
+        assert_eq!((resolved.plan.precision.to_string().as_str(), resolved.notes.len()), (precision, notes), "{word}");
+    }
 }
 
 #[test]
@@ -130,7 +206,7 @@ fn exit_codes_are_those_of_the_error() {
     assert_eq!(run("devices", Ok(())), code(0));
     let stopped = TrainError::Stopped { run: "jest".into(), step: 3, checkpoint: "c".into() };
     assert_eq!(run("devices", Err(stopped)), code(75));
-    assert_eq!(run("train --precision fp16", Ok(())), code(2));
+    assert_eq!(run("train --accum-freq 2", Ok(())), code(2));
     assert_eq!(run("no-such-verb", Ok(())), code(2));
     assert_eq!(run("--version", Ok(())), code(0));
 }

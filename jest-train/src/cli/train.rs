@@ -33,6 +33,9 @@ pub struct TrainArgs {
     /// Folder of run folders
     #[arg(long, value_name = "FOLDER")]
     pub logs: Option<String>,
+    /// Flags of open_clip that change nothing here, and why.
+    #[arg(skip)]
+    pub passed_over: Vec<(String, &'static str)>,
     #[expect(missing_docs, reason = "flattened: its fields are documented")]
     #[command(flatten)]
     pub keys: KeyFlags,
@@ -164,6 +167,9 @@ pub struct KeyFlags {
     /// schedule.kind: cosine, const
     #[arg(long, value_name = "KIND", help_heading = "Optimisation")]
     pub lr_scheduler: Option<String>,
+    /// logging.report_to: none, tensorboard
+    #[arg(long, value_name = "WHERE", help_heading = "Optimisation")]
+    pub report_to: Option<String>,
     /// logging.every: steps between lines where there is no terminal
     #[arg(long, value_name = "N", help_heading = "Optimisation")]
     pub log_every_n_steps: Option<i64>,
@@ -187,6 +193,8 @@ impl TrainArgs {
         if self.keys.wd.is_some() {
             resolved.notes.push(Note::TorchDecay);
         }
+        let passed_over = self.passed_over.iter();
+        resolved.notes.extend(passed_over.map(|(flag, reason)| Note::PassedOver { flag: flag.clone(), reason }));
         Ok(resolved)
     }
 
@@ -206,10 +214,8 @@ impl TrainArgs {
 impl KeyFlags {
     fn overrides(&self) -> Vec<Override> {
         let (text, integer, number) = (texts, integers, numbers);
-        let warmup = self
-            .warmup
-            .as_ref()
-            .map(|warmup| warmup.parse::<i64>().map_or_else(|_| Value::from(warmup.as_str()), Value::from));
+        let steps_or_share = |text: &String| text.parse::<i64>().map_or_else(|_| text.as_str().into(), Value::from);
+        let warmup = self.warmup.as_ref().map(steps_or_share);
         let all = [
             ("--out", "out", text(&self.out)),
             ("--device", "device", text(&self.device)),
@@ -234,7 +240,7 @@ impl KeyFlags {
             ("--workers", "data.workers", integer(self.workers)),
             ("--max-image-pixels", "data.max_image_pixels", integer(self.max_image_pixels)),
             ("--tokenizer", "text.tokenizer", text(&self.tokenizer)),
-            ("--model", "model.preset", text(&self.model)),
+            ("--model", "model.preset", self.model.as_deref().map(|model| super::foreign::preset(model).into())),
             ("--force-image-size", "model.image_size", integer(self.force_image_size)),
             ("--force-context-length", "model.text_tokens", integer(self.force_context_length)),
             ("--reference", "reference", text(&self.reference)),
@@ -257,6 +263,7 @@ impl KeyFlags {
             ("--grad-clip-norm", "optimizer.grad_clip_norm", number(self.grad_clip_norm)),
             ("--warmup", "schedule.warmup", warmup),
             ("--lr-scheduler", "schedule.kind", text(&self.lr_scheduler)),
+            ("--report-to", "logging.report_to", text(&self.report_to)),
             ("--log-every-n-steps", "logging.every", integer(self.log_every_n_steps)),
         ];
         all.into_iter()

@@ -17,6 +17,13 @@ pub enum Note {
     },
     /// `--wd` is open_clip's: multiplied by the learning rate.
     TorchDecay,
+    /// A flag of open_clip's that changes nothing here.
+    PassedOver {
+        /// The flag.
+        flag: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// A run names a reference that its selection does not read.
     UnusedReference {
         /// Name of the run.
@@ -33,6 +40,7 @@ impl fmt::Display for Note {
             Self::TorchDecay => {
                 f.write_str("--wd is multiplied by the learning rate, as in open_clip: optimizer.decay = \"lr\"")
             }
+            Self::PassedOver { flag, reason } => write!(f, "{flag} changes nothing here: {reason}"),
             Self::UnusedReference { run } => {
                 write!(f, "run \"{run}\" names a reference that its selection does not read")
             }
