@@ -28,6 +28,9 @@ const FREE: [&str; 15] = [
     "init_logit_scale",
 ];
 
+/// Size and end mark of the vocabulary that open_clip takes where no tokenizer is named; with any name it takes the folder's.
+const CLIP_VOCABULARY: (usize, u32) = (49_408, 49_407);
+
 #[derive(Deserialize)]
 struct File {
     model_cfg: Model,
@@ -195,6 +198,7 @@ impl ModelConfig {
         let mut text = json!({
             "context_length": t.tokens, "vocab_size": t.vocab_size, "width": t.width, "heads": t.num_heads,
             "layers": t.depth, "mlp_ratio": ratio(t.mlp_dim, t.width), "norm_kwargs": {"eps": decimal(t.layer_norm_eps)},
+            "hf_tokenizer_name": ((t.vocab_size, t.eos_id) != CLIP_VOCABULARY).then_some("tokenizer.json"),
         });
         if let Some(act) = act(t.gelu) {
             text["act_kwargs"] = act;

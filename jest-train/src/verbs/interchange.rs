@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use jest_data::Preprocess;
 use jest_model::{Format, Import, ModelConfig, Report, TwoTowers};
 
+use serde_json::{Value, json};
+
 use super::open;
 use crate::checkpoint::{self, Checkpoints};
 use crate::cli::{ExportArgs, ExportFormat, ImportArgs};
 use crate::{Result, TrainError, storage};
 
 const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const PREPROCESSOR: &str = "preprocessor_config.json";
 
 /// Writes a folder that every verb reads, and says what became of every tensor.
@@ -50,6 +53,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
         storage::write_atomic(args.folder.join(PREPROCESSOR), pixels.to_json().as_bytes())?;
     }
     copy_tokenizer(&folder, &args.folder)?;
+    tokenizer_config(&args.folder, model.config())?;
     println!("{}: {} of {}", args.folder.display(), args.format.word(), folder.display());
     Ok(())
 }
@@ -88,4 +92,20 @@ fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
     }
     let bytes = fs::read(&path).map_err(TrainError::storage("read", &path))?;
     storage::write_atomic(to.join(TOKENIZER), &bytes)
+}
+
+/// Writes what transformers and open_clip ask for beside `tokenizer.json`: which class reads it, what pads, how long a text may be.
+fn tokenizer_config(folder: &Path, config: &ModelConfig) -> Result<()> {
+    let path = folder.join(TOKENIZER);
+    let Ok(bytes) = fs::read(&path) else { return Ok(()) };
+    let json: Value =
+        serde_json::from_slice(&bytes).map_err(|source| jest_model::ModelError::Json { path: path.clone(), source })?;
+    let mut told = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.text.tokens, "padding_side": "right",
+        "model_input_names": ["input_ids"], "clean_up_tokenization_spaces": false,
+    });
+    if let Some(pad) = json.pointer("/padding/pad_token").filter(|pad| pad.is_string()) {
+        told["pad_token"] = pad.clone();
+    }
+    storage::write_atomic(folder.join(TOKENIZER_CONFIG), format!("{told:#}\n").as_bytes())
 }
