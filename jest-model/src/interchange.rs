@@ -13,7 +13,7 @@ use crate::config::{Family, ModelConfig, TextPadding, TextPool};
 use crate::source::{Elements, TensorSource, open_weights};
 use crate::stored::stored;
 use crate::weights::{CONFIG_FILE, WEIGHTS_FILE, hold_enough, read_text, replace};
-use crate::{Difference, Layout, ModelError, Parameters, Result, TensorFile, TwoTowers};
+use crate::{Difference, Layout, ModelError, ONNX_FOLDER, Parameters, Result, TensorFile, TwoTowers, onnx};
 
 /// Name of open_clip's configuration in a folder.
 pub const OPEN_CLIP_CONFIG_FILE: &str = "open_clip_config.json";
@@ -31,6 +31,8 @@ pub enum Format<'a> {
         /// How pictures are made ready, as `preprocess_cfg` of its configuration.
         preprocess_cfg: &'a Value,
     },
+    /// ONNX, a file for each tower, in Hugging Face's folder without its weights.
+    Onnx,
 }
 
 /// What became of one tensor.
@@ -166,19 +168,23 @@ impl TwoTowers {
         let (layout, weights, name, text) = match format {
             Format::HuggingFace => {
                 config.can_be_hugging_face()?;
-                (Layout::HuggingFace, WEIGHTS_FILE, CONFIG_FILE, config.to_hf_json())
+                (Some(Layout::HuggingFace), WEIGHTS_FILE, CONFIG_FILE, config.to_hf_json())
             }
             Format::OpenClip { preprocess_cfg } => {
                 let text = config.to_open_clip_json(preprocess_cfg)?;
                 let layout = Layout::OpenClip { custom_text: config.family == Family::Siglip };
-                (layout, OPEN_CLIP_WEIGHTS_FILE, OPEN_CLIP_CONFIG_FILE, text)
+                (Some(layout), OPEN_CLIP_WEIGHTS_FILE, OPEN_CLIP_CONFIG_FILE, text)
             }
+            Format::Onnx => (None, ONNX_FOLDER, CONFIG_FILE, config.to_hf_json()),
         };
         fs::create_dir_all(folder).map_err(|source| {
             let path = folder.to_path_buf();
             ModelError::Io { action: "create", path, source }
         })?;
-        replace(&folder.join(weights), |out| self.write_layout(pass, out, layout, metadata))?;
+        match layout {
+            Some(layout) => replace(&folder.join(weights), |out| self.write_layout(pass, out, layout, metadata))?,
+            None => onnx::write(self, pass, &folder.join(weights), metadata)?,
+        }
         let path = folder.join(name);
         let io = |source| ModelError::Io { action: "write", path: path.clone(), source };
         replace(&path, |out: &mut dyn Write| out.write_all(text.as_bytes()).map_err(io))

@@ -234,6 +234,8 @@ pub enum ExportFormat {
     Hf,
     /// open_clip
     OpenClip,
+    /// ONNX: a file for each tower
+    Onnx,
 }
 
 impl ExportFormat {
@@ -242,6 +244,7 @@ impl ExportFormat {
         match self {
             Self::Hf => "hf",
             Self::OpenClip => "open-clip",
+            Self::Onnx => "onnx",
         }
     }
 }

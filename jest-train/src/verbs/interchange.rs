@@ -47,9 +47,10 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
     let format = match args.format {
         ExportFormat::Hf => Format::HuggingFace,
         ExportFormat::OpenClip => Format::OpenClip { preprocess_cfg },
+        ExportFormat::Onnx => Format::Onnx,
     };
     model.export(&mut pass, &args.folder, format, &[("producer".to_string(), "jest".to_string())].into())?;
-    if args.format == ExportFormat::Hf {
+    if args.format != ExportFormat::OpenClip {
         storage::write_atomic(args.folder.join(PREPROCESSOR), pixels.to_json().as_bytes())?;
     }
     copy_tokenizer(&folder, &args.folder)?;
