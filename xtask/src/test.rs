@@ -82,4 +82,22 @@ mod tests {
         assert_eq!(verdict("\n\n"), 1);
         assert_eq!(verdict("llvmpipe\tmatmul f32\n"), 0);
     }
+
+    /// Cargo leaves such tests out without a word.
+    #[test]
+    fn tests_behind_features_are_run_or_named() {
+        let read = |path: &str| fs::read_to_string(workspace::root().join(path)).unwrap();
+        let guide = read("CONTRIBUTING.md");
+        let mut features = Vec::new();
+        for member in ["jest-data", "jest-kernels", "jest-model", "jest-select", "jest-train"] {
+            let manifest = read(&format!("{member}/Cargo.toml"));
+            let lines = manifest.lines().filter_map(|line| line.strip_prefix("required-features = "));
+            features.extend(lines.map(|list| list.trim_matches(['[', ']', '"']).to_string()));
+        }
+        assert!(features.contains(&"remote".to_string()), "{features:?}");
+        for feature in features {
+            let flag = format!("--features {feature}");
+            assert!(WITH_FEATURES.iter().any(|line| line.contains(&flag)) || guide.contains(&flag), "{feature}");
+        }
+    }
 }
