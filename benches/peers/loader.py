@@ -1,11 +1,12 @@
 """Examples per second of jest-data's loader against WebDataset behind PyTorch's DataLoader, two workers each.
 
 usage: cargo build --release -p jest-data --example throughput
-       target/release/jest data build assets/sample/train DIR
        pip install torch webdataset pillow tokenizers
+       python benches/peers/pictures.py DIR
        python benches/peers/loader.py DIR [--size 64] [--rounds 5] [--epochs 5]
 
-Both read the same plain tar shards, shuffle shards and 5,000 samples, decode PNG and JPEG, resize to SIZE by bicubic, normalise to f32
+The sample's shards serve as well: target/release/jest data build assets/sample/train DIR --samples-per-shard 400. Two workers of WebDataset need two
+shards or more. Both read the same plain tar shards, shuffle shards and 5,000 samples, decode PNG and JPEG, resize to SIZE by bicubic, normalise to f32
 and tokenise captions to 16 ids with the sample's tokenizer.json. Rounds alternate; what counts is the ratio of medians.
 """
 

@@ -3,7 +3,7 @@
 use jest_data::{Loader, LoaderConfig, LoaderState, Preprocess, Source, Tokenizer};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const SUPER_BATCH: usize = 512;
 
@@ -27,24 +27,28 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (name, cache_bytes) in [("decoding every epoch", 0), ("decoding the first epoch", 4 << 30)] {
         config.cache_bytes = cache_bytes;
         let mut loader = Loader::new(config.clone(), LoaderState::default())?;
+        // From here on as much as may ever be is in flight, so memory should not rise.
+        loader.next_super_batch(SUPER_BATCH)?;
+        std::thread::sleep(Duration::from_secs(3));
         // With the cache, all that is measured comes out of it.
         while loader.state().epoch < 2 {
             loader.next_super_batch(SUPER_BATCH)?;
         }
-        let (before, mut examples, mut sum) = (resident(), 0, 0.0);
+        let (mut held, mut examples, mut sum) = (vec![resident()], 0, 0.0);
         let start = Instant::now();
         while loader.state().epoch < 2 + epochs {
             let batch = loader.next_super_batch(SUPER_BATCH)?;
             // As training does, pixels are normalised to f32.
             sum += batch.pixels().last().copied().unwrap_or(0.0);
             examples += batch.len();
+            if loader.state().epoch as usize == 2 + held.len() {
+                held.push(resident());
+            }
         }
         let rate = examples as f64 / start.elapsed().as_secs_f64();
         println!("{name}: {rate:.0} examples/s with {} workers; {}", config.workers, loader.skips());
-        println!(
-            "  memory {before} MB after 2 epochs, {} MB after {epochs} more (last pixels sum to {sum})",
-            resident()
-        );
+        let held: Vec<String> = held.iter().map(u64::to_string).collect();
+        println!("  memory after epoch 2 and each that follows, MB: {} (last pixels sum to {sum})", held.join(" "));
     }
     Ok(())
 }

@@ -102,6 +102,18 @@ pub enum KernelError {
         /// The device's limit in bytes.
         limit: u64,
     },
+    /// A dispatch would need more workgroups in one dimension than any adapter grants.
+    #[error(
+        "kernel {kernel} needs {groups} workgroups in one dimension, over the limit of {limit}; use a smaller batch or --device cpu"
+    )]
+    TooManyGroups {
+        /// Name of the kernel.
+        kernel: &'static str,
+        /// Workgroups it needs.
+        groups: u32,
+        /// The limit.
+        limit: u32,
+    },
     /// A kernel did not compile on this driver.
     #[error("kernel {kernel} is refused by the driver: {reason}")]
     Shader {

@@ -37,7 +37,7 @@ pub struct Grid([u32; 3]);
 
 impl Grid {
     /// Largest number of workgroups in one dimension on every adapter.
-    const LIMIT: u32 = 65_535;
+    pub(crate) const LIMIT: u32 = 65_535;
 
     /// At least `n` workgroups; the kernel computes `workgroup_id.y * num_workgroups.x + workgroup_id.x` and guards it.
     pub fn rows(n: usize) -> Self {
@@ -197,6 +197,10 @@ impl Pass {
     ) -> Result<()> {
         let Backend::Gpu(gpu) = self.device.backend() else { return Ok(()) };
         assert!(P::FIELDS == variant.parameters(), "kernel {} has other parameters", variant.name());
+        if let Some(groups) = grid.groups().into_iter().find(|groups| *groups > Grid::LIMIT) {
+            let (kernel, limit) = (variant.name(), Grid::LIMIT);
+            return Err(KernelError::TooManyGroups { kernel, groups, limit });
+        }
         let buffers: Vec<&GpuBuffer> = tensors.iter().map(|tensor| tensor.gpu()).collect();
         let words = tensors.iter().map(|tensor| tensor.dtype().words(tensor.len())).sum();
         let work = Work::products(variant.name(), flops, words);

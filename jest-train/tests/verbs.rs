@@ -225,6 +225,17 @@ fn bench_ends_with_one_line_of_json() {
 }
 
 #[test]
+fn bench_numerics_prints_small_errors() {
+    let told = jest(["bench", "numerics", "--device", "cpu"]).well().out;
+    let lines: Vec<&str> = told.lines().skip(4).collect();
+    assert_eq!(lines.len(), 21, "{told}");
+    for line in lines {
+        let errors = line.split('|').skip(3).filter_map(|cell| cell.trim().parse::<f64>().ok());
+        assert_eq!(errors.filter(|error| *error < 1e-4).count(), 3, "{line}");
+    }
+}
+
+#[test]
 fn devices_lists_the_cpu_last() {
     let told = jest(["devices"]).well().out;
     assert!(told.lines().any(|line| line.starts_with("cpu ") && line.contains("native CPU")), "{told}");
@@ -257,6 +268,7 @@ fn every_verb_has_help() {
         "bench step",
         "bench ops",
         "bench loss",
+        "bench numerics",
     ];
     for verb in verbs {
         let told = jest(verb.split(' ').chain(["--help"])).well().out;

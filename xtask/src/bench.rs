@@ -3,7 +3,7 @@
 use crate::workspace;
 
 /// What `jest bench` measures.
-const PIECES: [&str; 4] = ["loss", "ops", "select", "step"];
+const PIECES: [&str; 5] = ["loss", "numerics", "ops", "select", "step"];
 
 /// Becomes `cargo bench -p jest-kernels ARGS`, or `jest bench ARGS` where they begin with one of its verbs.
 pub fn run(args: &[String]) -> u8 {

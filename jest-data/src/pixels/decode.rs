@@ -23,7 +23,7 @@ pub struct RgbImage {
 ///
 /// Grey is repeated, alpha is dropped (not blended), palettes are looked up, of 16 bits the high 8 are kept; the first frame of an
 /// animation is taken and EXIF rotation is ignored. One difference: 16-bit grey keeps its high byte too, where Pillow clips at 255
-/// and returns a white image.
+/// and returns a white image. JPEG may be a few levels off, as its decoder is another one; with the feature `turbo` it is Pillow's.
 ///
 /// # Errors
 /// The reason to skip it: `unknown_format`; `image_too_large`, from the header; `decode_error` for whatever is truncated or corrupt.
@@ -54,6 +54,12 @@ fn decode(bytes: &[u8], format: ImageFormat, limits: &Limits) -> Result<RgbImage
     }
     if format == ImageFormat::Jpeg && !jpeg::is_complete(bytes) {
         return Err((SkipReason::DecodeError, "JPEG ends before its end-of-image marker".to_string()));
+    }
+    #[cfg(feature = "turbo")]
+    if format == ImageFormat::Jpeg
+        && let Some(data) = super::turbo::rgb(bytes, width as usize, height as usize)
+    {
+        return Ok(RgbImage { width: width as usize, height: height as usize, data });
     }
     decoder.set_limits(allowed).map_err(failed)?;
     let image = DynamicImage::from_decoder(decoder).map_err(failed)?;

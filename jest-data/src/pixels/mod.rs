@@ -6,6 +6,8 @@ mod image_processor;
 mod jpeg;
 mod preprocess;
 mod resize;
+#[cfg(feature = "turbo")]
+mod turbo;
 
 pub use augment::Augmentation;
 pub use decode::{RgbImage, decode_rgb};

@@ -51,6 +51,9 @@ impl Preprocess {
         };
         let mut hash = blake3::Hasher::new();
         hash.update(format!("jest preprocess 1: pillow {method}\0").as_bytes());
+        if cfg!(feature = "turbo") {
+            hash.update(b"libjpeg-turbo\0");
+        }
         hash.update(&(self.size as u64).to_le_bytes());
         for value in self.mean.iter().chain(&self.std) {
             hash.update(&value.to_le_bytes());

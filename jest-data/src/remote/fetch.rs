@@ -2,6 +2,7 @@
 
 use super::RemoteOptions;
 use super::stores::{self, Located};
+use bytes::{Buf, Bytes};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use futures_util::{Stream, StreamExt};
 use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore};
@@ -12,17 +13,16 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Pieces that wait to be read, at most.
 const AHEAD: usize = 128;
-/// Larger pieces are cut, so that what waits is bounded.
+/// Larger pieces are cut, without copying them, so that what waits is bounded.
 const PIECE: usize = 64 << 10;
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-type Piece = io::Result<Vec<u8>>;
+type Piece = io::Result<Bytes>;
 
 /// The bytes of an object, in order.
 pub(super) struct Fetched {
     pieces: Receiver<Piece>,
-    current: Vec<u8>,
-    read: usize,
+    current: Bytes,
     failed: bool,
 }
 
@@ -38,7 +38,7 @@ pub(super) fn start(url: &str, options: &Arc<RemoteOptions>) -> io::Result<Fetch
         }
     };
     std::thread::Builder::new().name("jest-data fetch".to_string()).spawn(body)?;
-    Ok(Fetched { pieces, current: Vec::new(), read: 0, failed: false })
+    Ok(Fetched { pieces, current: Bytes::new(), failed: false })
 }
 
 impl Fetched {
@@ -52,13 +52,13 @@ impl Fetched {
 
     fn refill(&mut self) -> io::Result<()> {
         match self.pieces.recv() {
-            Ok(Ok(piece)) => (self.current, self.read) = (piece, 0),
+            Ok(Ok(piece)) => self.current = piece,
             Ok(Err(e)) => {
                 self.failed = true;
                 return Err(e);
             }
             // The thread has sent all there is.
-            Err(_) => (self.current, self.read) = (Vec::new(), 0),
+            Err(_) => self.current = Bytes::new(),
         }
         Ok(())
     }
@@ -71,12 +71,11 @@ impl Fetched {
 
 impl Read for Fetched {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.read == self.current.len() {
+        if self.current.is_empty() {
             self.refill()?;
         }
-        let n = out.len().min(self.current.len() - self.read);
-        out[..n].copy_from_slice(&self.current[self.read..self.read + n]);
-        self.read += n;
+        let n = out.len().min(self.current.len());
+        out[..n].copy_from_slice(&self.current.split_to(n));
         Ok(n)
     }
 }
@@ -156,12 +155,14 @@ impl<'a> Fetcher<'a> {
             let mut pieces = Vec::new();
             let some = async { tokio::time::timeout(stall, gather(&mut stream, least, &mut pieces)).await };
             let more = self.runtime.block_on(some);
-            for bytes in pieces {
+            for mut bytes in pieces {
                 let skip = usize::try_from(known).unwrap_or(usize::MAX).min(bytes.len());
                 known -= skip as u64;
-                for piece in bytes[skip..].chunks(PIECE) {
+                bytes.advance(skip);
+                while !bytes.is_empty() {
+                    let piece = bytes.split_to(bytes.len().min(PIECE));
                     self.position += piece.len() as u64;
-                    if self.send.send(Ok(piece.to_vec())).is_err() {
+                    if self.send.send(Ok(piece)).is_err() {
                         return Ended::Done;
                     }
                 }
@@ -209,18 +210,16 @@ impl<'a> Fetcher<'a> {
 }
 
 /// Takes pieces until they are `least` bytes; whether there may be more.
-async fn gather<B: AsRef<[u8]>>(
-    stream: &mut (impl Stream<Item = Result<B, Error>> + Unpin),
+async fn gather(
+    stream: &mut (impl Stream<Item = Result<Bytes, Error>> + Unpin),
     least: u64,
-    pieces: &mut Vec<B>,
+    pieces: &mut Vec<Bytes>,
 ) -> Result<bool, Error> {
     let mut bytes = 0;
     while bytes < least {
-        match stream.next().await {
-            Some(piece) => pieces.push(piece?),
-            None => return Ok(false),
-        }
-        bytes += pieces.last().map_or(0, |piece| piece.as_ref().len() as u64);
+        let Some(piece) = stream.next().await.transpose()? else { return Ok(false) };
+        bytes += piece.len() as u64;
+        pieces.push(piece);
     }
     Ok(true)
 }

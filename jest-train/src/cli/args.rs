@@ -272,6 +272,8 @@ pub enum BenchCommand {
     Ops(BenchOpsArgs),
     /// The sigmoid loss with its gradients
     Loss(BenchLossArgs),
+    /// Errors of operations against their f64 oracles, as a table
+    Numerics(OnDevice),
     /// One joint selection from embeddings at random
     Select(BenchSelectArgs),
 }

@@ -1,6 +1,7 @@
 //! What each verb of `jest` does.
 
 pub(crate) mod bench;
+mod bench_numerics;
 mod bench_ops;
 mod bench_select;
 mod curate;
@@ -50,6 +51,7 @@ pub fn execute(command: Command) -> Result<()> {
         Command::Bench(BenchCommand::Step(args)) => bench::step(&args),
         Command::Bench(BenchCommand::Ops(args)) => bench_ops::ops(&args),
         Command::Bench(BenchCommand::Loss(args)) => bench_ops::loss(&args),
+        Command::Bench(BenchCommand::Numerics(on)) => bench_numerics::numerics(&on),
         Command::Import(args) => interchange::import(&args),
         Command::Export(args) => interchange::export(&args),
         Command::Parity(args) => parity::parity(&args),

@@ -14,6 +14,9 @@ use crate::{KernelError, Pass, Result, Tensor};
 const OP: &str = "attention";
 /// Widest head that the kernels hold in a workgroup.
 const MAX_HEAD_DIM: usize = 128;
+/// Keys of an example that a kernel visits on an emulated adapter: beyond, it would pass the 65,535 rounds of loops after
+/// which llvmpipe silently leaves it.
+const MAX_EMULATED_LENGTH: usize = 2048;
 
 pub(crate) fn variants() -> Vec<Variant> {
     kernels::variants()
@@ -268,6 +271,11 @@ fn forward(
     if let Some(lengths) = lengths {
         pass.admit(OP, &[("lengths", lengths)])?;
         lengths.expect(OP, "lengths", crate::DType::U32, &[shape.n])?;
+    }
+    let longest = shape.q_len.max(shape.k_len);
+    if pass.device().info().software && longest > MAX_EMULATED_LENGTH {
+        let rule = format!("at most {MAX_EMULATED_LENGTH} on an emulated adapter; use --device cpu");
+        return Err(KernelError::Size { op: OP, what: "length", got: longest, rule });
     }
     let y = pass.empty_f32(&[shape.n * shape.q_len, shape.width()])?;
     let lse = pass.empty_f32(&[shape.n, shape.heads, shape.q_len])?;

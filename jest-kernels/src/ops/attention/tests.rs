@@ -275,3 +275,17 @@ fn sizes_that_do_not_fit_are_named() {
         assert!(packed.contains("packed"), "{packed}");
     });
 }
+
+#[test]
+fn a_length_that_an_emulated_adapter_would_cut_short_is_refused() {
+    let shape = Attention { n: 1, heads: 1, head_dim: 1, q_len: 1, k_len: 2049, mask: Mask::None, shared_query: true };
+    let [cpu, gpu] = crate::testing::devices();
+    for (device, refused) in [(cpu, false), (gpu, gpu.info().software)] {
+        let mut pass = device.pass();
+        let (q, kv) = (pass.zeros(&[1, 1]).unwrap(), pass.zeros(&[2049, 2]).unwrap());
+        let answer = forward_pooled(&mut pass, &shape, &q, &kv, None);
+        let text = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        assert_eq!(answer.is_err(), refused, "{text}");
+        assert!(!refused || text.starts_with("attention: length is 2049, but must be at most 2048"), "{text}");
+    }
+}

@@ -58,7 +58,7 @@ pub(crate) fn accumulate_columns(pass: &mut Pass, x: &Tensor, offset: usize, out
     let (rows, stride, cols) = (x.rows(), x.cols(), out.len());
     pass.admit(OP, &[("x", x), ("out", out)])?;
     x.expect_f32(OP, "x", x.shape())?;
-    out.expect_f32(OP, "out", &[cols])?;
+    out.expect_f32(OP, "out", out.shape())?;
     if offset + cols > stride {
         return Err(KernelError::Size {
             op: OP,

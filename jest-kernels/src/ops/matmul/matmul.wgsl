@@ -9,6 +9,7 @@ struct Parameters {
     k: u32,
     first: u32, // Depths first .. last of k are summed by this dispatch.
     last: u32,
+    layer: u32, // Of z, the first that this dispatch computes.
 }
 var<immediate> p: Parameters;
 
@@ -41,8 +42,9 @@ fn product(
     let row0 = tile / tiles_n * BM;
     let col0 = tile % tiles_n * BN;
     if row0 >= p.m { return; } // Uniform in the workgroup.
-    let base_a = group.z * p.m * p.k;
-    let base_b = group.z * p.k * p.n;
+    let layer = p.layer + group.z;
+    let base_a = layer * p.m * p.k;
+    let base_b = layer * p.k * p.n;
     let own_row = lane / (BN / TN) * TM;
     let own_col = lane % (BN / TN) * TN;
 
@@ -76,7 +78,7 @@ fn product(
         let row = row0 + own_row + i;
         for (var j = 0u; j < TN; j++) {
             let col = col0 + own_col + j;
-            if row < p.m && col < p.n { store((group.z * p.m + row) * p.n + col, col, sums[i * TN + j]); }
+            if row < p.m && col < p.n { store((layer * p.m + row) * p.n + col, col, sums[i * TN + j]); }
         }
     }
 }

@@ -17,9 +17,6 @@ use crate::profile::Work;
 use crate::{Grid, KernelError, Pass, Precision, Result, Tensor};
 
 const OP: &str = "matmul";
-/// Depths of k that one dispatch sums; a deeper product takes several. Keeps each dispatch short, and below the
-/// 65,535 loop iterations after which llvmpipe silently leaves a kernel.
-const DEPTH_PER_DISPATCH: usize = 16_384;
 
 pub(crate) fn variants() -> Vec<Variant> {
     kernels::variants()
@@ -36,6 +33,11 @@ pub enum Form {
     AtB,
 }
 
+impl Form {
+    /// All forms.
+    pub const ALL: [Form; 3] = [Form::AB, Form::ABt, Form::AtB];
+}
+
 parameters! {
     struct Parameters {
         m: u32,
@@ -43,6 +45,15 @@ parameters! {
         k: u32,
         first: u32,
         last: u32,
+        layer: u32,
+    }
+}
+
+impl Parameters {
+    fn new(sizes: Sizes, depths: std::ops::Range<usize>, layer: usize) -> Self {
+        let [m, n, k, first, last, layer] =
+            [sizes.m, sizes.n, sizes.k, depths.start, depths.end, layer].map(|size| size as u32);
+        Self { m, n, k, first, last, layer }
     }
 }
 
@@ -123,6 +134,11 @@ pub fn accumulate(pass: &mut Pass, form: Form, a: &Tensor, b: &Tensor, out: &mut
         return Err(KernelError::Shape { op: OP, what: "out", expected, got });
     }
     pass.admit(OP, &[("out", out)])?;
+    if let Some(parts) = split(pass, form, sizes) {
+        let [a, b] = [(a, sizes.m), (b, sizes.n)].map(|(x, cols)| x.reshape(&[parts, sizes.k / parts, cols]));
+        let partial = batched(pass, form, &a?, &b?)?.reshape(&[parts, sizes.m * sizes.n])?;
+        return super::column_sum::accumulate_columns(pass, &partial, 0, out);
+    }
     out.gpu_unique(pass)?;
     run(pass, form, Store::Add, sizes, [a, b], None, out, None)
 }
@@ -152,7 +168,8 @@ pub fn linear(pass: &mut Pass, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<
 pub fn linear_gelu(pass: &mut Pass, gelu: Gelu, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)> {
     let sizes = Sizes::new(Form::ABt, 1, (x.rows(), x.cols()), (w.rows(), w.cols()))?;
     bias.expect_f32(OP, "bias", &[sizes.n])?;
-    if sizes.k > DEPTH_PER_DISPATCH {
+    // What several dispatches sum is complete only after the last.
+    if pass.cpu().is_none() && sizes.k > Tile::choose(pass.device().info().software, Form::ABt, sizes).depth() {
         let pre = linear(pass, x, w, bias)?;
         return Ok((super::gelu::forward(pass, gelu, &pre)?, pre));
     }
@@ -182,6 +199,15 @@ pub fn linear_backward(
     forward(pass, Form::AB, dy, w)?.reshape(x.shape())
 }
 
+/// Equal parts of a deep product with a small output, the gradient of a weight, that fill a GPU only when they run side
+/// by side; by shape alone.
+fn split(pass: &Pass, form: Form, sizes: Sizes) -> Option<usize> {
+    const DEPTH: usize = 512;
+    const OUTPUTS: usize = 1 << 20;
+    let deep = pass.cpu().is_none() && form == Form::AtB && sizes.m * sizes.n <= OUTPUTS;
+    [8, 4, 2].into_iter().find(|parts| deep && sizes.k.is_multiple_of(*parts) && sizes.k / parts >= DEPTH)
+}
+
 fn output_shape(form: Form, a: &Tensor, sizes: Sizes) -> Vec<usize> {
     let mut shape = if form == Form::AtB { vec![sizes.m] } else { a.shape()[..a.shape().len() - 1].to_vec() };
     shape.push(sizes.n);
@@ -208,28 +234,55 @@ fn run(
     if pass.cpu().is_some() {
         return run_on_cpu(pass, form, store, sizes, [a, b], bias, y, pre);
     }
-    let tile = Tile::choose(pass.device().info().software, sizes.m, sizes.n);
-    let tiles = sizes.m.div_ceil(tile.side()) * sizes.n.div_ceil(tile.side());
-    let grid = Grid::layers(tiles, sizes.z);
+    let tile = Tile::choose(pass.device().info().software, form, sizes);
+    let transposed;
+    let (form, b) = if tile == Tile::Registers && form == Form::ABt && sizes.z == 1 {
+        transposed = transpose(pass, b)?;
+        (Form::AB, &transposed)
+    } else {
+        (form, b)
+    };
+    let tile = if form == Form::ABt && tile == Tile::Registers { Tile::Small } else { tile };
     let mut tensors: Vec<&Tensor> = vec![a, b, y];
     tensors.extend(bias);
     tensors.extend(pre.as_deref());
-    let mut store = store;
-    for first in (0..sizes.k).step_by(DEPTH_PER_DISPATCH) {
-        let last = (first + DEPTH_PER_DISPATCH).min(sizes.k);
-        let [m, n, k, first, last] = [sizes.m, sizes.n, sizes.k, first, last].map(|size| size as u32);
-        let flops = sizes.flops() * f64::from(last - first) / f64::from(k);
-        pass.dispatch(
-            &kernels::variant(form, store, tile),
-            &tensors,
-            Parameters { m, n, k, first, last },
-            grid,
-            flops,
-        )?;
+    dispatch(pass, form, store, sizes, tile, tensors)
+}
+
+/// Dispatches a product in slices of its batch and its depth, each within the limits of every adapter.
+fn dispatch(
+    pass: &mut Pass,
+    form: Form,
+    mut store: Store,
+    sizes: Sizes,
+    tile: Tile,
+    mut tensors: Vec<&Tensor>,
+) -> Result<()> {
+    let (rows, cols) = tile.sides();
+    let tiles = sizes.m.div_ceil(rows) * sizes.n.div_ceil(cols);
+    for first in (0..sizes.k).step_by(tile.depth()) {
+        let last = (first + tile.depth()).min(sizes.k);
+        let variant = kernels::variant(form, store, tile);
+        for layer in (0..sizes.z).step_by(Grid::LIMIT as usize) {
+            let layers = (sizes.z - layer).min(Grid::LIMIT as usize);
+            let flops = 2.0 * (layers * sizes.m * sizes.n) as f64 * (last - first) as f64;
+            let parameters = Parameters::new(sizes, first..last, layer);
+            pass.dispatch(&variant, &tensors, parameters, Grid::layers(tiles, layers), flops)?;
+        }
         store = Store::Add;
         tensors.truncate(3);
     }
     Ok(())
+}
+
+/// A matrix's transpose, on a GPU.
+fn transpose(pass: &mut Pass, x: &Tensor) -> Result<Tensor> {
+    let (m, n) = (x.rows(), x.cols());
+    let out = pass.empty_f32(&[n, m])?;
+    let parameters = Parameters::new(Sizes { z: 1, m, n, k: 0 }, 0..0, 0);
+    let grid = Grid::rows(m.div_ceil(16) * n.div_ceil(16));
+    pass.dispatch(&kernels::transpose(), &[x, &out], parameters, grid, x.len() as f64)?;
+    Ok(out)
 }
 
 #[expect(clippy::too_many_arguments, reason = "as `run`")]

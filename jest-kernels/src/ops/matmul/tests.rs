@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::*;
 
-const FORMS: [Form; 3] = [Form::AB, Form::ABt, Form::AtB];
+const FORMS: [Form; 3] = Form::ALL;
 
 /// Ragged sizes around the tiles of the kernels and the blocks of the CPU form.
 const SIZES: [(usize, usize, usize); 8] =
@@ -70,36 +70,61 @@ fn stored(store: Store, sums: &[f64], before: &[f64], bias: &[f64]) -> Vec<f64> 
     }
 }
 
-/// The software adapter of the tests is given small tiles, so the others are dispatched by hand.
+/// The software adapter of the tests is given other tiles, so those of real GPUs are dispatched by hand.
 #[test]
-fn the_large_tile_matches_the_oracle_with_every_store() {
-    let (m, n, k) = (65, 130, 35);
-    let mut pass = devices()[1].pass();
-    let gelus = Gelu::ALL.map(Store::BiasGelu);
-    for store in [Store::Write, Store::Add, Store::Bias].into_iter().chain(gelus) {
-        let forms: &[Form] = if matches!(store, Store::Write | Store::Add) { &FORMS } else { &[Form::ABt] };
-        for &form in forms {
-            let [a, b, before, bias] = [m * k, k * n, m * n, n].map(|len| random(len, len as u64));
-            let sums = oracle_for(form)(m, n, k, &wide(&a), &wide(&b));
-            let want = stored(store, &sums, &wide(&before), &wide(&bias));
-            let (a_shape, b_shape) = shapes(form, m, n, k);
-            let (a, b) = (pass.upload(&a, &a_shape).unwrap(), pass.upload(&b, &b_shape).unwrap());
-            let (y, bias) = (pass.upload(&before, &[m, n]).unwrap(), pass.upload(&bias, &[n]).unwrap());
-            let pre = pass.empty_f32(&[m, n]).unwrap();
-            let all = [&a, &b, &y, &bias, &pre];
-            let used = match store {
-                Store::Write | Store::Add => 3,
-                Store::Bias => 4,
-                Store::BiasGelu(_) => 5,
-            };
-            let tiles = m.div_ceil(64) * n.div_ceil(64);
-            let parameters = Parameters { m: m as u32, n: n as u32, k: k as u32, first: 0, last: k as u32 };
-            let variant = kernels::variant(form, store, Tile::Large);
-            pass.dispatch(&variant, &all[..used], parameters, Grid::rows(tiles), 0.0).unwrap();
-            let tolerance = sum_tolerance(k + 2, k as f64 + 2.0) * 1.2 + crate::ops::gelu::TOLERANCE * 8.0;
-            assert_within(&variant.key(), &checked_read(&mut pass, "y", &y), &want, |_| tolerance);
+fn tiles_of_gpus_match_the_oracle_with_every_store() {
+    // Rows, columns and depths end within a tile; of the wide one, in one dispatch of two.
+    for (tile, (m, n, k), first) in [(Tile::Large, (65, 130, 35), 0), (Tile::Wide, (132, 260, 44), 20)] {
+        let gelus = Gelu::ALL.map(Store::BiasGelu);
+        for store in [Store::Write, Store::Add, Store::Bias].into_iter().chain(gelus) {
+            let forms: &[Form] = if matches!(store, Store::Write | Store::Add) { &FORMS } else { &[Form::ABt] };
+            forms.iter().for_each(|form| check_tile(tile, *form, store, (m, n, k), first));
         }
     }
+}
+
+/// The depths before `first` are left to a dispatch that adds.
+fn check_tile(tile: Tile, form: Form, store: Store, (m, n, k): (usize, usize, usize), first: usize) {
+    let mut pass = devices()[1].pass();
+    let [a, b, before, bias] = [m * k, k * n, m * n, n].map(|len| random(len, len as u64));
+    let sums = oracle_for(form)(m, n, k, &wide(&a), &wide(&b));
+    let (a_shape, b_shape) = shapes(form, m, n, k);
+    let (a, b) = (pass.upload(&a, &a_shape).unwrap(), pass.upload(&b, &b_shape).unwrap());
+    let (y, biases) = (pass.upload(&before, &[m, n]).unwrap(), pass.upload(&bias, &[n]).unwrap());
+    let pre = pass.empty_f32(&[m, n]).unwrap();
+    let all = [&a, &b, &y, &biases, &pre];
+    let used = match store {
+        Store::Write | Store::Add => 3,
+        Store::Bias => 4,
+        Store::BiasGelu(_) => 5,
+    };
+    let (rows, cols) = tile.sides();
+    let grid = Grid::rows(m.div_ceil(rows) * n.div_ceil(cols));
+    let split = if used == 5 { k } else { first };
+    for (store, depths) in [(store, 0..split), (if split == 0 { store } else { Store::Add }, split..k)] {
+        if !depths.is_empty() {
+            let used = if store == Store::Add { 3 } else { used };
+            let parameters = Parameters::new(Sizes { z: 1, m, n, k }, depths, 0);
+            pass.dispatch(&kernels::variant(form, store, tile), &all[..used], parameters, grid, 0.0).unwrap();
+        }
+    }
+    let want = stored(store, &sums, &wide(&before), &wide(&bias));
+    let tolerance = sum_tolerance(k + 2, k as f64 + 2.0) * 1.2 + crate::ops::gelu::TOLERANCE * 8.0;
+    let name = format!("{tile:?} {form:?} {store:?}");
+    assert_within(&name, &checked_read(&mut pass, "y", &y), &want, |_| tolerance);
+}
+
+#[test]
+fn tiles_are_chosen_by_adapter_and_shape() {
+    let choose = |software, form, (z, m, n, k)| Tile::choose(software, form, Sizes { z, m, n, k });
+    assert_eq!(choose(false, Form::ABt, (1, 8192, 768, 192)), Tile::Wide);
+    assert_eq!(choose(false, Form::ABt, (1, 8192, 192, 768)), Tile::Large, "a third of wide tiles would be empty");
+    assert_eq!(choose(false, Form::AB, (1, 8192, 770, 192)), Tile::Large, "rows of b are no whole vectors");
+    assert_eq!(choose(false, Form::AtB, (8, 768, 256, 1024)), Tile::Wide);
+    assert_eq!(choose(false, Form::AtB, (1, 768, 256, 1024)), Tile::Large, "12 workgroups do not fill a GPU");
+    assert_eq!(choose(false, Form::AB, (1, 63, 4096, 64)), Tile::Small);
+    assert_eq!(choose(true, Form::AB, (1, 64, 64, 64)), Tile::Small);
+    assert_eq!(choose(true, Form::AB, (1, 256, 256, 256)), Tile::Registers);
 }
 
 #[test]
@@ -147,7 +172,7 @@ fn linear_layers_match_oracle() {
 
 #[test]
 fn linear_layers_deeper_than_one_dispatch_match_oracle() {
-    let (m, n, k) = (2, 3, DEPTH_PER_DISPATCH + 7);
+    let (m, n, k) = (2, 3, Tile::Small.depth() + 7);
     let (x, w, bias) = (random(m * k, 1), random(n * k, 2), random(n, 3));
     let mut pre = oracle::abt(m, n, k, &wide(&x), &wide(&w));
     pre.iter_mut().enumerate().for_each(|(i, value)| *value += f64::from(bias[i % n]));
@@ -283,4 +308,71 @@ fn a_gpu_says_that_bf16_is_the_cpu_devices() {
     let options = crate::DeviceOptions { precision: crate::Precision::Bf16, ..Default::default() };
     let error = crate::Device::open(&crate::DeviceRequest::Gpu, options).unwrap_err().to_string();
     assert!(error.contains("lacks products in bf16") && error.contains("--device cpu"), "{error}");
+}
+
+#[test]
+fn products_in_registers_match_oracle_in_every_form() {
+    // Large enough for that tile; rows and columns end within it.
+    for (m, n, k) in [(70, 260, 250), (129, 132, 300)] {
+        for form in FORMS {
+            check(form, m, n, k);
+        }
+    }
+    let ran = devices()[1].kernels_run();
+    assert!(ran.iter().any(|kernel| kernel.starts_with("matmul/registers_add")), "{ran:?}");
+    let (m, n, k) = (100, 196, 230);
+    let (x, w, bias) = (random(m * k, 1), random(n * k, 2), random(n, 3));
+    let mut want = oracle::abt(m, n, k, &wide(&x), &wide(&w));
+    want.iter_mut().enumerate().for_each(|(i, y)| *y += f64::from(bias[i % n]));
+    on_each_device(|pass| {
+        let (x, w) = (pass.upload(&x, &[m, k]).unwrap(), pass.upload(&w, &[n, k]).unwrap());
+        let bias = pass.upload(&bias, &[n]).unwrap();
+        let tolerance = sum_tolerance(k + 1, k as f64 + 1.0);
+        let y = linear(pass, &x, &w, &bias).unwrap();
+        assert_within("linear", &checked_read(pass, "linear", &y), &want, |_| tolerance);
+        for kind in Gelu::ALL {
+            let active = crate::ops::gelu::oracle::forward(kind, &want);
+            let (y, pre) = linear_gelu(pass, kind, &x, &w, &bias).unwrap();
+            assert_within("pre", &checked_read(pass, "pre", &pre), &want, |_| tolerance);
+            let slack = |i: usize| 1.2 * tolerance + crate::ops::gelu::TOLERANCE * (1.0 + want[i].abs());
+            assert_within("y", &checked_read(pass, "y", &y), &active, slack);
+        }
+    });
+}
+
+#[test]
+fn deep_products_in_registers_are_whole() {
+    // As deep as one dispatch sums, and one more: all sums are whole numbers, so they are exact.
+    let (m, n, depth) = (64, 128, Tile::Registers.depth());
+    let kind = Tile::choose(true, Form::AB, Sizes { z: 1, m, n, k: depth });
+    assert_eq!(kind, Tile::Registers);
+    for k in [depth, depth + 1, 3 * depth] {
+        on_each_device(|pass| {
+            let (a, b) = (pass.upload(&vec![1.0; m * k], &[m, k]).unwrap(), vec![1.0; k * n]);
+            let (b, w) = (pass.upload(&b, &[k, n]).unwrap(), pass.upload(&b, &[n, k]).unwrap());
+            let bias = pass.upload(&vec![1.0; n], &[n]).unwrap();
+            let y = forward(pass, Form::AB, &a, &b).unwrap();
+            let (_, pre) = linear_gelu(pass, Gelu::Tanh, &a, &w, &bias).unwrap();
+            assert!(checked_read(pass, "y", &y).iter().all(|y| *y == k as f32));
+            assert!(checked_read(pass, "pre", &pre).iter().all(|y| *y == (k + 1) as f32));
+        });
+    }
+}
+
+#[test]
+fn batches_beyond_one_dispatch_dimension_are_whole() {
+    let z = 65_537;
+    on_each_device(|pass| {
+        let a: Vec<f32> = (0..z).map(|i| i as f32).collect();
+        let (a, ones) = (pass.upload(&a, &[z, 1, 1]).unwrap(), pass.upload(&vec![1.0; z], &[z, 1, 1]).unwrap());
+        let y = batched(pass, Form::AB, &a, &ones).unwrap();
+        assert!(checked_read(pass, "y", &y).iter().enumerate().all(|(i, y)| *y == i as f32));
+    });
+}
+
+#[test]
+fn gradients_in_parts_match_oracle() {
+    // Split on a GPU; on the CPU device only the deeper one.
+    check(Form::AtB, 5, 3, 1024);
+    check(Form::AtB, 33, 7, 4096);
 }
