@@ -160,6 +160,14 @@ pub enum ModelError {
         /// What is wrong with it.
         what: String,
     },
+    /// An archive of arrays is not sound, or holds something else than a model.
+    #[error("{} {what}", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A weight is NaN or infinite.
     #[error("{}: element {index} of {name} is {value}; the file is damaged or its training diverged", path.display())]
     NotFinite {

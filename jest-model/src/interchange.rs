@@ -10,6 +10,9 @@ use jest_kernels::Pass;
 use serde_json::Value;
 
 use crate::config::{Family, ModelConfig, TextPadding, TextPool};
+use crate::layout::big_vision_config;
+use crate::npz::Npz;
+use crate::resize::{NewSizes, Resizing};
 use crate::source::{Elements, TensorSource, open_weights};
 use crate::stored::stored;
 use crate::weights::{CONFIG_FILE, WEIGHTS_FILE, hold_enough, read_text, replace};
@@ -40,6 +43,8 @@ pub enum Format<'a> {
 pub enum Fate {
     /// It holds these parameters, or parts of them.
     Mapped(Vec<String>),
+    /// It holds this parameter at another size; how it gets to the model's.
+    Resized(String, String),
     /// It is not needed, for this reason.
     Ignored(&'static str),
     /// It does not fit.
@@ -55,45 +60,84 @@ impl fmt::Display for Report {
         for (name, fate) in &self.0 {
             match fate {
                 Fate::Mapped(to) => writeln!(f, "mapped  {name} -> {}", to.join(", "))?,
+                Fate::Resized(to, how) => writeln!(f, "resized {name} -> {to}: {how}")?,
                 Fate::Ignored(why) => writeln!(f, "ignored {name}: {why}")?,
                 Fate::Wrong(difference) => writeln!(f, "wrong   {difference}")?,
             }
         }
         let count = |is: fn(&Fate) -> bool| self.0.values().filter(|fate| is(fate)).count();
-        let (mapped, ignored) =
-            (count(|fate| matches!(fate, Fate::Mapped(_))), count(|fate| matches!(fate, Fate::Ignored(_))));
-        write!(f, "{mapped} tensors mapped, {ignored} ignored, {} wrong", self.0.len() - mapped - ignored)
+        let resized = count(|fate| matches!(fate, Fate::Resized(..)));
+        let mapped = count(|fate| matches!(fate, Fate::Mapped(_))) + resized;
+        let (ignored, wrong) =
+            (count(|fate| matches!(fate, Fate::Ignored(_))), count(|fate| matches!(fate, Fate::Wrong(_))));
+        write!(f, "{mapped} tensors mapped")?;
+        if resized > 0 {
+            write!(f, " ({resized} of them resized)")?;
+        }
+        write!(f, ", {ignored} ignored, {wrong} wrong")
+    }
+}
+
+impl Report {
+    /// What was resized, a line each.
+    pub fn resized(&self) -> impl Iterator<Item = String> {
+        self.0.iter().filter_map(|(name, fate)| match fate {
+            Fate::Resized(_, how) => Some(format!("{name}: {how}")),
+            _ => None,
+        })
     }
 }
 
 /// A model in files of another library, opened and not yet read.
 #[derive(Debug)]
 pub struct Import {
+    /// As stored.
+    stored: ModelConfig,
+    /// As it will be read.
     config: ModelConfig,
+    resizing: Resizing,
     layout: Layout,
     source: Box<dyn TensorSource>,
 }
 
 impl Import {
-    /// Opens a folder of Hugging Face's or open_clip's.
+    /// Opens a folder of Hugging Face's or open_clip's, or a `.npz` file of big_vision's.
     ///
     /// # Errors
     /// `Io` when there is none; what is wrong with a configuration or with the sizes that a file claims.
     pub fn open(path: &Path) -> Result<Self> {
+        if path.extension().is_some_and(|ending| ending == "npz") {
+            let source: Box<dyn TensorSource> = Box::new(Npz::open(path)?);
+            let (config, layout) = big_vision_config(source.as_ref())?;
+            return Ok(Self::of(config, layout, source));
+        }
         let open_clip = path.join(OPEN_CLIP_CONFIG_FILE);
         if path.join(CONFIG_FILE).exists() || !open_clip.exists() {
-            let (config, source) = (ModelConfig::open(path)?, open_weights(path)?);
-            return Ok(Self { config, layout: Layout::HuggingFace, source });
+            return Ok(Self::of(ModelConfig::open(path)?, Layout::HuggingFace, open_weights(path)?));
         }
         let (config, layout) = ModelConfig::from_open_clip_json(&read_text(&open_clip, MAX_CONFIG_BYTES)?, &open_clip)?;
         let own = path.join(OPEN_CLIP_WEIGHTS_FILE);
         let file = if own.exists() { own } else { path.join(WEIGHTS_FILE) };
-        Ok(Self { config, layout, source: Box::new(TensorFile::open(&file)?) })
+        Ok(Self::of(config, layout, Box::new(TensorFile::open(&file)?)))
     }
 
-    /// Sizes and choices of the model.
+    fn of(config: ModelConfig, layout: Layout, source: Box<dyn TensorSource>) -> Self {
+        Self { stored: config.clone(), config, resizing: Resizing::default(), layout, source }
+    }
+
+    /// Sizes and choices of the model that will be read.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// Has the model read at other sizes than it is stored at.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::resized`].
+    pub fn resize(&mut self, sizes: &NewSizes, how: Resizing) -> Result<()> {
+        self.config = self.stored.resized(sizes, &how)?;
+        self.resizing = how;
+        Ok(())
     }
 
     /// Reads the model; `report` says what became of every tensor, also where the model cannot be read.
@@ -101,16 +145,24 @@ impl Import {
     /// # Errors
     /// `FileLength` when the configuration claims more than there is; `Mismatch` with all differences; `NotFinite`; `Io`.
     pub fn read(&mut self, pass: &mut Pass, report: &mut Report) -> Result<TwoTowers> {
-        hold_enough(self.source.as_ref(), self.config.parameter_count())?;
-        let mut model = TwoTowers::zeros(pass, &self.config)?;
-        self.report(&model, report);
-        model.read_source(pass, self.source.as_mut(), self.layout)?;
+        hold_enough(self.source.as_ref(), self.stored.parameter_count())?;
+        let stored = TwoTowers::zeros(pass, &self.stored)?;
+        self.report(&stored, report);
+        let mut values = stored.read_values(self.source.as_mut(), self.layout)?;
+        let mut model = stored;
+        if self.config != self.stored {
+            model = TwoTowers::zeros(pass, &self.config)?;
+            for (param, values) in model.parameters().into_iter().zip(&mut values) {
+                *values = self.resizing.apply(param.name(), std::mem::take(values), &self.stored, &self.config)?;
+            }
+        }
+        model.upload(pass, &values)?;
         Ok(model)
     }
 
     fn report(&self, model: &TwoTowers, report: &mut Report) {
         let params = model.parameters();
-        let all = stored(&params, |param| self.layout.parts(param, &self.config));
+        let all = stored(&params, |param| self.layout.parts(param, &self.stored));
         let expected: Vec<_> = all.iter().map(|stored| (stored.name.as_str(), stored.shape.as_slice())).collect();
         for difference in self.source.differences(&expected).0 {
             report.0.insert(difference.name().to_string(), Fate::Wrong(difference));
@@ -122,8 +174,10 @@ impl Import {
         }
         for stored in &all {
             let names: BTreeSet<&str> = stored.pieces.iter().map(|piece| params[piece.param].name()).collect();
-            let names = names.into_iter().map(str::to_string).collect();
-            report.0.entry(stored.name.clone()).or_insert(Fate::Mapped(names));
+            let how = |name: &str| self.resizing.describe(name, &self.stored, &self.config);
+            let resized = names.iter().find_map(|name| Some(Fate::Resized((*name).to_string(), how(name)?)));
+            let mapped = || Fate::Mapped(names.iter().map(|name| (*name).to_string()).collect());
+            report.0.entry(stored.name.clone()).or_insert(resized.unwrap_or_else(mapped));
         }
     }
 }

@@ -93,9 +93,21 @@ impl TwoTowers {
     }
 
     pub(crate) fn read_source(&mut self, pass: &mut Pass, source: &mut dyn TensorSource, layout: Layout) -> Result<()> {
+        let values = self.read_values(source, layout)?;
+        self.upload(pass, &values)
+    }
+
+    /// The elements of each parameter as a source of this layout holds them, all or none.
+    pub(crate) fn read_values(&self, source: &mut dyn TensorSource, layout: Layout) -> Result<Vec<Vec<f32>>> {
         let params = self.parameters();
         let all = stored(&params, |param| layout.parts(param, self.config()));
-        let tensors = read(pass, source, &params, &all)?;
+        read(source, &params, &all)
+    }
+
+    /// Replaces all parameters.
+    pub(crate) fn upload(&mut self, pass: &mut Pass, values: &[Vec<f32>]) -> Result<()> {
+        let of = |(param, values): (&Param, &Vec<f32>)| Ok(pass.upload(values, param.value.shape())?);
+        let tensors = self.parameters().into_iter().zip(values).map(of).collect::<Result<Vec<Tensor>>>()?;
         for (param, tensor) in self.parameters_mut().into_iter().zip(tensors) {
             param.value = tensor;
         }
@@ -171,8 +183,8 @@ fn gather(pass: &mut Pass, params: &[&Param], stored: &Stored, of: impl Fn(&Para
     Ok(all)
 }
 
-/// A tensor for each parameter.
-fn read(pass: &mut Pass, source: &mut dyn TensorSource, params: &[&Param], all: &[Stored]) -> Result<Vec<Tensor>> {
+/// The elements of each parameter.
+fn read(source: &mut dyn TensorSource, params: &[&Param], all: &[Stored]) -> Result<Vec<Vec<f32>>> {
     let expected: Vec<_> = all.iter().map(|stored| (stored.name.as_str(), stored.shape.as_slice())).collect();
     let differences = source.differences(&expected);
     if !differences.is_empty() {
@@ -188,7 +200,7 @@ fn read(pass: &mut Pass, source: &mut dyn TensorSource, params: &[&Param], all: 
             rest = later;
         }
     }
-    host.iter().zip(params).map(|(values, param)| Ok(pass.upload(values, param.value.shape())?)).collect()
+    Ok(host)
 }
 
 /// Refuses a configuration that claims more than there is, before memory is asked for.

@@ -11,8 +11,8 @@ mod tests {
 
     use crate::cli::{
         BenchSelectArgs, BenchStepArgs, CurateArgs, DataBuildArgs, DataCheckArgs, DataStatsArgs, DataSubsetArgs,
-        EmbedArgs, EvalArgs, ExplainArgs, InspectArgs, ParityArgs, ReferenceCacheArgs, ScoreArgs, TokenizerTrainArgs,
-        TrainArgs,
+        EmbedArgs, EvalArgs, ExplainArgs, ExportArgs, ImportArgs, InspectArgs, ParityArgs, ReferenceCacheArgs,
+        ScoreArgs, TokenizerTrainArgs, TrainArgs,
     };
     use crate::config::{Overrides, Surroundings, resolve};
     use crate::events::{Event, Summary};
@@ -62,7 +62,7 @@ mod tests {
         let own = [flags::<TrainArgs>(), flags::<EvalArgs>(), flags::<EmbedArgs>(), flags::<ScoreArgs>()].concat();
         let more = [flags::<TokenizerTrainArgs>(), flags::<InspectArgs>(), flags::<ParityArgs>()].concat();
         let data = [flags::<DataCheckArgs>(), flags::<DataStatsArgs>(), flags::<DataBuildArgs>()].concat();
-        let more = [more, data, flags::<DataSubsetArgs>()].concat();
+        let more = [more, data, flags::<DataSubsetArgs>(), flags::<ImportArgs>(), flags::<ExportArgs>()].concat();
         let bench = [flags::<BenchStepArgs>(), flags::<BenchSelectArgs>()].concat();
         let offline = [flags::<ReferenceCacheArgs>(), flags::<CurateArgs>(), flags::<ExplainArgs>()].concat();
         for flag in [own, more, bench, offline].concat() {

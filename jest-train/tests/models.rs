@@ -81,3 +81,52 @@ fn what_a_clip_does_not_have_is_refused() {
     place.train("out", &last).refused(3, &["family clip has text.pool"]);
     place.train("out", &["--set", "model.embedding_dim=12"]).refused(3, &["embedding_dim is 12", "vision.width, 16"]);
 }
+
+#[test]
+fn a_run_begins_with_weights_at_its_own_sizes() {
+    let place = Place::new("");
+    place.train("out", &["--steps", "1"]).well();
+    let init = format!("init={}", place.newest("out", "train").display());
+    let from = |out: &str, keys: &[&str]| {
+        let keys = [&["--set", &init, "--steps", "1"][..], keys].concat();
+        place.train(out, &keys)
+    };
+    from("larger", &["--set", "model.image_size=24", "--set", "model.text_tokens=12"])
+        .well()
+        .tells(&["resizes vision_model.embeddings.position_embedding.weight: positions of 2 x 2 -> 3 x 3 patches"])
+        .tells(&["positions of 8 -> 12 tokens, linear"]);
+    let config = ModelConfig::open(&place.newest("larger", "train")).unwrap();
+    assert_eq!((config.vision.image_size, config.text.tokens), (24, 12));
+    from("other", &["--set", "model.depth=2"]).refused(8, &["holds another model", "num_hidden_layers"]);
+    let vocabulary = config.text.vocab_size;
+    let said = format!("rows of ids 0..{vocabulary} are kept, those of {vocabulary}..9000 drawn");
+    from("words", &["--set", "model.vocab_size=9000"]).well().tells(&[&said]);
+    let back = format!("init={}", place.newest("words", "train").display());
+    place.train("back", &["--set", &back]).refused(8, &["a vocabulary of 9000", "model.vocab_size"]);
+}
+
+#[test]
+fn an_import_has_the_sizes_that_were_asked_for() {
+    let place = Place::new("");
+    let source = common::sample("../../fixtures/interchange/siglip.npz");
+    let run = |to: &str, more: &[&str]| {
+        let to = place.path(to);
+        let paths = ["import".as_ref(), source.as_os_str(), to.as_os_str()];
+        jest(paths.into_iter().chain(more.iter().map(std::ffi::OsStr::new)))
+    };
+    let sizes = ["--image-size", "48", "--patch-size", "16", "--text-tokens", "9", "--vocab-size", "101"];
+    let told =
+        run("imported", &[&sizes[..], &["--interpolation", "bilinear", "--text-positions", "truncate"]].concat())
+            .well();
+    for line in ["patches of 8 x 8 -> 16 x 16", "positions of 4 x 4 -> 3 x 3 patches, bilinear", "the first 9 of 16"] {
+        assert!(told.out.contains(line), "{}", told.out);
+    }
+    let config = ModelConfig::open(&place.path("imported")).unwrap();
+    assert_eq!((config.vision.image_size, config.vision.patch_size), (48, 16));
+    assert_eq!((config.text.tokens, config.text.vocab_size), (9, 101));
+    let pixels = fs::read_to_string(place.path("imported/preprocessor_config.json")).unwrap();
+    assert!(pixels.contains("48"), "{pixels}");
+    run("refused", &["--vocab-size", "1"]).refused(3, &["above 1, the id that ends a text"]);
+    run("refused", &["--interpolation", "cubic"]).refused(2, &["bicubic"]);
+    assert!(!place.path("refused").exists());
+}

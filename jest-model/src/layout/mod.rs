@@ -1,5 +1,6 @@
 //! Names, shapes and order of a model's tensors in the files of several libraries.
 
+mod big_vision;
 mod open_clip;
 
 use crate::config::ModelConfig;
@@ -16,6 +17,13 @@ pub enum Layout {
         /// Whether the names of CLIP's text tower begin with `text.`, as SigLIP's always do.
         custom_text: bool,
     },
+    /// big_vision's, of SigLIP alone.
+    BigVision {
+        /// What every name begins with: nothing, or `params/`.
+        prefix: &'static str,
+        /// Which towers' blocks are stacked.
+        stacked: Stacked,
+    },
 }
 
 impl Layout {
@@ -24,9 +32,13 @@ impl Layout {
         match self {
             Self::HuggingFace => param.file_parts(),
             Self::OpenClip { custom_text } => vec![open_clip::part(param, config, custom_text)],
+            Self::BigVision { prefix, stacked } => big_vision::parts(param, config, prefix, stacked),
         }
     }
 }
+
+pub use big_vision::Stacked;
+pub(crate) use big_vision::{config as big_vision_config, ignored as ignored_by_big_vision};
 
 /// Which block of a tower a name is about, and the rest of it: `encoder.layers.3.mlp.fc1.bias`.
 fn block(name: &str) -> Option<(&str, &str)> {

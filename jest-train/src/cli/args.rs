@@ -202,53 +202,6 @@ pub struct InspectArgs {
     pub limit: usize,
 }
 
-/// Arguments of `jest import`.
-#[derive(Debug, Clone, Args)]
-pub struct ImportArgs {
-    /// Folder of transformers or open_clip
-    #[arg(value_name = "SOURCE")]
-    pub source: PathBuf,
-    /// Folder that is written
-    #[arg(value_name = "FOLDER")]
-    pub folder: PathBuf,
-}
-
-/// Arguments of `jest export`.
-#[derive(Debug, Clone, Args)]
-pub struct ExportArgs {
-    /// Run folder, or checkpoint folder
-    #[arg(value_name = "SOURCE")]
-    pub source: PathBuf,
-    /// Folder that is written
-    #[arg(value_name = "FOLDER")]
-    pub folder: PathBuf,
-    /// Whose files
-    #[arg(long, value_enum)]
-    pub format: ExportFormat,
-}
-
-/// Whose files a model is written as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ExportFormat {
-    /// Hugging Face's transformers
-    Hf,
-    /// open_clip
-    OpenClip,
-    /// ONNX: a file for each tower
-    Onnx,
-}
-
-impl ExportFormat {
-    /// Its spelling.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Hf => "hf",
-            Self::OpenClip => "open-clip",
-            Self::Onnx => "onnx",
-        }
-    }
-}
-
 /// Arguments of `jest parity`.
 #[derive(Debug, Clone, Args)]
 pub struct ParityArgs {

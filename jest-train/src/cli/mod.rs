@@ -5,6 +5,7 @@ mod curate;
 mod data;
 mod eval;
 mod foreign;
+mod interchange;
 mod train;
 
 use std::ffi::OsString;
@@ -14,13 +15,14 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use args::{
-    BenchCommand, BenchLossArgs, BenchOpsArgs, BenchSelectArgs, BenchStepArgs, EmbedArgs, ExportArgs, ExportFormat,
-    ImportArgs, InspectArgs, OnDevice, Pairs, ParityArgs, ReferenceCacheArgs, ReferenceCommand, ScoreArgs, ScoreFormat,
-    Share, TokenizerCommand, TokenizerTrainArgs,
+    BenchCommand, BenchLossArgs, BenchOpsArgs, BenchSelectArgs, BenchStepArgs, EmbedArgs, InspectArgs, OnDevice, Pairs,
+    ParityArgs, ReferenceCacheArgs, ReferenceCommand, ScoreArgs, ScoreFormat, Share, TokenizerCommand,
+    TokenizerTrainArgs,
 };
 pub use curate::{Cosine, CurateArgs, ExplainArgs, GainFlag, Keep};
 pub use data::{DataBuildArgs, DataCheckArgs, DataCommand, DataStatsArgs, DataSubsetArgs};
 pub use eval::{EvalArgs, EvalFormat, Probe};
+pub use interchange::{ExportArgs, ExportFormat, ImportArgs};
 pub use train::{KeyFlags, TrainArgs};
 
 use crate::error::Result;

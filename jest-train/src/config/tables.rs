@@ -187,6 +187,10 @@ pub struct TextPlan {
 }
 
 /// `[model]`: a preset by name, and what differs from it. The preset's own table is jest-model's.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[expect(missing_docs, reason = "the sizes are named as in the glossary and explained by jest-model's configuration")]
@@ -227,6 +231,10 @@ pub struct ModelPlan {
     pub init_logit_bias: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_logit_scale: Option<f64>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub init_interpolation: jest_model::Interpolation,
+    #[serde(skip_serializing_if = "is_default")]
+    pub init_text_positions: jest_model::TextPositions,
 }
 
 /// Parameters that weight decay reaches.

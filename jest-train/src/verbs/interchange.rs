@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jest_data::Preprocess;
-use jest_model::{Format, Import, ModelConfig, Report, TwoTowers};
+use jest_model::{Format, Import, ModelConfig, NewSizes, Report, Resizing, TwoTowers};
 
 use serde_json::{Value, json};
 
@@ -23,11 +23,19 @@ pub(super) fn import(args: &ImportArgs) -> Result<()> {
     let mut pass = device.pass();
     let mut report = Report::default();
     let mut source = Import::open(&args.source)?;
+    let ImportArgs { image_size, patch_size, text_tokens, vocab_size, .. } = *args;
+    let ImportArgs { interpolation, text_positions, seed, .. } = *args;
+    source.resize(
+        &NewSizes { image_size, patch_size, text_tokens, vocab_size },
+        Resizing { interpolation, text_positions, seed },
+    )?;
     let model = source.read(&mut pass, &mut report);
     println!("{report}");
     model?.save(&mut pass, &args.folder, &[("producer".to_string(), "jest".to_string())].into())?;
-    copy_tokenizer(&args.source, &args.folder)?;
-    let pixels = pixels(&args.source, source.config())?;
+    // Beside a file of weights as in a folder of them.
+    let beside = if args.source.is_dir() { &args.source } else { args.source.parent().unwrap_or(&args.source) };
+    copy_tokenizer(beside, &args.folder)?;
+    let pixels = Preprocess { size: source.config().vision.image_size, ..pixels(beside, source.config())? };
     storage::write_atomic(args.folder.join(PREPROCESSOR), pixels.to_json().as_bytes())?;
     println!("{}", args.folder.display());
     Ok(())

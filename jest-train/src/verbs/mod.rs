@@ -16,6 +16,7 @@ mod parity;
 mod reference;
 mod report;
 mod score;
+mod starting;
 mod train;
 
 use std::ffi::OsString;

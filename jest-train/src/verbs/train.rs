@@ -11,6 +11,7 @@ use jest_model::TwoTowers;
 use jest_select::Reads;
 
 use super::open::open_device;
+use super::starting;
 use crate::approximation::Approximation;
 use crate::assemble::{self, Prepared, checkpointed, checkpoints_folder};
 use crate::audit::Audit;
@@ -216,17 +217,18 @@ impl<'a> Session<'a> {
         config: &jest_model::ModelConfig,
         saved: Option<&Saved>,
     ) -> Result<TwoTowers> {
-        let folder = match (saved, &plan.init) {
-            (Some(saved), _) => saved.folder.clone(),
-            (None, Some(origin)) => assemble::origin(&self.plan.out, origin)?.0,
-            (None, None) => return Ok(TwoTowers::new(pass, config, self.plan.seed)?),
-        };
-        let model = TwoTowers::load(pass, &folder)?;
-        if model.config().vision != config.vision || model.config().text != config.text {
-            let (found, expected) = (model.config().to_hf_json(), config.to_hf_json());
-            return Err(TrainError::OtherModel { path: folder, difference: first_difference(&expected, &found) });
+        match (saved, &plan.init) {
+            (Some(saved), _) => {
+                let model = TwoTowers::load(pass, &saved.folder)?;
+                starting::hold_equal(&saved.folder, model.config(), config)?;
+                Ok(model)
+            }
+            (None, Some(origin)) => {
+                let (path, _) = assemble::origin(&self.plan.out, origin)?;
+                starting::from(pass, &path, plan, config, self.plan.seed)
+            }
+            (None, None) => Ok(TwoTowers::new(pass, config, self.plan.seed)?),
         }
-        Ok(model)
     }
 
     fn selector(
@@ -330,7 +332,7 @@ fn hold_against_saved_plan(path: &Path, text: &str) -> Result<()> {
 }
 
 /// The first line in which two texts differ, as `was X, is Y`.
-fn first_difference(before: &str, now: &str) -> String {
+pub(super) fn first_difference(before: &str, now: &str) -> String {
     let mut now_lines = now.lines();
     for was in before.lines() {
         let is = now_lines.next().unwrap_or("nothing");

@@ -1,13 +1,15 @@
 //! Resizing of patch kernels (FlexiViT): `w_new[o, c] = M w[o, c]`, so that one set of weights serves patches of any size.
 //!
 //! The op is a product with a matrix that the host computes once, so it has no shader and no CPU form of its own: both
-//! are those of [`matmul`].
+//! are those of [`matmul`]. Weights that are read at another size than they were stored at are resized on the host, in f64.
 
 pub mod oracle;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod weights;
 
+pub use tables::{resize_grid, resize_kernels, resize_line};
 use weights::Matrix;
 
 use super::matmul::{self, Form};
@@ -15,13 +17,16 @@ use crate::{KernelError, Pass, Result, Tensor};
 
 const OP: &str = "resize_kernel";
 
-/// How an image of one size becomes one of another; half-pixel centres.
+/// How an image of one size becomes one of another; half-pixel centres unless it says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Resize {
     /// Between the four neighbours, without antialias: big_vision's, for training.
     Bilinear,
     /// Keys' cubic with a = -0.5, widened when down-sizing: timm's, for checkpoints.
     BicubicAntialias,
+    /// Between the four neighbours, where the corners stay corners: `scipy.ndimage.zoom` of order 1, big_vision's, for the
+    /// positions of checkpoints.
+    BilinearCorners,
 }
 
 /// The matrix M [new * new, old * old] that resizes patch kernels: `M = pinv(Rᵀ)`, where R resizes patches.
@@ -36,8 +41,12 @@ pub enum Resize {
 /// # Source
 /// FlexiViT, equation 7; timm's `resample_patch_embed`.
 pub fn matrix(kind: Resize, old: usize, new: usize) -> Vec<f32> {
-    let one = weights::pseudo_inverse(&weights::resize(kind, old, new).transposed());
-    kronecker_square(&one)
+    kronecker_square(&along_one_axis(kind, old, new))
+}
+
+/// `pinv(rᵀ)`: [new, old].
+fn along_one_axis(kind: Resize, old: usize, new: usize) -> Matrix {
+    weights::pseudo_inverse(&weights::resize(kind, old, new).transposed())
 }
 
 /// `m[i, j] * m[k, l]` at row (i, k) and column (j, l).
@@ -49,44 +58,6 @@ fn kronecker_square(m: &Matrix) -> Vec<f32> {
         }
     }
     values
-}
-
-/// Position embeddings `pos [old * old, d]` of a grid of patches resized to another: [new * new, d]. Plain
-/// interpolation, without pseudo-inverse.
-///
-/// # Errors
-/// `Shape` when the elements are not whole rows of an `old * old` grid; `Size` when a grid is 0.
-///
-/// # Source
-/// timm's `resample_abs_pos_embed`.
-pub fn resize_grid(kind: Resize, pos: &[f32], old: usize, new: usize) -> Result<Vec<f32>> {
-    if old == 0 || new == 0 {
-        return Err(KernelError::Size { op: OP, what: "grid", got: 0, rule: "at least 1".to_string() });
-    }
-    let d = pos.len() / (old * old);
-    if d == 0 || pos.len() != old * old * d {
-        let (expected, got) = (vec![old * old, d.max(1)], vec![pos.len()]);
-        return Err(KernelError::Shape { op: OP, what: "pos", expected, got });
-    }
-    let r = weights::resize(kind, old, new);
-    // Along x, then along y.
-    let mut wide = vec![0.0; old * new * d];
-    for (row, out) in wide.chunks_exact_mut(d).enumerate() {
-        let (y, x) = (row / new, row % new);
-        for from in 0..old {
-            let values = &pos[(y * old + from) * d..][..d];
-            out.iter_mut().zip(values).for_each(|(out, value)| *out += r.at(x, from) * f64::from(*value));
-        }
-    }
-    let mut resized = vec![0.0; new * new * d];
-    for (row, out) in resized.chunks_exact_mut(d).enumerate() {
-        let (y, x) = (row / new, row % new);
-        for from in 0..old {
-            let values = &wide[(from * new + x) * d..][..d];
-            out.iter_mut().zip(values).for_each(|(out, value)| *out += r.at(y, from) * value);
-        }
-    }
-    Ok(resized.iter().map(|value| *value as f32).collect())
 }
 
 /// `w_new[o, c] = M w[o, c]`.

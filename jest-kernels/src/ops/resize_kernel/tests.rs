@@ -9,7 +9,7 @@ use crate::testing::*;
 /// timm works in f32, with a pseudo-inverse of its own.
 const LIMIT: f64 = 1e-4;
 
-const KINDS: [Resize; 2] = [Resize::Bilinear, Resize::BicubicAntialias];
+const KINDS: [Resize; 3] = [Resize::Bilinear, Resize::BicubicAntialias, Resize::BilinearCorners];
 
 fn golden(name: &str) -> (Vec<usize>, Vec<f32>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/pi_resize.safetensors");
@@ -83,6 +83,8 @@ fn the_pseudo_inverse_is_one() {
 fn weights_are_known_ones_and_sum_to_one() {
     let rows = weights::resize(Resize::Bilinear, 2, 4).values;
     assert_eq!(rows, [1.0, 0.0, 0.75, 0.25, 0.25, 0.75, 0.0, 1.0]);
+    let rows = weights::resize(Resize::BilinearCorners, 3, 5).values;
+    assert_eq!(rows, [1.0, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0, 1.0, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0, 1.0]);
     for (old, new) in PAIRS {
         for kind in KINDS {
             let r = weights::resize(kind, old, new);
@@ -91,6 +93,26 @@ fn weights_are_known_ones_and_sum_to_one() {
             assert!((0..old * old).all(|i| same.values[i] == f64::from(i / old == i % old)), "the same size");
         }
     }
+}
+
+#[test]
+fn kernels_resized_on_the_host_are_products_with_the_matrix() {
+    for (old, new) in PAIRS {
+        for kind in KINDS {
+            let (w, m) = (random(6 * old * old, 1), matrix(kind, old, new));
+            let want = oracle::forward(&wide(&w), &wide(&m), old * old);
+            let tolerance = sum_tolerance(old * old, largest(&wide(&m)) * (old * old) as f64);
+            assert_within("w_new", &resize_kernels(kind, &w, old, new).unwrap(), &want, |_| tolerance);
+        }
+    }
+}
+
+#[test]
+fn a_line_is_resized_row_by_row() {
+    let line = resize_line(Resize::Bilinear, &[0.0, 10.0, 4.0, 50.0], 2, 4).unwrap();
+    assert_eq!(line, [0.0, 10.0, 1.0, 20.0, 3.0, 40.0, 4.0, 50.0]);
+    // Where it shrinks nothing is averaged: between the two neighbours of the new centre alone.
+    assert_eq!(resize_line(Resize::Bilinear, &[0.0, 1.0, 8.0, 0.0, 0.0, 6.0], 6, 2).unwrap(), [1.0, 0.0]);
 }
 
 /// Patches resized one by one, as images [patches, 3, new, new].
@@ -179,4 +201,6 @@ fn wrong_shapes_are_named() {
     });
     assert!(resize_grid(Resize::Bilinear, &[0.0; 5], 2, 3).is_err());
     assert!(resize_grid(Resize::Bilinear, &[], 0, 3).is_err());
+    assert!(resize_line(Resize::Bilinear, &[0.0; 5], 2, 3).is_err());
+    assert!(resize_kernels(Resize::Bilinear, &[0.0; 4], 2, 0).is_err());
 }

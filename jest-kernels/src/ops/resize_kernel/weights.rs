@@ -33,6 +33,7 @@ pub(super) fn resize(kind: Resize, old: usize, new: usize) -> Matrix {
         match kind {
             Resize::Bilinear => bilinear(row, i, new),
             Resize::BicubicAntialias => bicubic(row, i, new),
+            Resize::BilinearCorners => corners(row, i, new),
         }
     }
     weights
@@ -40,8 +41,17 @@ pub(super) fn resize(kind: Resize, old: usize, new: usize) -> Matrix {
 
 /// Between the two neighbours; a neighbour beyond the edge is the edge.
 fn bilinear(row: &mut [f64], i: usize, new: usize) {
+    between(row, (i as f64 + 0.5) * row.len() as f64 / new as f64 - 0.5);
+}
+
+/// Between the two neighbours; the first sample stays the first, the last the last.
+fn corners(row: &mut [f64], i: usize, new: usize) {
+    between(row, i as f64 * (row.len() - 1) as f64 / new.saturating_sub(1).max(1) as f64);
+}
+
+fn between(row: &mut [f64], centre: f64) {
     let last = row.len() - 1;
-    let centre = ((i as f64 + 0.5) * row.len() as f64 / new as f64 - 0.5).clamp(0.0, last as f64);
+    let centre = centre.clamp(0.0, last as f64);
     let (left, share) = (centre.floor() as usize, centre.fract());
     row[left] += 1.0 - share;
     row[(left + 1).min(last)] += share;

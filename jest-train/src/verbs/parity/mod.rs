@@ -19,7 +19,7 @@ use checks::Checks;
 /// How much further than the CPU device a GPU may be off.
 const GPU_SLACK: f64 = 10.0;
 /// Folders of this project's own `fixtures` in which other tests find their input; they hold no value to compute.
-const INPUTS: [&str; 3] = ["probes", "sources", "tensorboard"];
+const INPUTS: [&str; 4] = ["interchange", "probes", "sources", "tensorboard"];
 
 pub(super) fn parity(args: &ParityArgs) -> Result<()> {
     let device = open::device(&args.on)?;
