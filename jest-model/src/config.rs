@@ -254,20 +254,31 @@ impl ModelConfig {
 
     /// Number of parameters, of both towers with logit_scale and logit_bias.
     pub fn parameter_count(&self) -> u64 {
-        let (v, t) = (&self.vision, &self.text);
+        let logits = if self.family == Family::Siglip { 2 } else { 1 };
+        self.image_parameters() + self.text_parameters() + logits
+    }
+
+    /// Number of parameters of the image tower with its projection.
+    pub(crate) fn image_parameters(&self) -> u64 {
+        let (v, d) = (&self.vision, self.embedding_dim() as u64);
         let [w, m, p] = [v.width, v.mlp_dim, v.patch_size].map(|size| size as u64);
         let grid = (v.image_size / v.patch_size.max(1)) as u64;
-        let [tw, tm, d] = [t.width, t.mlp_dim, self.embedding_dim()].map(|size| size as u64);
-        let vision = 3 * p * p * w + grid * grid * w + v.depth as u64 * block_parameters(w, m) + 2 * w;
-        let embedding = (t.vocab_size + t.tokens) as u64 * tw;
-        let text = embedding + t.depth as u64 * block_parameters(tw, tm) + 2 * tw + tw * d;
         let others = match self.family {
-            // Patch bias, pooling head, bias of the text head, scale and bias of the logits.
-            Family::Siglip => w + w + 4 * (w * w + w) + 2 * w + mlp_parameters(w, m) + d + 2,
-            // Class token and its position, norm before the blocks, projection, scale.
-            Family::Clip => 2 * w + 2 * w + w * d + 1,
+            // Patch bias, pooling head.
+            Family::Siglip => w + w + 4 * (w * w + w) + 2 * w + mlp_parameters(w, m),
+            // Class token and its position, norm before the blocks, projection.
+            Family::Clip => 2 * w + 2 * w + w * d,
         };
-        vision + text + others
+        3 * p * p * w + grid * grid * w + v.depth as u64 * block_parameters(w, m) + 2 * w + others
+    }
+
+    /// Number of parameters of the text tower with its projection.
+    pub(crate) fn text_parameters(&self) -> u64 {
+        let t = &self.text;
+        let [w, m, d] = [t.width, t.mlp_dim, self.embedding_dim()].map(|size| size as u64);
+        let embedding = (t.vocab_size + t.tokens) as u64 * w;
+        let bias = if self.family == Family::Siglip { d } else { 0 };
+        embedding + t.depth as u64 * block_parameters(w, m) + 2 * w + w * d + bias
     }
 }
 

@@ -210,6 +210,26 @@ pub enum ModelError {
         /// What stands in the way.
         why: String,
     },
+    /// A folder holds one tower of a model, and not this one.
+    #[error("{} holds one tower on its own, not the {tower} tower", path.display())]
+    NoTower {
+        /// The folder.
+        path: PathBuf,
+        /// The tower that was asked for.
+        tower: &'static str,
+    },
+    /// Two towers do not make one model.
+    #[error("{}: the tower's {what} is {found}, the model's is {expected}", path.display())]
+    Towers {
+        /// The tower's folder or file.
+        path: PathBuf,
+        /// What differs.
+        what: &'static str,
+        /// Of the tower.
+        found: String,
+        /// Of the model.
+        expected: String,
+    },
     /// A `config.json` asks for something that this crate does not build.
     #[error("{}: {key} is {value}, supported: {supported}", path.display())]
     Unsupported {

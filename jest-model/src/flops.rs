@@ -68,12 +68,20 @@ impl ModelConfig {
     /// Operations of a forward and a backward pass on one example: each product and its two gradients, and the attention
     /// scores, which are not kept but computed again.
     pub fn training_flops(&self, view: &View) -> u64 {
-        let (image, text) = (view.image_tokens(self), view.text_tokens(self));
-        let pooling = if self.family == Family::Siglip { product(1, image, self.vision.width) } else { 0 };
-        let again = self.vision.depth as u64 * product(image, image, self.vision.width)
-            + self.text.depth as u64 * product(text, text, self.text.width)
-            + pooling;
-        (1 + BACKWARD) * self.forward_flops(view) + again
+        self.image_training_flops(view) + self.text_training_flops(view)
+    }
+
+    /// The image tower's part of it.
+    pub fn image_training_flops(&self, view: &View) -> u64 {
+        let (tokens, width) = (view.image_tokens(self), self.vision.width);
+        let pooling = if self.family == Family::Siglip { product(1, tokens, width) } else { 0 };
+        (1 + BACKWARD) * self.image_flops(view) + self.vision.depth as u64 * product(tokens, tokens, width) + pooling
+    }
+
+    /// The text tower's part of it.
+    pub fn text_training_flops(&self, view: &View) -> u64 {
+        let tokens = view.text_tokens(self);
+        (1 + BACKWARD) * self.text_flops(view) + self.text.depth as u64 * product(tokens, tokens, self.text.width)
     }
 }
 

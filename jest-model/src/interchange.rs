@@ -14,15 +14,17 @@ use crate::layout::big_vision_config;
 use crate::npz::Npz;
 use crate::resize::{NewSizes, Resizing};
 use crate::source::{Elements, TensorSource, open_weights};
-use crate::stored::stored;
-use crate::weights::{CONFIG_FILE, WEIGHTS_FILE, hold_enough, read_text, replace};
-use crate::{Difference, Layout, ModelError, ONNX_FOLDER, Parameters, Result, TensorFile, TwoTowers, onnx};
+use crate::stored::{Stored, stored};
+use crate::towers::Tower;
+use crate::weights::{CONFIG_FILE, MAX_CONFIG_BYTES, WEIGHTS_FILE, hold_enough, read, read_text, replace};
+use crate::{
+    Difference, Differences, Layout, ModelError, ONNX_FOLDER, Param, Parameters, Result, TensorFile, TwoTowers, onnx,
+};
 
 /// Name of open_clip's configuration in a folder.
 pub const OPEN_CLIP_CONFIG_FILE: &str = "open_clip_config.json";
 /// Name of open_clip's weights in a folder.
 pub const OPEN_CLIP_WEIGHTS_FILE: &str = "open_clip_model.safetensors";
-const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// Whose files are written.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,6 +47,8 @@ pub enum Fate {
     Mapped(Vec<String>),
     /// It holds this parameter at another size; how it gets to the model's.
     Resized(String, String),
+    /// A parameter that no file holds: drawn from the seed.
+    Drawn,
     /// It is not needed, for this reason.
     Ignored(&'static str),
     /// It does not fit.
@@ -61,6 +65,7 @@ impl fmt::Display for Report {
             match fate {
                 Fate::Mapped(to) => writeln!(f, "mapped  {name} -> {}", to.join(", "))?,
                 Fate::Resized(to, how) => writeln!(f, "resized {name} -> {to}: {how}")?,
+                Fate::Drawn => writeln!(f, "drawn   {name}")?,
                 Fate::Ignored(why) => writeln!(f, "ignored {name}: {why}")?,
                 Fate::Wrong(difference) => writeln!(f, "wrong   {difference}")?,
             }
@@ -73,6 +78,10 @@ impl fmt::Display for Report {
         write!(f, "{mapped} tensors mapped")?;
         if resized > 0 {
             write!(f, " ({resized} of them resized)")?;
+        }
+        let drawn = count(|fate| matches!(fate, Fate::Drawn));
+        if drawn > 0 {
+            write!(f, ", {drawn} parameters drawn")?;
         }
         write!(f, ", {ignored} ignored, {wrong} wrong")
     }
@@ -88,7 +97,7 @@ impl Report {
     }
 }
 
-/// A model in files of another library, opened and not yet read.
+/// A model in files of another library, or its towers in several, opened and not yet read.
 #[derive(Debug)]
 pub struct Import {
     /// As stored.
@@ -96,8 +105,9 @@ pub struct Import {
     /// As it will be read.
     config: ModelConfig,
     resizing: Resizing,
-    layout: Layout,
-    source: Box<dyn TensorSource>,
+    pub(crate) parts: Vec<Part>,
+    /// Seed of the parameters that no part holds, where there may be such.
+    seed: Option<u64>,
 }
 
 impl Import {
@@ -106,23 +116,24 @@ impl Import {
     /// # Errors
     /// `Io` when there is none; what is wrong with a configuration or with the sizes that a file claims.
     pub fn open(path: &Path) -> Result<Self> {
+        let whole = |config, layout, source| Self::of(config, vec![Part::new(layout, source)], None);
         if path.extension().is_some_and(|ending| ending == "npz") {
             let source: Box<dyn TensorSource> = Box::new(Npz::open(path)?);
             let (config, layout) = big_vision_config(source.as_ref())?;
-            return Ok(Self::of(config, layout, source));
+            return Ok(whole(config, layout, source));
         }
         let open_clip = path.join(OPEN_CLIP_CONFIG_FILE);
         if path.join(CONFIG_FILE).exists() || !open_clip.exists() {
-            return Ok(Self::of(ModelConfig::open(path)?, Layout::HuggingFace, open_weights(path)?));
+            return Ok(whole(ModelConfig::open(path)?, Layout::HuggingFace, open_weights(path)?));
         }
         let (config, layout) = ModelConfig::from_open_clip_json(&read_text(&open_clip, MAX_CONFIG_BYTES)?, &open_clip)?;
         let own = path.join(OPEN_CLIP_WEIGHTS_FILE);
         let file = if own.exists() { own } else { path.join(WEIGHTS_FILE) };
-        Ok(Self::of(config, layout, Box::new(TensorFile::open(&file)?)))
+        Ok(whole(config, layout, Box::new(TensorFile::open(&file)?)))
     }
 
-    fn of(config: ModelConfig, layout: Layout, source: Box<dyn TensorSource>) -> Self {
-        Self { stored: config.clone(), config, resizing: Resizing::default(), layout, source }
+    pub(crate) fn of(config: ModelConfig, parts: Vec<Part>, seed: Option<u64>) -> Self {
+        Self { stored: config.clone(), config, resizing: Resizing::default(), parts, seed }
     }
 
     /// Sizes and choices of the model that will be read.
@@ -145,26 +156,121 @@ impl Import {
     /// # Errors
     /// `FileLength` when the configuration claims more than there is; `Mismatch` with all differences; `NotFinite`; `Io`.
     pub fn read(&mut self, pass: &mut Pass, report: &mut Report) -> Result<TwoTowers> {
-        hold_enough(self.source.as_ref(), self.stored.parameter_count())?;
+        for part in &self.parts {
+            part.hold_enough(&self.stored)?;
+        }
         let stored = TwoTowers::zeros(pass, &self.stored)?;
-        self.report(&stored, report);
-        let mut values = stored.read_values(self.source.as_mut(), self.layout)?;
-        let mut model = stored;
-        if self.config != self.stored {
-            model = TwoTowers::zeros(pass, &self.config)?;
-            for (param, values) in model.parameters().into_iter().zip(&mut values) {
-                *values = self.resizing.apply(param.name(), std::mem::take(values), &self.stored, &self.config)?;
+        let params = stored.parameters();
+        let mut values: Vec<Option<Vec<f32>>> = params.iter().map(|_| None).collect();
+        for part in &self.parts {
+            part.report(&params, &self.stored, report, |name| self.resizing.describe(name, &self.stored, &self.config));
+        }
+        for part in &mut self.parts {
+            part.read(&params, &self.stored, &mut values)?;
+        }
+        for (param, values) in params.iter().zip(&mut values) {
+            if let Some(own) = values.take() {
+                *values = Some(self.resizing.apply(param.name(), own, &self.stored, &self.config)?);
+            } else {
+                report.0.insert(param.name().to_string(), Fate::Drawn);
             }
         }
+        let mut model = match self.seed {
+            Some(seed) => TwoTowers::new(pass, &self.config, seed)?,
+            None if self.config != self.stored => TwoTowers::zeros(pass, &self.config)?,
+            None => stored,
+        };
         model.upload(pass, &values)?;
         Ok(model)
     }
+}
 
-    fn report(&self, model: &TwoTowers, report: &mut Report) {
-        let params = model.parameters();
-        let all = stored(&params, |param| self.layout.parts(param, &self.stored));
-        let expected: Vec<_> = all.iter().map(|stored| (stored.name.as_str(), stored.shape.as_slice())).collect();
-        for difference in self.source.differences(&expected).0 {
+/// What is read from one source.
+#[derive(Debug)]
+pub(crate) struct Part {
+    layout: Layout,
+    source: Box<dyn TensorSource>,
+    /// The only tower that is wanted.
+    tower: Option<Tower>,
+}
+
+impl Part {
+    pub(crate) fn new(layout: Layout, source: Box<dyn TensorSource>) -> Self {
+        Self { layout, source, tower: None }
+    }
+
+    /// One tower of it.
+    pub(crate) fn of(self, tower: Tower) -> Self {
+        Self { tower: Some(tower), ..self }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.source.path()
+    }
+
+    /// Refuses a configuration that claims more than there is, before memory is asked for.
+    fn hold_enough(&self, config: &ModelConfig) -> Result<()> {
+        // A tower on its own may come without its projection.
+        let projection =
+            |width| if config.family == Family::Clip { (width * config.embedding_dim()) as u64 } else { 0 };
+        let parameters = match self.tower {
+            None => config.parameter_count(),
+            Some(Tower::Image) => config.image_parameters().saturating_sub(projection(config.vision.width)),
+            Some(Tower::Text) => config.text_parameters().saturating_sub(projection(config.text.width)),
+        };
+        hold_enough(self.source.as_ref(), parameters)
+    }
+
+    /// Tensors of parameters that are wanted, and of those that are not.
+    fn tensors(&self, params: &[&Param], config: &ModelConfig) -> [Vec<Stored>; 2] {
+        let entries = self.source.entries();
+        let alone = matches!(self.layout, Layout::HuggingFaceTower { .. });
+        let there = |name: &str| entries.iter().any(|entry| entry.name == name);
+        let wanted = |param: &Param| {
+            let projection = alone && param.name().ends_with("_projection.weight");
+            self.tower.is_none_or(|tower| tower.has(param)) && (!projection || there(param.name()))
+        };
+        let of = |keep: bool| {
+            stored(params, |param| if wanted(param) == keep { self.layout.parts(param, config) } else { Vec::new() })
+        };
+        [of(true), if alone { Vec::new() } else { of(false) }]
+    }
+
+    fn differences(&self, [wanted, others]: &[Vec<Stored>; 2]) -> Differences {
+        let expected: Vec<_> = wanted.iter().map(|stored| (stored.name.as_str(), stored.shape.as_slice())).collect();
+        let mut all = self.source.differences(&expected);
+        let known: BTreeSet<&str> = others.iter().map(|stored| stored.name.as_str()).collect();
+        let other =
+            |found: &Difference| matches!(found, Difference::Unexpected { name, .. } if known.contains(name.as_str()));
+        all.0.retain(|difference| !other(difference));
+        all
+    }
+
+    /// Fills in the elements of the parameters that it holds.
+    fn read(&mut self, params: &[&Param], config: &ModelConfig, values: &mut [Option<Vec<f32>>]) -> Result<()> {
+        let tensors = self.tensors(params, config);
+        let differences = self.differences(&tensors);
+        if !differences.is_empty() {
+            return Err(ModelError::Mismatch { path: self.source.path().to_path_buf(), differences });
+        }
+        let [wanted, _] = tensors;
+        let mut all = read(self.source.as_mut(), params, &wanted)?;
+        for piece in wanted.iter().flat_map(|stored| &stored.pieces) {
+            let read = std::mem::take(&mut all[piece.param]);
+            values[piece.param].get_or_insert(read);
+        }
+        Ok(())
+    }
+
+    fn report(
+        &self,
+        params: &[&Param],
+        config: &ModelConfig,
+        report: &mut Report,
+        how: impl Fn(&str) -> Option<String>,
+    ) {
+        let tensors = self.tensors(params, config);
+        for difference in self.differences(&tensors).0 {
             report.0.insert(difference.name().to_string(), Fate::Wrong(difference));
         }
         for entry in self.source.entries() {
@@ -172,12 +278,17 @@ impl Import {
                 report.0.entry(entry.name).or_insert(Fate::Ignored(why));
             }
         }
-        for stored in &all {
+        let [wanted, others] = &tensors;
+        for stored in wanted {
             let names: BTreeSet<&str> = stored.pieces.iter().map(|piece| params[piece.param].name()).collect();
-            let how = |name: &str| self.resizing.describe(name, &self.stored, &self.config);
             let resized = names.iter().find_map(|name| Some(Fate::Resized((*name).to_string(), how(name)?)));
             let mapped = || Fate::Mapped(names.iter().map(|name| (*name).to_string()).collect());
-            report.0.entry(stored.name.clone()).or_insert(resized.unwrap_or_else(mapped));
+            if !matches!(report.0.get(&stored.name), Some(Fate::Wrong(_))) {
+                report.0.insert(stored.name.clone(), resized.unwrap_or_else(mapped));
+            }
+        }
+        for stored in others {
+            report.0.entry(stored.name.clone()).or_insert(Fate::Ignored("of what is not read from this file"));
         }
     }
 }

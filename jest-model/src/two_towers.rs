@@ -6,6 +6,7 @@ use crate::config::{Family, ModelConfig};
 use crate::init::Init;
 use crate::param::{Builder, Param, Parameters};
 use crate::text::{TextSaved, TextTower};
+use crate::towers::Locked;
 use crate::vision::{VisionSaved, VisionTower};
 use crate::{Result, View};
 
@@ -22,6 +23,7 @@ pub struct TwoTowers {
     /// The image tower.
     pub vision: VisionTower,
     config: ModelConfig,
+    pub(crate) locked: Locked,
 }
 
 impl Parameters for TwoTowers {
@@ -69,6 +71,7 @@ impl TwoTowers {
             text: TextTower::new(b, config)?,
             vision: VisionTower::new(b, config)?,
             config: config.clone(),
+            locked: Locked::default(),
         })
     }
 

@@ -22,7 +22,7 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// Name of the list of files of a model that is in several.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
 /// Longest `config.json` that is read.
-const MAX_CONFIG_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 impl ModelConfig {
     /// Reads the configuration in a model's folder.
@@ -93,20 +93,23 @@ impl TwoTowers {
     }
 
     pub(crate) fn read_source(&mut self, pass: &mut Pass, source: &mut dyn TensorSource, layout: Layout) -> Result<()> {
-        let values = self.read_values(source, layout)?;
+        let params = self.parameters();
+        let all = stored(&params, |param| layout.parts(param, self.config()));
+        let expected: Vec<_> = all.iter().map(|stored| (stored.name.as_str(), stored.shape.as_slice())).collect();
+        let differences = source.differences(&expected);
+        if !differences.is_empty() {
+            return Err(ModelError::Mismatch { path: source.path().to_path_buf(), differences });
+        }
+        let values: Vec<_> = read(source, &params, &all)?.into_iter().map(Some).collect();
         self.upload(pass, &values)
     }
 
-    /// The elements of each parameter as a source of this layout holds them, all or none.
-    pub(crate) fn read_values(&self, source: &mut dyn TensorSource, layout: Layout) -> Result<Vec<Vec<f32>>> {
-        let params = self.parameters();
-        let all = stored(&params, |param| layout.parts(param, self.config()));
-        read(source, &params, &all)
-    }
-
-    /// Replaces all parameters.
-    pub(crate) fn upload(&mut self, pass: &mut Pass, values: &[Vec<f32>]) -> Result<()> {
-        let of = |(param, values): (&Param, &Vec<f32>)| Ok(pass.upload(values, param.value.shape())?);
+    /// Replaces the parameters for which there are values.
+    pub(crate) fn upload(&mut self, pass: &mut Pass, values: &[Option<Vec<f32>>]) -> Result<()> {
+        let of = |(param, values): (&Param, &Option<Vec<f32>>)| match values {
+            Some(values) => Ok(pass.upload(values, param.value.shape())?),
+            None => Ok(param.value.clone()),
+        };
         let tensors = self.parameters().into_iter().zip(values).map(of).collect::<Result<Vec<Tensor>>>()?;
         for (param, tensor) in self.parameters_mut().into_iter().zip(tensors) {
             param.value = tensor;
@@ -183,13 +186,8 @@ fn gather(pass: &mut Pass, params: &[&Param], stored: &Stored, of: impl Fn(&Para
     Ok(all)
 }
 
-/// The elements of each parameter.
-fn read(source: &mut dyn TensorSource, params: &[&Param], all: &[Stored]) -> Result<Vec<Vec<f32>>> {
-    let expected: Vec<_> = all.iter().map(|stored| (stored.name.as_str(), stored.shape.as_slice())).collect();
-    let differences = source.differences(&expected);
-    if !differences.is_empty() {
-        return Err(ModelError::Mismatch { path: source.path().to_path_buf(), differences });
-    }
+/// The elements of each parameter, of one that is in no tensor 0.
+pub(crate) fn read(source: &mut dyn TensorSource, params: &[&Param], all: &[Stored]) -> Result<Vec<Vec<f32>>> {
     let mut host: Vec<Vec<f32>> = params.iter().map(|param| vec![0.0; param.value.len()]).collect();
     for stored in all {
         let values = source.read_f32(&stored.name, &stored.shape)?;

@@ -87,27 +87,40 @@ impl Learner {
         Ok(StepNumbers { loss, norm, log_scale, bias })
     }
 
-    /// Adds the gradients of the joined loss to the parameters'; gives the loss.
+    /// Adds the gradients of the joined loss to the parameters' of towers that are not locked; gives the loss.
     fn forward_backward(&mut self, pass: &mut Pass, batch: &SuperBatch, parts: &[Part]) -> Result<Tensor> {
         let side = batch.preprocess.size;
         let text_parts = text_parts(parts);
         let (mut images, mut texts) = (Vec::new(), Vec::new());
+        let locked = self.model.locked();
         for Part { rows, view } in parts {
             let pixels = pass.upload(&batch.pixels_of(rows.clone()), &[rows.len(), 3, side, side])?;
-            images.push(self.model.encode_images(pass, &pixels, view)?);
+            images.push(if locked.image {
+                (self.model.embed_images(pass, &pixels, view)?, None)
+            } else {
+                let (z, saved) = self.model.encode_images(pass, &pixels, view)?;
+                (z, Some(saved))
+            });
         }
         for Part { rows, view } in &text_parts {
             let (tokens, lengths) = (batch.tokens_of(rows.clone()), &batch.lengths[rows.clone()]);
-            texts.push(self.model.encode_texts(pass, tokens, lengths, view)?);
+            texts.push(if locked.text {
+                (self.model.embed_texts(pass, tokens, lengths, view)?, None)
+            } else {
+                let (z, saved) = self.model.encode_texts(pass, tokens, lengths, view)?;
+                (z, Some(saved))
+            });
         }
         let (image, images) = join(pass, images)?;
         let (text, texts) = join(pass, texts)?;
         let (loss, dimage, dtext) = self.loss(pass, &image, &text)?;
         for (part, saved) in parts.iter().zip(images) {
+            let Some(saved) = saved else { continue };
             let dimage = rows_of(pass, &dimage, part.rows.clone())?;
             self.model.backward_images(pass, saved, &dimage)?;
         }
         for (part, saved) in text_parts.iter().zip(texts) {
+            let Some(saved) = saved else { continue };
             let dtext = rows_of(pass, &dtext, part.rows.clone())?;
             self.model.backward_texts(pass, saved, &dtext)?;
         }
@@ -158,7 +171,7 @@ impl Learner {
 
     /// FLOPs of one update in parts.
     pub fn training_flops_in_parts(&self, parts: &[Part]) -> f64 {
-        let of = |part: &Part| self.model.config().training_flops(&part.view) as f64 * part.rows.len() as f64;
+        let of = |part: &Part| self.model.training_flops(&part.view) as f64 * part.rows.len() as f64;
         let towers: f64 = parts.iter().map(of).sum();
         let n: usize = parts.iter().map(|part| part.rows.len()).sum();
         // Logits and two gradients; softmax needs the logits twice, as its sums come before its gradients.

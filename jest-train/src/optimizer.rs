@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jest_kernels::ops::{adamw, global_norm};
 use jest_kernels::{Pass, Pending, Tensor};
-use jest_model::{Param, Parameters, TensorFile, TensorSource, TwoTowers, tensor_file};
+use jest_model::{Param, TensorFile, TensorSource, TwoTowers, tensor_file};
 
 use crate::config::{DecayOn, OptimizerPlan};
 use crate::{Result, TrainError, storage};
@@ -23,20 +23,20 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// Zero running means; `max_logit_scale` bounds t.
+    /// Zero running means of the parameters that are trained; `max_logit_scale` bounds t.
     pub fn new(pass: &mut Pass, model: &TwoTowers, plan: OptimizerPlan, max_logit_scale: Option<f32>) -> Result<Self> {
         let mut moments = Vec::new();
-        for param in model.parameters() {
+        for param in model.trained() {
             moments.push([pass.zeros(param.value.shape())?, pass.zeros(param.value.shape())?]);
         }
         Ok(Self { plan, max_log_scale: max_logit_scale.map(f32::ln), moments, updates: 0 })
     }
 
-    /// Updates every parameter from its gradient and clears the gradients; gives the gradient's norm on its way.
+    /// Updates every parameter that is trained from its gradient and clears the gradients; gives the gradient's norm on its way.
     ///
     /// Nothing changes when the norm is not finite.
     pub fn update(&mut self, pass: &mut Pass, model: &mut TwoTowers, lr: f64, decay: f64) -> Result<Pending> {
-        let gradients: Vec<&Tensor> = model.parameters().into_iter().map(|param| &param.grad).collect();
+        let gradients: Vec<&Tensor> = model.trained().into_iter().map(|param| &param.grad).collect();
         let norm = global_norm::forward(pass, &gradients)?;
         self.updates += 1;
         let clip = self.plan.grad_clip_norm;
@@ -50,7 +50,7 @@ impl Optimizer {
             max_norm: clip.is_finite().then_some(clip as f32),
             max_value: None,
         };
-        for (param, [mean, square]) in model.parameters_mut().into_iter().zip(&mut self.moments) {
+        for (param, [mean, square]) in model.trained_mut().into_iter().zip(&mut self.moments) {
             let mut settings = shared;
             if decays(self.plan.decay_on, param) {
                 settings.decay = decay as f32;
@@ -60,7 +60,9 @@ impl Optimizer {
             }
             adamw::step(pass, &settings, &mut param.value, &param.grad, [mean, square], &norm)?;
         }
-        model.zero_gradients(pass)?;
+        for param in model.trained_mut() {
+            param.grad = pass.zeros(param.value.shape())?;
+        }
         Ok(pass.read_later(&norm)?)
     }
 
@@ -115,5 +117,5 @@ fn decays(rule: DecayOn, param: &Param) -> bool {
 
 fn names(model: &TwoTowers) -> Vec<String> {
     let both = |param: &Param| ["mean", "square"].map(|moment| format!("{moment}.{}", param.name()));
-    model.parameters().into_iter().flat_map(both).collect()
+    model.trained().into_iter().flat_map(both).collect()
 }

@@ -127,6 +127,56 @@ fn an_import_has_the_sizes_that_were_asked_for() {
     let pixels = fs::read_to_string(place.path("imported/preprocessor_config.json")).unwrap();
     assert!(pixels.contains("48"), "{pixels}");
     run("refused", &["--vocab-size", "1"]).refused(3, &["above 1, the id that ends a text"]);
-    run("refused", &["--interpolation", "cubic"]).refused(2, &["bicubic"]);
+    let cubic = run("refused", &["--interpolation", "cubic"]);
+    assert_eq!(cubic.code, Some(2));
+    cubic.tells(&["unknown variant `cubic`, expected `bicubic` or `bilinear`"]);
     assert!(!place.path("refused").exists());
+}
+
+#[test]
+fn a_locked_tower_of_another_model_is_kept_to_the_byte() {
+    let place = Place::new("");
+    place.train("out", &["--steps", "1"]).well();
+    let saved = place.newest("out", "train");
+    let init = format!("init_image={}", saved.display());
+    let locked = ["--set", &init, "--lock-image", "--seed", "7"];
+    place.train("locked", &[&locked[..], &["--steps", "3"]].concat()).well();
+    let weights = |folder: &std::path::Path, name: &str| {
+        TensorFile::open(&folder.join("model.safetensors")).unwrap().tensor(name).unwrap().values
+    };
+    let newest = place.newest("locked", "train");
+    let (image, text) = ("vision_model.head.mlp.fc1.weight", "text_model.head.weight");
+    assert_eq!(weights(&newest, image), weights(&saved, image));
+    assert_ne!(weights(&newest, text), weights(&saved, text));
+    let moments = TensorFile::open(&newest.join("optimizer.safetensors")).unwrap();
+    assert!(moments.names().all(|name| !name.contains("vision_model")));
+    // Resumed, it is the same run.
+    let whole = place.weights("locked", "train");
+    fs::remove_dir_all(&newest).unwrap();
+    place.train("locked", &[&locked[..], &["--steps", "3", "--resume", "latest"]].concat()).well();
+    assert_eq!(place.weights("locked", "train"), whole);
+
+    place
+        .train("drawn", &["--lock-image"])
+        .refused(3, &["model.lock_image", "a tower drawn from the seed", "init_image"]);
+    let both = format!("init={}", saved.display());
+    place.train("both", &["--set", &both, "--set", &init]).refused(3, &["init_image", "leave one of them out"]);
+}
+
+#[test]
+fn towers_of_two_folders_make_a_model() {
+    let place = Place::new("");
+    let run = |more: &[&str]| {
+        let (image, text) = (
+            common::sample("../../fixtures/interchange/siglip_vision"),
+            common::sample("../../fixtures/hf_siglip_tiny"),
+        );
+        let to = place.path("joined");
+        let paths = ["import".as_ref(), image.as_os_str(), to.as_os_str(), "--text".as_ref(), text.as_os_str()];
+        jest(paths.into_iter().chain(more.iter().map(std::ffi::OsStr::new)))
+    };
+    let told = run(&["--text-tokens", "12"]).well();
+    assert!(told.out.contains("drawn   logit_scale") && told.out.contains("2 parameters drawn"), "{}", told.out);
+    let config = ModelConfig::open(&place.path("joined")).unwrap();
+    assert_eq!((config.family, config.text.tokens, config.vision.image_size), (Family::Siglip, 12, 32));
 }

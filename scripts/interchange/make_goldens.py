@@ -2,7 +2,7 @@
 
     python make_goldens.py ../../fixtures
 
-Needs torch, safetensors, scipy, timm 1 and open_clip 3. What is written is described in fixtures/README.md.
+Needs torch, safetensors, scipy, timm 1, open_clip 3 and transformers 5. What is written is described in fixtures/README.md.
 """
 
 import pathlib
@@ -14,6 +14,7 @@ import open_clip
 import scipy.ndimage
 import timm
 import torch
+import transformers
 from open_clip.convert import load_big_vision_weights
 from open_clip.model import CLIP, resize_pos_embed, resize_text_pos_embed
 from open_clip.transformer import TextTransformer
@@ -191,11 +192,19 @@ def big_vision(fixtures):
         open_clip_reads(out / name, expected)
 
 
+def towers(fixtures):
+    """Towers on their own, as transformers saves them: without and with the name of the tower in front."""
+    for cls, source, name in [(transformers.SiglipVisionModel, "hf_siglip_tiny", "siglip_vision"),
+                              (transformers.CLIPTextModelWithProjection, "hf_clip_tiny", "clip_text")]:
+        cls.from_pretrained(fixtures / source).save_pretrained(fixtures / "interchange" / name)
+
+
 def main():
     fixtures = pathlib.Path(sys.argv[1])
     (fixtures / "interchange").mkdir(exist_ok=True)
     resized(fixtures)
     big_vision(fixtures)
+    towers(fixtures)
 
 
 main()

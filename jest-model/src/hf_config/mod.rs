@@ -116,6 +116,60 @@ impl Refuse<'_> {
     }
 }
 
+/// One tower of a model.
+#[derive(Clone, Debug)]
+pub(crate) enum Half {
+    Image(VisionConfig),
+    Text(TextConfig),
+}
+
+/// Reads the text of a `config.json` of one tower: its family, its sizes, and the length of an embedding; none where the
+/// file is about a whole model. `path` is for messages.
+///
+/// # Errors
+/// As [`ModelConfig::from_hf_json`].
+pub(crate) fn half_from_hf_json(json: &str, path: &Path) -> Result<Option<(Family, Half, usize)>> {
+    #[derive(Deserialize)]
+    struct One {
+        model_type: String,
+        projection_dim: Option<usize>,
+        #[serde(flatten)]
+        tower: Tower,
+    }
+    let One { model_type, projection_dim, tower } =
+        serde_json::from_str(json).map_err(|source| ModelError::Json { path: path.to_path_buf(), source })?;
+    let (family, defaults) =
+        if model_type.starts_with("siglip_") { (Family::Siglip, SIGLIP) } else { (Family::Clip, CLIP) };
+    let refuse = Refuse(path);
+    let half = match model_type.as_str() {
+        "siglip_vision_model" if tower.vision_use_head == Some(false) => {
+            return refuse.unsupported("vision_use_head", &false, "true");
+        }
+        "siglip_vision_model" | "clip_vision_model" => Half::Image(vision(&tower, &defaults, &refuse)?),
+        "siglip_text_model" => Half::Text(text(&tower, &defaults, &refuse)?),
+        "clip_text_model" => {
+            let mut text = text(&tower, &defaults, &refuse)?;
+            (text.eos_id, text.pool) = (clip_eos(&tower, &text), TextPool::Eos);
+            Half::Text(text)
+        }
+        _ => return Ok(None),
+    };
+    let d = match (&half, family) {
+        (_, Family::Clip) => projection_dim.unwrap_or(512),
+        (Half::Image(vision), _) => vision.width,
+        (Half::Text(text), _) => tower.projection_size.unwrap_or(text.width),
+    };
+    Ok(Some((family, half, d)))
+}
+
+/// The id that ends a text of CLIP.
+fn clip_eos(tower: &Tower, text: &TextConfig) -> u32 {
+    match tower.eos_token_id.as_ref().and_then(Value::as_u64).unwrap_or(CLIP_EOS) {
+        CLIP_OLD_EOS => text.vocab_size.saturating_sub(1) as u32,
+        id => u32::try_from(id).unwrap_or(u32::MAX),
+    }
+}
+
 impl ModelConfig {
     /// Reads the text of a `config.json`; a minimal file gets the defaults of the library's classes. `path` is for
     /// messages.
@@ -130,7 +184,10 @@ impl ModelConfig {
         let (family, defaults) = match model_type.as_str() {
             "siglip" => (Family::Siglip, SIGLIP),
             "clip" => (Family::Clip, CLIP),
-            _ => return refuse.unsupported("model_type", model_type, "siglip, clip"),
+            _ => {
+                let supported = "siglip, clip; a tower on its own by init_image, init_text, or jest import IMAGE FOLDER --text TEXT";
+                return refuse.unsupported("model_type", model_type, supported);
+            }
         };
         let text = file.text_config_dict.as_ref().unwrap_or(&file.text_config);
         let vision = file.vision_config_dict.as_ref().unwrap_or(&file.vision_config);
@@ -151,10 +208,7 @@ impl ModelConfig {
             Family::Clip => {
                 config.family = family;
                 config.embedding_dim = Some(file.projection_dim.unwrap_or(512));
-                config.text.eos_id = match text.eos_token_id.as_ref().and_then(Value::as_u64).unwrap_or(CLIP_EOS) {
-                    CLIP_OLD_EOS => config.text.vocab_size.saturating_sub(1) as u32,
-                    id => u32::try_from(id).unwrap_or(u32::MAX),
-                };
+                config.text.eos_id = clip_eos(text, &config.text);
                 config.text.pool = TextPool::Eos;
                 config.init_logit_scale = file.logit_scale_init_value.unwrap_or(2.6592).exp();
                 config.init_logit_bias = 0.0;

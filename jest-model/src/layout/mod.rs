@@ -12,6 +12,11 @@ use crate::stored::FilePart;
 pub enum Layout {
     /// Hugging Face's `SiglipModel` and `CLIPModel`.
     HuggingFace,
+    /// Hugging Face's, of one tower on its own.
+    HuggingFaceTower {
+        /// Whether its names say which tower it is, as in a whole model; the fifth version of the library leaves it out.
+        prefixed: bool,
+    },
     /// open_clip's: a timm trunk for SigLIP, its own towers for CLIP.
     OpenClip {
         /// Whether the names of CLIP's text tower begin with `text.`, as SigLIP's always do.
@@ -30,7 +35,15 @@ impl Layout {
     /// Tensors of the file that hold a parameter, one after the other.
     pub(crate) fn parts(self, param: &Param, config: &ModelConfig) -> Vec<FilePart> {
         match self {
-            Self::HuggingFace => param.file_parts(),
+            Self::HuggingFace | Self::HuggingFaceTower { prefixed: true } => param.file_parts(),
+            Self::HuggingFaceTower { prefixed: false } => {
+                let bare = |name: &str| {
+                    let inner = name.strip_prefix("vision_model.").or_else(|| name.strip_prefix("text_model."));
+                    inner.unwrap_or(name).to_string()
+                };
+                let named = |part: FilePart| FilePart { name: bare(&part.name), ..part };
+                param.file_parts().into_iter().map(named).collect()
+            }
             Self::OpenClip { custom_text } => vec![open_clip::part(param, config, custom_text)],
             Self::BigVision { prefix, stacked } => big_vision::parts(param, config, prefix, stacked),
         }

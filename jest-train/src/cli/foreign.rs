@@ -9,7 +9,7 @@ const SHARDS: &str =
     "what a source is, and where its pictures and captions are, is found out: --train-data, --json-text-key";
 const TASKS: &str = "tasks are folders: --set evaluation.tasks=[\"FOLDER\"]";
 const STEPS: &str = "intervals are in steps, not epochs: --set checkpoint.every=STEPS or --set evaluation.every=STEPS";
-const PART: &str = "the whole model is trained";
+const PART: &str = "a tower is locked as a whole: --lock-image, --lock-text";
 const KEPT: &str = "--set checkpoint.keep=N says how many checkpoints are kept";
 const RECORD: &str = "the record is metrics.jsonl, timing.jsonl, summary.json and report.html in the run folder, and --report-to tensorboard";
 const LOCAL: &str = "the run folder stays on this machine; copy it when the run has ended";
@@ -95,10 +95,8 @@ const FOREIGN: &[(&str, &[&str])] = &[
     (
         PART,
         &[
-            "lock-image",
             "lock-image-unlocked-groups",
             "lock-image-freeze-bn-stats",
-            "lock-text",
             "lock-text-unlocked-layers",
             "lock-text-freeze-layer-norm",
         ],
@@ -108,7 +106,10 @@ const FOREIGN: &[(&str, &[&str])] = &[
         &["coca-caption-loss-weight", "coca-contrastive-loss-weight"],
     ),
     ("numbers are f32, or bf16 as operands: --precision bf16", &["use-bnb-linear"]),
-    ("first parameters come from a checkpoint folder: --set init=FOLDER", &["pretrained", "pretrained-image"]),
+    (
+        "first parameters come from a folder: --set init=FOLDER or init_image=FOLDER",
+        &["pretrained", "pretrained-image"],
+    ),
     ("crops, flips and colours are keys: --set augmentation.scale=[0.9,1]", &["aug-cfg"]),
     (
         "the reference selects examples, it does not teach: --reference FOLDER",

@@ -15,6 +15,9 @@ pub struct ImportArgs {
     /// Folder that is written
     #[arg(value_name = "FOLDER")]
     pub folder: PathBuf,
+    /// Folder or file whose text tower is taken in place of the source's
+    #[arg(long, value_name = "SOURCE")]
+    pub text: Option<PathBuf>,
     /// Side of the picture in pixels, where not as stored: positions are resized
     #[arg(long, value_name = "PIXELS")]
     pub image_size: Option<usize>,
@@ -33,7 +36,7 @@ pub struct ImportArgs {
     /// Of positions of texts: linear (open_clip), or truncate: the first ones are kept
     #[arg(long, value_name = "WORD", default_value = "linear", value_parser = word::<TextPositions>)]
     pub text_positions: TextPositions,
-    /// Of rows that a larger vocabulary adds
+    /// Of rows that a larger vocabulary adds, and of what no file holds
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 }

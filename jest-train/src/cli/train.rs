@@ -110,6 +110,12 @@ pub struct KeyFlags {
     /// model.text_tokens
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub force_context_length: Option<i64>,
+    /// model.lock_image: the image tower is not trained
+    #[arg(long, help_heading = "Model")]
+    pub lock_image: bool,
+    /// model.lock_text: the text tower is not trained
+    #[arg(long, help_heading = "Model")]
+    pub lock_text: bool,
     /// reference: an earlier run, or a checkpoint folder
     #[arg(long, value_name = "RUN|FOLDER", help_heading = "Selection")]
     pub reference: Option<String>,
@@ -266,10 +272,17 @@ impl KeyFlags {
             ("--report-to", "logging.report_to", text(&self.report_to)),
             ("--log-every-n-steps", "logging.every", integer(self.log_every_n_steps)),
         ];
-        all.into_iter()
-            .chain(self.pixels())
-            .filter_map(|(flag, path, value)| Some(Override::new(flag, path, value?)))
-            .collect()
+        let all = all.into_iter().chain(self.pixels()).chain(self.locks());
+        all.filter_map(|(flag, path, value)| Some(Override::new(flag, path, value?))).collect()
+    }
+
+    /// Towers that are not trained.
+    fn locks(&self) -> [(&'static str, &'static str, Option<Value>); 2] {
+        let set = |locked: bool| locked.then(|| Value::from(true));
+        [
+            ("--lock-image", "model.lock_image", set(self.lock_image)),
+            ("--lock-text", "model.lock_text", set(self.lock_text)),
+        ]
     }
 
     /// How pictures are made.

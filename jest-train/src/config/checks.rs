@@ -39,11 +39,32 @@ pub(super) fn run(run: &RunPlan) -> Result<(), ConfigError> {
             remedy: "it has no logit_bias; set objective = \"softmax\"",
         });
     }
+    towers(run)?;
     run.augmentation.check().map_err(|source| ConfigError::Data { run: run.name.clone(), source })?;
     selection(run)?;
     for (key, value, fits, expected) in ranges(run) {
         if !fits {
             return Err(ConfigError::Range { run: run.name.clone(), key, value, expected });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses towers that come from two places, and locked ones that come from none.
+fn towers(run: &RunPlan) -> Result<(), ConfigError> {
+    let keys = [
+        ("init_image", "model.lock_image", run.model.lock_image),
+        ("init_text", "model.lock_text", run.model.lock_text),
+    ];
+    for ((key, lock, locked), origin) in keys.into_iter().zip(&run.init_towers) {
+        if run.init.is_some() && origin.is_some() {
+            let remedy = "init has both towers; leave one of them out";
+            return Err(ConfigError::Apart { run: run.name.clone(), key, other: "init".to_string(), remedy });
+        }
+        if locked && run.init.is_none() && origin.is_none() {
+            let (other, remedy) =
+                ("a tower drawn from the seed".to_string(), "name its weights in init, init_image or init_text");
+            return Err(ConfigError::Apart { run: run.name.clone(), key: lock, other, remedy });
         }
     }
     Ok(())

@@ -82,6 +82,15 @@ fn describe(run: &RunPlan) -> String {
     if let Some(init) = &run.init {
         text += &format!(", from {init}");
     }
+    let locked = [run.model.lock_image, run.model.lock_text];
+    for ((tower, origin), locked) in ["image", "text"].into_iter().zip(&run.init_towers).zip(locked) {
+        if let Some(origin) = origin {
+            text += &format!(", {tower} tower from {origin}");
+        }
+        if locked {
+            text += &format!(", {tower} tower locked");
+        }
+    }
     text
 }
 

@@ -41,6 +41,8 @@ pub struct RunPlan {
     pub reference: Vec<Origin>,
     /// Where the learner's first parameters come from; drawn from the seed where absent.
     pub init: Option<Origin>,
+    /// Where its image tower's come from, and its text tower's.
+    pub init_towers: [Option<Origin>; 2],
     /// Loss of a batch.
     pub objective: Objective,
     /// Updates.
@@ -173,6 +175,8 @@ impl RunPlan {
             name: self.name.clone(),
             reference: self.reference.iter().map(Origin::to_string).collect(),
             init: self.init.as_ref().map(Origin::to_string),
+            init_image: self.init_towers[0].as_ref().map(Origin::to_string),
+            init_text: self.init_towers[1].as_ref().map(Origin::to_string),
             objective: self.objective,
             batch_size: Some(sizes.sub_batch()),
             steps: Some(self.steps),

@@ -36,6 +36,10 @@ pub(super) struct RawRun {
     pub reference: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_image: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_text: Option<String>,
     pub objective: Objective,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_size: Option<usize>,

@@ -130,10 +130,15 @@ fn run_plan(
         reference = raw.reference.iter().map(|named| origin("reference", named)).collect::<Result<_, _>>()?;
     }
     let init = raw.init.as_ref().map(|named| origin("init", named)).transpose()?;
+    let init_towers = [
+        raw.init_image.as_ref().map(|named| origin("init_image", named)).transpose()?,
+        raw.init_text.as_ref().map(|named| origin("init_text", named)).transpose()?,
+    ];
     let run = RunPlan {
         name: raw.name,
         reference,
         init,
+        init_towers,
         objective: raw.objective,
         steps,
         data: raw.data,

@@ -232,6 +232,10 @@ pub struct ModelPlan {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_logit_scale: Option<f64>,
     #[serde(skip_serializing_if = "is_default")]
+    pub lock_image: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    pub lock_text: bool,
+    #[serde(skip_serializing_if = "is_default")]
     pub init_interpolation: jest_model::Interpolation,
     #[serde(skip_serializing_if = "is_default")]
     pub init_text_positions: jest_model::TextPositions,

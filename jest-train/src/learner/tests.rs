@@ -1,5 +1,5 @@
 use jest_kernels::{Device, DeviceOptions, DeviceRequest};
-use jest_model::{ModelConfig, Parameters, Preset, TextPadding, TextPool};
+use jest_model::{Locked, ModelConfig, Parameters, Preset, TextPadding, TextPool, Tower};
 
 use super::*;
 use crate::config::OptimizerPlan;
@@ -157,4 +157,55 @@ fn flops_are_those_of_the_parts() {
     }
     assert_eq!(text_parts(&mixed(View::patches(16))), [Part { rows: 0..N, view: View::default() }]);
     assert_eq!(text_parts(&mixed(views()[2])).len(), 2);
+}
+
+/// The other tower's gradients are those of the whole model; the locked one keeps its bytes and costs no backward.
+#[test]
+fn a_locked_tower_stays_and_the_other_learns_as_before() {
+    for (locked, tower) in
+        [(Locked { image: true, text: false }, Tower::Image), (Locked { image: false, text: true }, Tower::Text)]
+    {
+        let (mut pass, mut learner, batch) = learner(Objective::Sigmoid);
+        let whole = gradients(&mut pass, &mut learner, &batch, &mixed(views()[0]));
+        let whole_flops = learner.training_flops(N);
+        learner.model.zero_gradients(&mut pass).unwrap();
+        learner.model.lock(&mut pass, locked).unwrap();
+        learner.optimizer = Optimizer::new(&mut pass, &learner.model, OptimizerPlan::default(), None).unwrap();
+        let loss = learner.forward_backward(&mut pass, &batch, &mixed(views()[0])).unwrap();
+        assert_eq!(pass.read(&loss).unwrap()[0], whole.0);
+        for (param, want) in learner.model.parameters().into_iter().zip(&whole.1) {
+            let grad = pass.read(&param.grad).unwrap();
+            if tower.has(param) {
+                assert_eq!(grad, [0.0], "{}", param.name());
+            } else {
+                assert_eq!(grad, *want, "{}", param.name());
+            }
+        }
+        for param in learner.model.trained_mut() {
+            param.grad = pass.zeros(param.value.shape()).unwrap();
+        }
+        let values = |pass: &mut Pass, learner: &Learner| -> Vec<Vec<f32>> {
+            learner.model.parameters().iter().map(|param| pass.read(&param.value).unwrap()).collect()
+        };
+        let before = values(&mut pass, &learner);
+        learner.step(&mut pass, &batch, 1e-2, 1e-2).unwrap();
+        let after = values(&mut pass, &learner);
+        for ((param, before), after) in learner.model.parameters().into_iter().zip(&before).zip(&after) {
+            assert_eq!(before == after, tower.has(param), "{}", param.name());
+        }
+        let config = config();
+        let (image, text) = (config.image_flops(&View::default()), config.text_flops(&View::default()));
+        let saved = if tower == Tower::Image {
+            config.image_training_flops(&View::default()) - image
+        } else {
+            config.text_training_flops(&View::default()) - text
+        };
+        assert_eq!(whole_flops - learner.training_flops(N), (N as u64 * saved) as f64);
+        let folder = tempfile::tempdir().unwrap();
+        learner.save(&mut pass, folder.path()).unwrap();
+        let file = jest_model::TensorFile::open(&folder.path().join("optimizer.safetensors")).unwrap();
+        let prefix = if tower == Tower::Image { "vision_model" } else { "text_model" };
+        assert!(file.names().all(|name| !name.contains(prefix)));
+        learner.optimizer.load(&mut pass, &learner.model, folder.path()).unwrap();
+    }
 }

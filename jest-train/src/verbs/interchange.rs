@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jest_data::Preprocess;
-use jest_model::{Format, Import, ModelConfig, NewSizes, Report, Resizing, TwoTowers};
+use jest_model::{Format, Import, ModelConfig, NewSizes, Report, Resizing, Tower, TowerImport, TwoTowers};
 
 use serde_json::{Value, json};
 
@@ -22,7 +22,13 @@ pub(super) fn import(args: &ImportArgs) -> Result<()> {
     let device = open::open_device("cpu", 0, jest_kernels::Precision::F32)?;
     let mut pass = device.pass();
     let mut report = Report::default();
-    let mut source = Import::open(&args.source)?;
+    let mut source = match &args.text {
+        None => Import::open(&args.source)?,
+        Some(text) => {
+            let (image, text) = (TowerImport::open(&args.source, Tower::Image)?, TowerImport::open(text, Tower::Text)?);
+            Import::join(image, text, args.seed)?
+        }
+    };
     let ImportArgs { image_size, patch_size, text_tokens, vocab_size, .. } = *args;
     let ImportArgs { interpolation, text_positions, seed, .. } = *args;
     source.resize(
@@ -33,9 +39,10 @@ pub(super) fn import(args: &ImportArgs) -> Result<()> {
     println!("{report}");
     model?.save(&mut pass, &args.folder, &[("producer".to_string(), "jest".to_string())].into())?;
     // Beside a file of weights as in a folder of them.
-    let beside = if args.source.is_dir() { &args.source } else { args.source.parent().unwrap_or(&args.source) };
-    copy_tokenizer(beside, &args.folder)?;
-    let pixels = Preprocess { size: source.config().vision.image_size, ..pixels(beside, source.config())? };
+    let beside = |path: &Path| if path.is_dir() { path.to_path_buf() } else { path.with_file_name("") };
+    copy_tokenizer(&beside(args.text.as_ref().unwrap_or(&args.source)), &args.folder)?;
+    let pixels =
+        Preprocess { size: source.config().vision.image_size, ..pixels(&beside(&args.source), source.config())? };
     storage::write_atomic(args.folder.join(PREPROCESSOR), pixels.to_json().as_bytes())?;
     println!("{}", args.folder.display());
     Ok(())

@@ -1,9 +1,9 @@
-//! The parameters a run begins with: drawn from the seed, or those of another model at the sizes of the run.
+//! The parameters a run begins with: drawn from the seed, or those of other models at the sizes of the run.
 
 use std::path::Path;
 
 use jest_kernels::Pass;
-use jest_model::{Import, ModelConfig, NewSizes, Report, Resizing, TwoTowers};
+use jest_model::{Fate, Import, ModelConfig, NewSizes, Report, Resizing, Tower, TowerImport, TwoTowers};
 
 use super::train::first_difference;
 use crate::config::RunPlan;
@@ -14,14 +14,41 @@ use crate::{Result, TrainError};
 /// # Errors
 /// `OtherModel` for a model that differs in more than sizes; `Model` for what cannot be read or resized.
 pub(super) fn from(pass: &mut Pass, path: &Path, plan: &RunPlan, config: &ModelConfig, seed: u64) -> Result<TwoTowers> {
-    let mut source = Import::open(path)?;
+    read(pass, Import::open(path)?, path, plan, config, seed)
+}
+
+/// A model with towers of others, where they are named; what they do not hold is drawn from the seed.
+///
+/// # Errors
+/// As [`from`].
+pub(super) fn from_towers(
+    pass: &mut Pass,
+    towers: &[(&Path, Tower)],
+    plan: &RunPlan,
+    config: &ModelConfig,
+    seed: u64,
+) -> Result<TwoTowers> {
+    let open = |(path, tower): &(&Path, Tower)| Ok(TowerImport::open(path, *tower)?);
+    let opened = towers.iter().map(open).collect::<Result<Vec<_>>>()?;
+    let path = towers.first().map_or(Path::new(""), |(path, _)| path);
+    read(pass, Import::towers(config, opened, seed)?, path, plan, config, seed)
+}
+
+fn read(
+    pass: &mut Pass,
+    mut source: Import,
+    path: &Path,
+    plan: &RunPlan,
+    config: &ModelConfig,
+    seed: u64,
+) -> Result<TwoTowers> {
+    let refuse = |difference| Err(TrainError::OtherModel { path: path.to_path_buf(), difference });
     let (stored, run) = (source.config().text.vocab_size, config.text.vocab_size);
     if stored != run && plan.model.vocab_size.is_none() {
-        let difference = format!(
+        return refuse(format!(
             "a vocabulary of {stored} where the run's tokenizer has {run}; name the tokenizer of the weights, or keep rows by id \
              with model.vocab_size = {run}"
-        );
-        return Err(TrainError::OtherModel { path: path.to_path_buf(), difference });
+        ));
     }
     let sizes = NewSizes {
         image_size: Some(config.vision.image_size),
@@ -36,6 +63,13 @@ pub(super) fn from(pass: &mut Pass, path: &Path, plan: &RunPlan, config: &ModelC
     let model = source.read(pass, &mut report)?;
     for line in report.resized() {
         eprintln!("note: run \"{}\" resizes {line}", plan.name);
+    }
+    for (locked, projection) in
+        [(plan.model.lock_image, "visual_projection.weight"), (plan.model.lock_text, "text_projection.weight")]
+    {
+        if locked && report.0.get(projection) == Some(&Fate::Drawn) {
+            return refuse(format!("no {projection}, which would be locked as it is drawn; train the tower"));
+        }
     }
     Ok(model)
 }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use jest_data::Loader;
 use jest_kernels::{Device, Pass};
-use jest_model::TwoTowers;
+use jest_model::{Locked, Tower, TwoTowers};
 use jest_select::Reads;
 
 use super::open::open_device;
@@ -164,7 +164,8 @@ impl<'a> Session<'a> {
         let mut pass = self.device.pass();
         let Prepared { model, data, evaluation } = prepared;
         let mut meter = Meter::new(&self.clock);
-        let model = self.starting_model(&mut pass, plan, model, saved.as_ref())?;
+        let mut model = self.starting_model(&mut pass, plan, model, saved.as_ref())?;
+        model.lock(&mut pass, Locked { image: plan.model.lock_image, text: plan.model.lock_text })?;
         let selector = self.selector(&mut pass, plan, data, &mut meter)?;
         let max_logit_scale = plan.model.max_logit_scale.map(|scale| scale as f32);
         let mut optimizer = Optimizer::new(&mut pass, &model, plan.optimizer.clone(), max_logit_scale)?;
@@ -227,8 +228,23 @@ impl<'a> Session<'a> {
                 let (path, _) = assemble::origin(&self.plan.out, origin)?;
                 starting::from(pass, &path, plan, config, self.plan.seed)
             }
-            (None, None) => Ok(TwoTowers::new(pass, config, self.plan.seed)?),
+            (None, None) => self.towers(pass, plan, config),
         }
+    }
+
+    /// Towers of other models, where the plan names them.
+    fn towers(&self, pass: &mut Pass, plan: &RunPlan, config: &jest_model::ModelConfig) -> Result<TwoTowers> {
+        let mut towers = Vec::new();
+        for (origin, tower) in plan.init_towers.iter().zip([Tower::Image, Tower::Text]) {
+            if let Some(origin) = origin {
+                towers.push((assemble::origin(&self.plan.out, origin)?.0, tower));
+            }
+        }
+        if towers.is_empty() {
+            return Ok(TwoTowers::new(pass, config, self.plan.seed)?);
+        }
+        let towers: Vec<_> = towers.iter().map(|(path, tower)| (path.as_path(), *tower)).collect();
+        starting::from_towers(pass, &towers, plan, config, self.plan.seed)
     }
 
     fn selector(
