@@ -50,19 +50,29 @@ impl ModelConfig {
             }
             Family::Clip => product(1, self.embedding_dim(), v.width),
         };
-        embed + v.depth as u64 * block(tokens, v.width, v.mlp_dim) + head
+        embed + self.image_block_flops(view) + head
     }
 
     /// Operations of the text tower's forward pass on one text.
     pub fn text_flops(&self, view: &View) -> u64 {
         let t = &self.text;
         let head = product(1, self.embedding_dim(), t.width);
-        t.depth as u64 * block(view.text_tokens(self), t.width, t.mlp_dim) + head
+        self.text_block_flops(view) + head
     }
 
     /// Operations of both towers' forward pass on one example: an image and its text.
     pub fn forward_flops(&self, view: &View) -> u64 {
         self.image_flops(view) + self.text_flops(view)
+    }
+
+    /// The part of [`image_flops`](Self::image_flops) that is done in blocks.
+    pub fn image_block_flops(&self, view: &View) -> u64 {
+        self.vision.depth as u64 * block(view.image_tokens(self), self.vision.width, self.vision.mlp_dim)
+    }
+
+    /// The part of [`text_flops`](Self::text_flops) that is done in blocks.
+    pub fn text_block_flops(&self, view: &View) -> u64 {
+        self.text.depth as u64 * block(view.text_tokens(self), self.text.width, self.text.mlp_dim)
     }
 
     /// Operations of a forward and a backward pass on one example: each product and its two gradients, and the attention
@@ -117,6 +127,8 @@ mod tests {
         let config = Preset::Mu.config();
         assert_eq!(config.image_flops(&View::default()), 2 * 16 * 192 * 64 + 2 * block + head);
         assert_eq!(config.text_flops(&View::default()), 2 * block + 2 * 64 * 64);
+        let in_blocks = [config.image_block_flops(&View::default()), config.text_block_flops(&View::default())];
+        assert_eq!(in_blocks, [2 * block; 2]);
     }
 
     #[test]

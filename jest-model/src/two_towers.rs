@@ -80,6 +80,13 @@ impl TwoTowers {
         &self.config
     }
 
+    /// Keeps the inputs of blocks alone for backward passes, which compute the rest again: the same gradients, for
+    /// the work of the blocks once more and a fraction of the memory.
+    pub fn set_recompute(&mut self, recompute: bool) {
+        self.vision.encoder.recompute = recompute;
+        self.text.encoder.recompute = recompute;
+    }
+
     /// Embeddings of images, and what [`TwoTowers::backward_images`] needs.
     ///
     /// # Shapes

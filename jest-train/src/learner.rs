@@ -10,7 +10,7 @@ use jest_kernels::{Pass, Pending, Tensor};
 use jest_model::{TwoTowers, View};
 
 use crate::approximation::Part;
-use crate::config::Objective;
+use crate::config::{MemoryPlan, Objective};
 use crate::optimizer::Optimizer;
 use crate::{Result, embed};
 
@@ -23,6 +23,7 @@ pub struct Learner {
     pub optimizer: Optimizer,
     /// The loss.
     pub objective: Objective,
+    memory: MemoryPlan,
 }
 
 /// Numbers of one step on their way to the host.
@@ -61,6 +62,17 @@ impl StepNumbers {
 }
 
 impl Learner {
+    /// A learner that keeps all activations of a sub-batch.
+    pub fn new(model: TwoTowers, optimizer: Optimizer, objective: Objective) -> Self {
+        Self { model, optimizer, objective, memory: MemoryPlan::default() }
+    }
+
+    /// The same learner, keeping no more than this.
+    pub fn with_memory(mut self, memory: MemoryPlan) -> Self {
+        self.model.set_recompute(memory.recompute);
+        Self { memory, ..self }
+    }
+
     /// One update on a sub-batch at the full view: forward, loss, backward, AdamW.
     pub fn step(&mut self, pass: &mut Pass, batch: &SuperBatch, lr: f64, decay: f64) -> Result<StepNumbers> {
         let all = [Part { rows: 0..batch.len(), view: View::default() }];
@@ -89,39 +101,88 @@ impl Learner {
 
     /// Adds the gradients of the joined loss to the parameters' of towers that are not locked; gives the loss.
     fn forward_backward(&mut self, pass: &mut Pass, batch: &SuperBatch, parts: &[Part]) -> Result<Tensor> {
-        let side = batch.preprocess.size;
-        let text_parts = text_parts(parts);
-        let (mut images, mut texts) = (Vec::new(), Vec::new());
+        let (images, texts) = (parts.to_vec(), text_parts(parts));
+        match self.memory.micro_batch {
+            Some(rows) if rows < batch.len() => {
+                self.in_micro_batches(pass, batch, &cut(&images, rows), &cut(&texts, rows))
+            }
+            _ => self.at_once(pass, batch, &images, &texts),
+        }
+    }
+
+    /// With the activations of the whole sub-batch in memory.
+    fn at_once(&mut self, pass: &mut Pass, batch: &SuperBatch, images: &[Part], texts: &[Part]) -> Result<Tensor> {
+        let (mut image, mut text) = (Vec::new(), Vec::new());
         let locked = self.model.locked();
-        for Part { rows, view } in parts {
-            let pixels = pass.upload(&batch.pixels_of(rows.clone()), &[rows.len(), 3, side, side])?;
-            images.push(if locked.image {
-                (self.model.embed_images(pass, &pixels, view)?, None)
+        for part in images {
+            let pixels = pixels_of(pass, batch, part)?;
+            image.push(if locked.image {
+                (self.model.embed_images(pass, &pixels, &part.view)?, None)
             } else {
-                let (z, saved) = self.model.encode_images(pass, &pixels, view)?;
+                let (z, saved) = self.model.encode_images(pass, &pixels, &part.view)?;
                 (z, Some(saved))
             });
         }
-        for Part { rows, view } in &text_parts {
+        for Part { rows, view } in texts {
             let (tokens, lengths) = (batch.tokens_of(rows.clone()), &batch.lengths[rows.clone()]);
-            texts.push(if locked.text {
+            text.push(if locked.text {
                 (self.model.embed_texts(pass, tokens, lengths, view)?, None)
             } else {
                 let (z, saved) = self.model.encode_texts(pass, tokens, lengths, view)?;
                 (z, Some(saved))
             });
         }
-        let (image, images) = join(pass, images)?;
-        let (text, texts) = join(pass, texts)?;
+        let (image, saved_images) = join(pass, image)?;
+        let (text, saved_texts) = join(pass, text)?;
         let (loss, dimage, dtext) = self.loss(pass, &image, &text)?;
-        for (part, saved) in parts.iter().zip(images) {
+        for (part, saved) in images.iter().zip(saved_images) {
             let Some(saved) = saved else { continue };
             let dimage = rows_of(pass, &dimage, part.rows.clone())?;
             self.model.backward_images(pass, saved, &dimage)?;
         }
-        for (part, saved) in text_parts.iter().zip(texts) {
+        for (part, saved) in texts.iter().zip(saved_texts) {
             let Some(saved) = saved else { continue };
             let dtext = rows_of(pass, &dtext, part.rows.clone())?;
+            self.model.backward_texts(pass, saved, &dtext)?;
+        }
+        Ok(loss)
+    }
+
+    /// With the activations of one part at a time: all are embedded for the loss, then each is computed once more with
+    /// its activations and goes back at once.
+    ///
+    /// # Source
+    /// GradCache, Gao et al., arXiv 2101.06983.
+    fn in_micro_batches(
+        &mut self,
+        pass: &mut Pass,
+        batch: &SuperBatch,
+        images: &[Part],
+        texts: &[Part],
+    ) -> Result<Tensor> {
+        let d = self.model.config().embedding_dim();
+        let (mut image, mut text) = (pass.zeros(&[batch.len(), d])?, pass.zeros(&[batch.len(), d])?);
+        for part in images {
+            let pixels = pixels_of(pass, batch, part)?;
+            let embedded = self.model.embed_images(pass, &pixels, &part.view)?;
+            pass.copy_rows(&embedded, &mut image, part.rows.start)?;
+        }
+        for Part { rows, view } in texts {
+            let (tokens, lengths) = (batch.tokens_of(rows.clone()), &batch.lengths[rows.clone()]);
+            let embedded = self.model.embed_texts(pass, tokens, lengths, view)?;
+            pass.copy_rows(&embedded, &mut text, rows.start)?;
+        }
+        let (loss, dimage, dtext) = self.loss(pass, &image, &text)?;
+        let locked = self.model.locked();
+        for part in images.iter().filter(|_| !locked.image) {
+            let (pixels, dimage) = (pixels_of(pass, batch, part)?, rows_of(pass, &dimage, part.rows.clone())?);
+            let (_, saved) = self.model.encode_images(pass, &pixels, &part.view)?;
+            self.model.backward_images(pass, saved, &dimage)?;
+        }
+        for Part { rows, view } in texts.iter().filter(|_| !locked.text) {
+            let (tokens, lengths) = (batch.tokens_of(rows.clone()), &batch.lengths[rows.clone()]);
+            let dtext = rows_of(pass, &dtext, rows.clone())?;
+            let (_, saved) = self.model.encode_texts(pass, tokens, lengths, view)?;
             self.model.backward_texts(pass, saved, &dtext)?;
         }
         Ok(loss)
@@ -171,12 +232,28 @@ impl Learner {
 
     /// FLOPs of one update in parts.
     pub fn training_flops_in_parts(&self, parts: &[Part]) -> f64 {
-        let of = |part: &Part| self.model.training_flops(&part.view) as f64 * part.rows.len() as f64;
-        let towers: f64 = parts.iter().map(of).sum();
         let n: usize = parts.iter().map(|part| part.rows.len()).sum();
+        let of = |part: &Part| {
+            let once = self.model.training_flops(&part.view) + self.flops_again(n, &part.view);
+            once as f64 * part.rows.len() as f64
+        };
+        let towers: f64 = parts.iter().map(of).sum();
         // Logits and two gradients; softmax needs the logits twice, as its sums come before its gradients.
         let products = if self.objective == Objective::Sigmoid { 6.0 } else { 8.0 };
         towers + products * (n * n) as f64 * self.model.config().embedding_dim() as f64
+    }
+
+    /// FLOPs of what is computed a second time for each of n examples, to be kept for a shorter time.
+    fn flops_again(&self, n: usize, view: &View) -> u64 {
+        let (config, locked) = (self.model.config(), self.model.locked());
+        let in_pieces = u64::from(self.memory.micro_batch.is_some_and(|rows| rows < n));
+        let in_blocks = u64::from(self.memory.recompute);
+        let towers = [
+            (locked.image, config.image_flops(view), config.image_block_flops(view)),
+            (locked.text, config.text_flops(view), config.text_block_flops(view)),
+        ];
+        let learning = towers.into_iter().filter(|(locked, ..)| !locked);
+        learning.map(|(_, forward, blocks)| in_pieces * forward + in_blocks * blocks).sum()
     }
 
     /// Writes weights, config and running means into a checkpoint folder.
@@ -197,6 +274,22 @@ fn text_parts(parts: &[Part]) -> Vec<Part> {
         }
     }
     all
+}
+
+/// Parts of at most so many rows each; patches are dropped of each by draws of its own.
+fn cut(parts: &[Part], rows: usize) -> Vec<Part> {
+    let pieces = parts.iter().flat_map(|Part { rows: all, view }| {
+        all.clone().step_by(rows).map(move |first| {
+            let seed = view.seed.wrapping_add((first - all.start) as u64);
+            Part { rows: first..(first + rows).min(all.end), view: View { seed, ..*view } }
+        })
+    });
+    pieces.collect()
+}
+
+fn pixels_of(pass: &mut Pass, batch: &SuperBatch, part: &Part) -> Result<Tensor> {
+    let side = batch.preprocess.size;
+    Ok(pass.upload(&batch.pixels_of(part.rows.clone()), &[part.rows.len(), 3, side, side])?)
 }
 
 /// The embeddings of all parts in one tensor, and what their backward passes need.

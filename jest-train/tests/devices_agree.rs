@@ -38,7 +38,7 @@ fn batches(super_batch: usize) -> (ModelConfig, Vec<SuperBatch>) {
 fn learner(pass: &mut Pass, config: &ModelConfig) -> Learner {
     let model = TwoTowers::new(pass, config, 0).unwrap();
     let optimizer = Optimizer::new(pass, &model, OptimizerPlan::default(), None).unwrap();
-    Learner { model, optimizer, objective: Objective::Sigmoid }
+    Learner::new(model, optimizer, Objective::Sigmoid)
 }
 
 fn loss(pass: &mut Pass, learner: &mut Learner, batch: &SuperBatch) -> f32 {

@@ -60,7 +60,7 @@ fn a_nan_in_one_weight_leaves_every_other_as_it_was() {
     for name in names {
         let model = TwoTowers::new(&mut pass, &config, 0).unwrap();
         let optimizer = Optimizer::new(&mut pass, &model, OptimizerPlan::default(), None).unwrap();
-        let mut learner = Learner { model, optimizer, objective: Objective::Sigmoid };
+        let mut learner = Learner::new(model, optimizer, Objective::Sigmoid);
         let step =
             |pass: &mut Pass, learner: &mut Learner| learner.step(pass, &batch, 1e-3, 1e-4).unwrap().arrive().unwrap();
         assert!(step(&mut pass, &mut learner).loss.is_finite());

@@ -35,7 +35,7 @@ fn learner_and_pairs(pass: &mut Pass, objective: Objective, n: usize) -> (Learne
     assert_eq!(distinct.len(), n);
     let model = TwoTowers::new(pass, &config, 0).unwrap();
     let optimizer = Optimizer::new(pass, &model, OptimizerPlan::default(), None).unwrap();
-    (Learner { model, optimizer, objective }, all.subset(&distinct))
+    (Learner::new(model, optimizer, objective), all.subset(&distinct))
 }
 
 fn cpu() -> Pass {

@@ -11,18 +11,30 @@ use crate::param::{Builder, visits};
 pub struct Encoder {
     /// In order.
     pub blocks: Vec<Block>,
+    /// Whether a backward pass computes the activations of a block again, from its input alone.
+    pub recompute: bool,
 }
 
 visits!(Encoder: blocks);
 
 /// What [`Encoder::backward`] needs.
 #[derive(Debug)]
-pub struct EncoderSaved(Vec<BlockSaved>);
+pub struct EncoderSaved {
+    rows: Rows,
+    blocks: Vec<Kept>,
+}
+
+/// What is kept of a block.
+#[derive(Debug)]
+enum Kept {
+    Activations(Box<BlockSaved>),
+    Input(Tensor),
+}
 
 impl Encoder {
     pub(crate) fn new(b: &mut Builder, name: &str, depth: usize, sizes: BlockSizes) -> Result<Self> {
         let blocks = (0..depth).map(|index| Block::new(b, &format!("{name}.layers.{index}"), sizes));
-        Ok(Self { blocks: blocks.collect::<Result<_>>()? })
+        Ok(Self { blocks: blocks.collect::<Result<_>>()?, recompute: false })
     }
 
     /// x: `[n * l, width]` -> y: `[n * l, width]`
@@ -32,11 +44,12 @@ impl Encoder {
     pub fn forward(&self, pass: &mut Pass, mut x: Tensor, rows: &Rows) -> Result<(Tensor, EncoderSaved)> {
         let mut all = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
+            let input = self.recompute.then(|| x.clone());
             let (y, saved) = block.forward(pass, x, rows)?;
-            all.push(saved);
+            all.push(input.map_or_else(|| Kept::Activations(Box::new(saved)), Kept::Input));
             x = y;
         }
-        Ok((x, EncoderSaved(all)))
+        Ok((x, EncoderSaved { rows: rows.clone(), blocks: all }))
     }
 
     /// As [`Encoder::forward`] without a backward: the activations of a block are freed before the next one.
@@ -52,7 +65,13 @@ impl Encoder {
     /// # Errors
     /// `Kernel` when the sizes do not fit.
     pub fn backward(&mut self, pass: &mut Pass, saved: EncoderSaved, dy: Tensor) -> Result<Tensor> {
-        let blocks = self.blocks.iter_mut().zip(saved.0).rev();
-        blocks.into_iter().try_fold(dy, |dy, (block, saved)| block.backward(pass, saved, dy))
+        let EncoderSaved { rows, blocks } = saved;
+        self.blocks.iter_mut().zip(blocks).rev().try_fold(dy, |dy, (block, kept)| {
+            let saved = match kept {
+                Kept::Activations(saved) => *saved,
+                Kept::Input(x) => block.forward(pass, x, &rows)?.1,
+            };
+            block.backward(pass, saved, dy)
+        })
     }
 }

@@ -269,6 +269,12 @@ pub struct BenchStepArgs {
     /// Precision of products: f32 or bf16
     #[arg(long, default_value_t)]
     pub precision: Precision,
+    /// Examples whose activations are held at once
+    #[arg(long, value_name = "N")]
+    pub micro_batch: Option<usize>,
+    /// Keep the inputs of blocks alone, and compute the rest again
+    #[arg(long)]
+    pub recompute: bool,
     /// Timed repeats, after two that are not
     #[arg(long, default_value_t = 5)]
     pub repeats: usize,

@@ -23,7 +23,6 @@ const BARE: &[(&str, &str)] = &[
     ("horovod", ONE_PROCESS),
     ("ddp-static-graph", ONE_PROCESS),
     ("use-bn-sync", ONE_PROCESS),
-    ("grad-checkpointing", "activations are kept; choose a --batch-size that fits the device"),
     ("torchscript", "kernels are compiled already"),
     ("torchcompile", "kernels are compiled already"),
     ("trace", "kernels are compiled already"),
@@ -91,7 +90,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
         "--lr-scheduler is cosine or const",
         &["epochs-cooldown", "lr-cooldown-end", "lr-cooldown-power", "skip-scheduler"],
     ),
-    ("a batch is one forward and backward; choose --batch-size that fits the device", &["accum-freq"]),
+    ("--batch-size is that of an update; --micro-batch N computes it in pieces that fit the device", &["accum-freq"]),
     (
         PART,
         &[

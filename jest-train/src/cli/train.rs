@@ -143,6 +143,12 @@ pub struct KeyFlags {
     /// batch_size: examples of one update
     #[arg(long, value_name = "N", help_heading = "Optimisation")]
     pub batch_size: Option<i64>,
+    /// memory.micro_batch: examples whose activations are held at once
+    #[arg(long, value_name = "N", help_heading = "Optimisation")]
+    pub micro_batch: Option<i64>,
+    /// memory.recompute: keep the inputs of blocks alone, and compute the rest again
+    #[arg(long, visible_alias = "grad-checkpointing", help_heading = "Optimisation")]
+    pub recompute: bool,
     /// steps: updates
     #[arg(long, value_name = "N", help_heading = "Optimisation")]
     pub steps: Option<i64>,
@@ -272,7 +278,7 @@ impl KeyFlags {
             ("--report-to", "logging.report_to", text(&self.report_to)),
             ("--log-every-n-steps", "logging.every", integer(self.log_every_n_steps)),
         ];
-        let all = all.into_iter().chain(self.pixels()).chain(self.locks());
+        let all = all.into_iter().chain(self.pixels()).chain(self.locks()).chain(self.memory());
         all.filter_map(|(flag, path, value)| Some(Override::new(flag, path, value?))).collect()
     }
 
@@ -282,6 +288,14 @@ impl KeyFlags {
         [
             ("--lock-image", "model.lock_image", set(self.lock_image)),
             ("--lock-text", "model.lock_text", set(self.lock_text)),
+        ]
+    }
+
+    /// What is kept for backward passes.
+    fn memory(&self) -> [(&'static str, &'static str, Option<Value>); 2] {
+        [
+            ("--micro-batch", "memory.micro_batch", self.micro_batch.map(Value::from)),
+            ("--recompute", "memory.recompute", self.recompute.then(|| Value::from(true))),
         ]
     }
 

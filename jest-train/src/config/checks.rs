@@ -128,11 +128,12 @@ fn selection(run: &RunPlan) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn ranges(run: &RunPlan) -> [(&'static str, f64, bool, &'static str); 12] {
+fn ranges(run: &RunPlan) -> [(&'static str, f64, bool, &'static str); 13] {
     let (data, optimizer) = (&run.data, &run.optimizer);
     let share = "a share is between 0 and 1";
     let mean = "a decay of a mean is at least 0 and below 1";
     let one = "at least 1";
+    let micro_batch = run.memory.micro_batch.unwrap_or(1);
     let not_negative = |value: f64| value >= 0.0 && value.is_finite();
     [
         ("optimizer.lr", optimizer.lr, not_negative(optimizer.lr), "a learning rate is at least 0 and finite"),
@@ -160,6 +161,7 @@ fn ranges(run: &RunPlan) -> [(&'static str, f64, bool, &'static str); 12] {
             "at least 1, which keeps the order",
         ),
         ("data.max_caption_bytes", data.max_caption_bytes as f64, data.max_caption_bytes >= 1, one),
+        ("memory.micro_batch", micro_batch as f64, micro_batch >= 1, one),
         ("checkpoint.keep", run.checkpoint.keep as f64, run.checkpoint.keep >= 1, "the last checkpoint is always kept"),
         ("logging.every", run.logging.every as f64, run.logging.every >= 1, one),
     ]

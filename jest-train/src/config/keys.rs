@@ -121,6 +121,7 @@ mod tests {
             "selection",
             "optimizer",
             "schedule",
+            "memory",
             "checkpoint",
             "evaluation",
             "logging",

@@ -10,7 +10,8 @@ use toml::{Table, Value};
 
 use super::raw::{RawRun, RawSchedule, RawSelection};
 use super::tables::{
-    Approximated, CheckpointPlan, DataPlan, EvaluationPlan, LoggingPlan, ModelPlan, Objective, OptimizerPlan, TextPlan,
+    Approximated, CheckpointPlan, DataPlan, EvaluationPlan, LoggingPlan, MemoryPlan, ModelPlan, Objective,
+    OptimizerPlan, TextPlan,
 };
 use super::values::{Gain, Share};
 use crate::schedule::{Schedule, ScheduleKind};
@@ -61,6 +62,8 @@ pub struct RunPlan {
     pub optimizer: OptimizerPlan,
     /// `[schedule]`.
     pub schedule: SchedulePlan,
+    /// `[memory]`.
+    pub memory: MemoryPlan,
     /// `[checkpoint]`.
     pub checkpoint: CheckpointPlan,
     /// `[evaluation]`.
@@ -204,6 +207,7 @@ impl RunPlan {
             },
             optimizer: self.optimizer.clone(),
             schedule: RawSchedule { kind: self.schedule.kind, warmup: Share::Steps(self.schedule.warmup) },
+            memory: self.memory,
             checkpoint: self.checkpoint.clone(),
             evaluation: self.evaluation.clone(),
             logging: self.logging.clone(),

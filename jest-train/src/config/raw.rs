@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::keys::fields_of;
 use super::tables::{
-    Approximated, CheckpointPlan, DataPlan, EvaluationPlan, LoggingPlan, ModelPlan, Objective, OptimizerPlan, TextPlan,
+    Approximated, CheckpointPlan, DataPlan, EvaluationPlan, LoggingPlan, MemoryPlan, ModelPlan, Objective,
+    OptimizerPlan, TextPlan,
 };
 use super::values::{Gain, Share, one_or_many, optional_word, word};
 use crate::schedule::ScheduleKind;
@@ -56,6 +57,7 @@ pub(super) struct RawRun {
     pub selection: RawSelection,
     pub optimizer: OptimizerPlan,
     pub schedule: RawSchedule,
+    pub memory: MemoryPlan,
     pub checkpoint: CheckpointPlan,
     pub evaluation: EvaluationPlan,
     pub logging: LoggingPlan,
@@ -132,6 +134,7 @@ pub(super) fn fields_of_table(name: &str) -> Option<&'static [&'static str]> {
         "approximation" => fields_of::<Approximated>(),
         "optimizer" => fields_of::<OptimizerPlan>(),
         "schedule" => fields_of::<RawSchedule>(),
+        "memory" => fields_of::<MemoryPlan>(),
         "checkpoint" => fields_of::<CheckpointPlan>(),
         "evaluation" => fields_of::<EvaluationPlan>(),
         "logging" => fields_of::<LoggingPlan>(),

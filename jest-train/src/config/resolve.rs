@@ -148,6 +148,7 @@ fn run_plan(
         selection,
         optimizer: raw.optimizer,
         schedule,
+        memory: raw.memory,
         checkpoint: raw.checkpoint,
         evaluation: raw.evaluation,
         logging: raw.logging,

@@ -290,6 +290,17 @@ impl Default for OptimizerPlan {
     }
 }
 
+/// `[memory]`: what is computed twice in order to be kept for a shorter time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MemoryPlan {
+    /// Examples whose activations are held at once; a whole sub-batch where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub micro_batch: Option<usize>,
+    /// Whether only the inputs of blocks are kept for the backward pass.
+    pub recompute: bool,
+}
+
 /// `[checkpoint]`: when the run is saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -22,7 +22,7 @@ fn learner(objective: Objective) -> (Pass, Learner, SuperBatch) {
     model.logit_bias.value = pass.upload(&[-2.5], &[1]).unwrap();
     let optimizer = Optimizer::new(&mut pass, &model, OptimizerPlan::default(), None).unwrap();
     let batch = synthetic(&config(), N);
-    (pass, Learner { model, optimizer, objective }, batch)
+    (pass, Learner::new(model, optimizer, objective), batch)
 }
 
 /// The cheap views that a plan can ask for.
@@ -145,14 +145,72 @@ fn two_parts_of_one_view_are_one_batch() {
     }
 }
 
+/// Gradients by name of the test, largest element and largest difference.
+fn assert_same_gradients(name: &str, whole: &(f32, Vec<Vec<f32>>), other: &(f32, Vec<Vec<f32>>), slack: f32) {
+    assert!((whole.0 - other.0).abs() <= slack * whole.0, "{name}: loss {} and {}", whole.0, other.0);
+    for (whole, other) in whole.1.iter().zip(&other.1) {
+        let size = whole.iter().fold(1e-6f32, |max, x| max.max(x.abs()));
+        for (a, b) in whole.iter().zip(other) {
+            assert!((a - b).abs() <= slack * size, "{name}: {a} and {b} of {size}");
+        }
+    }
+}
+
+#[test]
+fn memory_is_saved_without_another_gradient() {
+    for objective in [Objective::Sigmoid, Objective::Softmax] {
+        for cheap in [View::patches(16), View { text_tokens: Some(9), ..View::default() }] {
+            let with = |memory| {
+                let (mut pass, learner, batch) = learner(objective);
+                let mut learner = learner.with_memory(memory);
+                gradients(&mut pass, &mut learner, &batch, &mixed(cheap))
+            };
+            let whole = with(MemoryPlan::default());
+            let again = with(MemoryPlan { recompute: true, ..MemoryPlan::default() });
+            assert_same_gradients("recompute", &whole, &again, 0.0);
+            // Parts of 7 and 5 are cut within, at their end, and not at all.
+            for rows in [1, 3, 5, N - 1, N, 99] {
+                for recompute in [false, true] {
+                    let cut = with(MemoryPlan { micro_batch: Some(rows), recompute });
+                    assert_same_gradients(&format!("{objective:?} {rows}"), &whole, &cut, 1e-4);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn pieces_of_a_part_drop_patches_of_their_own() {
+    let view = View { keep_tokens: Some(5), seed: 3, ..View::default() };
+    let pieces = cut(&mixed(view), 3);
+    let rows: Vec<_> = pieces.iter().map(|piece| piece.rows.clone()).collect();
+    assert_eq!(rows, [0..3, 3..6, 6..7, 7..10, 10..12]);
+    assert_eq!((pieces[3].view, pieces[4].view.seed), (view, 6));
+    // The same draws in both passes: the loss falls along its gradient.
+    let (mut pass, learner, batch) = learner(Objective::Sigmoid);
+    let mut learner = learner.with_memory(MemoryPlan { micro_batch: Some(3), recompute: false });
+    let parts = [Part { rows: 0..N, view }];
+    let losses: Vec<f32> = (0..20)
+        .map(|_| learner.step_in_parts(&mut pass, &batch, &parts, 1e-3, 0.0).unwrap().arrive().unwrap().loss)
+        .collect();
+    assert!(losses[19] < 0.7 * losses[0], "{losses:?}");
+}
+
 #[test]
 fn flops_are_those_of_the_parts() {
-    let (_, learner, _) = learner(Objective::Sigmoid);
-    let config = config();
+    let learner_with = |memory| learner(Objective::Sigmoid).1.with_memory(memory);
+    let (learner, config) = (learner_with(MemoryPlan::default()), config());
     for cheap in views() {
         let towers = 7 * config.training_flops(&View::default()) + 5 * config.training_flops(&cheap);
         let loss = 6.0 * (N * N * config.embedding_dim()) as f64;
         assert_eq!(learner.training_flops_in_parts(&mixed(cheap)), towers as f64 + loss);
+        let (mut twice, parts) = (towers, mixed(cheap));
+        for Part { rows, view } in &parts {
+            twice += rows.len() as u64
+                * (config.forward_flops(view) + config.image_block_flops(view) + config.text_block_flops(view));
+        }
+        let memory = MemoryPlan { micro_batch: Some(4), recompute: true };
+        assert_eq!(learner_with(memory).training_flops_in_parts(&parts), twice as f64 + loss);
         assert_eq!(learner.forward_flops_at(9, &cheap), 9.0 * config.forward_flops(&cheap) as f64);
     }
     assert_eq!(text_parts(&mixed(View::patches(16))), [Part { rows: 0..N, view: View::default() }]);
@@ -207,5 +265,26 @@ fn a_locked_tower_stays_and_the_other_learns_as_before() {
         let prefix = if tower == Tower::Image { "vision_model" } else { "text_model" };
         assert!(file.names().all(|name| !name.contains(prefix)));
         learner.optimizer.load(&mut pass, &learner.model, folder.path()).unwrap();
+    }
+}
+
+/// A locked tower is embedded once, in pieces or not.
+#[test]
+fn a_locked_tower_is_not_computed_again() {
+    let (mut pass, learner, batch) = learner(Objective::Sigmoid);
+    let mut learner = learner.with_memory(MemoryPlan { micro_batch: Some(5), recompute: true });
+    let (all, config) = (learner.training_flops(N), config());
+    learner.model.lock(&mut pass, Locked { image: true, text: false }).unwrap();
+    learner.optimizer = Optimizer::new(&mut pass, &learner.model, OptimizerPlan::default(), None).unwrap();
+    let once = config.image_training_flops(&View::default()) + config.image_block_flops(&View::default());
+    assert_eq!(all - learner.training_flops(N), (N as u64 * once) as f64);
+    let values = |pass: &mut Pass, learner: &Learner| -> Vec<Vec<f32>> {
+        learner.model.parameters().iter().map(|param| pass.read(&param.value).unwrap()).collect()
+    };
+    let before = values(&mut pass, &learner);
+    learner.step(&mut pass, &batch, 1e-2, 1e-2).unwrap();
+    let after = values(&mut pass, &learner);
+    for ((param, before), after) in learner.model.parameters().into_iter().zip(&before).zip(&after) {
+        assert_eq!(before == after, Tower::Image.has(param), "{}", param.name());
     }
 }

@@ -8,12 +8,12 @@ use jest_kernels::KernelTime;
 use jest_model::{ModelConfig, Preset, TwoTowers};
 
 use super::open;
-use crate::Result;
 use crate::cli::BenchStepArgs;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Objective, OptimizerPlan};
+use crate::config::{MemoryPlan, Objective, OptimizerPlan};
 use crate::learner::Learner;
 use crate::optimizer::Optimizer;
+use crate::{Result, resources};
 
 const WARM_UPS: usize = 2;
 
@@ -25,7 +25,8 @@ pub(super) fn step(args: &BenchStepArgs) -> Result<()> {
     let batch = synthetic(&config, args.batch);
     let model = TwoTowers::new(&mut pass, &config, 0)?;
     let optimizer = Optimizer::new(&mut pass, &model, OptimizerPlan::default(), None)?;
-    let mut learner = Learner { model, optimizer, objective: Objective::Sigmoid };
+    let memory = MemoryPlan { micro_batch: args.micro_batch, recompute: args.recompute };
+    let mut learner = Learner::new(model, optimizer, Objective::Sigmoid).with_memory(memory);
     let score = median(args.repeats, || {
         learner.embed(&mut pass, &batch)?;
         Ok(pass.wait()?)
@@ -45,9 +46,10 @@ pub(super) fn step(args: &BenchStepArgs) -> Result<()> {
     let gflops = |flops: f64, seconds: f64| flops / seconds / 1e9;
     let [score_gflops, step_gflops] =
         [gflops(learner.forward_flops(args.batch), score), gflops(learner.training_flops(args.batch), training)];
+    let peak_rss_mb = resources::peak_rss_mb();
     println!(
         "{} batch {} on {}, {} threads: scoring {:.1} examples/s ({score_gflops:.1} GFLOP/s), training {:.1} examples/s \
-         ({step_gflops:.1} GFLOP/s)",
+         ({step_gflops:.1} GFLOP/s), {peak_rss_mb} MB at most",
         args.preset,
         args.batch,
         open::word(&device),
@@ -61,6 +63,7 @@ pub(super) fn step(args: &BenchStepArgs) -> Result<()> {
             "device": open::word(&device), "threads": device.threads(),
             "score_ips": ips(score), "step_ips": ips(training),
             "score_gflops": score_gflops, "step_gflops": step_gflops,
+            "peak_rss_mb": peak_rss_mb,
         });
         println!("{line}");
     }
@@ -145,7 +148,7 @@ mod tests {
             let batch = synthetic(&config, 16);
             let model = TwoTowers::new(&mut pass, &config, 0).unwrap();
             let optimizer = Optimizer::new(&mut pass, &model, OptimizerPlan::default(), None).unwrap();
-            let mut learner = Learner { model, optimizer, objective: Objective::Sigmoid };
+            let mut learner = Learner::new(model, optimizer, Objective::Sigmoid);
             let mut losses = Vec::new();
             for _ in 0..30 {
                 losses.push(learner.step(&mut pass, &batch, 1e-3, 0.0).unwrap().arrive().unwrap().loss);

@@ -48,7 +48,7 @@ pub(super) fn curate(args: &CurateArgs) -> Result<()> {
 
 fn learner(pass: &mut jest_kernels::Pass, model: TwoTowers, objective: Objective) -> Result<Learner> {
     let optimizer = Optimizer::new(pass, &model, OptimizerPlan::default(), None)?;
-    Ok(Learner { model, optimizer, objective })
+    Ok(Learner::new(model, optimizer, objective))
 }
 
 /// An example that is kept.

@@ -180,7 +180,7 @@ impl<'a> Session<'a> {
             seed: self.plan.seed,
             pass,
             loader: Loader::new(data.clone(), start)?,
-            learner: Learner { model, optimizer, objective: plan.objective },
+            learner: Learner::new(model, optimizer, plan.objective).with_memory(plan.memory),
             selector,
             approximation: Approximation::of(&plan.selection, self.plan.seed),
             audit: plan

@@ -31,7 +31,7 @@ impl Models {
         for (i, json) in batch.json.iter_mut().enumerate() {
             *json = Some(format!("{{\"concept\": \"{}\"}}", if i < 40 { "common" } else { "rare" }));
         }
-        Self { pass, learner: Learner { model, optimizer, objective }, batch }
+        Self { pass, learner: Learner::new(model, optimizer, objective), batch }
     }
 
     fn references(&mut self, seeds: &[u64]) -> Vec<Reference> {
