@@ -303,7 +303,7 @@ fn a_reference_cache_is_made_ahead_and_shared() {
         names
     };
     let before = files();
-    assert_eq!(before.len(), 4, "{before:?}");
+    assert_eq!(before.len(), 5, "{before:?}");
     let shared = format!("selection.reference_cache='{}'", cache.display());
     let by = format!("run.jest.reference='{}'", reference.display());
     place.train("sharing", &["--set", &shared, "--set", &by]).well();
