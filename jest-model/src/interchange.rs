@@ -283,9 +283,15 @@ impl Part {
             let names: BTreeSet<&str> = stored.pieces.iter().map(|piece| params[piece.param].name()).collect();
             let resized = names.iter().find_map(|name| Some(Fate::Resized((*name).to_string(), how(name)?)));
             let mapped = || Fate::Mapped(names.iter().map(|name| (*name).to_string()).collect());
-            if !matches!(report.0.get(&stored.name), Some(Fate::Wrong(_))) {
-                report.0.insert(stored.name.clone(), resized.unwrap_or_else(mapped));
-            }
+            let name = match report.0.get(&stored.name) {
+                Some(Fate::Wrong(_)) => continue,
+                // Towers of two files may name their tensors alike.
+                Some(Fate::Mapped(_) | Fate::Resized(..)) => {
+                    format!("{} ({})", stored.name, names.first().copied().unwrap_or_default())
+                }
+                _ => stored.name.clone(),
+            };
+            report.0.insert(name, resized.unwrap_or_else(mapped));
         }
         for stored in others {
             report.0.entry(stored.name.clone()).or_insert(Fate::Ignored("of what is not read from this file"));

@@ -279,7 +279,7 @@ fn text_parts(parts: &[Part]) -> Vec<Part> {
 /// Parts of at most so many rows each; patches are dropped of each by draws of its own.
 fn cut(parts: &[Part], rows: usize) -> Vec<Part> {
     let pieces = parts.iter().flat_map(|Part { rows: all, view }| {
-        all.clone().step_by(rows).map(move |first| {
+        all.clone().step_by(rows.max(1)).map(move |first| {
             let seed = view.seed.wrapping_add((first - all.start) as u64);
             Part { rows: first..(first + rows).min(all.end), view: View { seed, ..*view } }
         })

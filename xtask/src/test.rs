@@ -13,7 +13,7 @@ use crate::{tally, vulkan, workspace};
 const TALLY: &str = "JEST_SHADER_TALLY";
 
 /// Tests of what is behind a cargo feature that is off by default. They are built after the others, so that those are of the default.
-const WITH_FEATURES: [&str; 1] = ["test --release -p jest-data --features remote --test remote"];
+const WITH_FEATURES: [&str; 1] = ["test --release -p jest-data --features remote --lib --test remote"];
 
 /// Runs `cargo test --release --workspace ARGS` after making sure of a Vulkan driver, then, without ARGS, the tests of cargo features,
 /// and reads the tally.

@@ -15,22 +15,39 @@ const END: u64 = 64 << 10;
 /// Holds the shards of these sources against those that the cache in `folder` was made from, and adds the new ones.
 pub(super) fn claim(folder: &Path, sources: &[Source]) -> Result<()> {
     let path = folder.join(FILE);
+    if held_against(folder, sources, &mut read(&path)?)? == 0 {
+        return Ok(());
+    }
     // Of two processes that add shards at once, neither may lose the other's.
     let lock = folder.join(LOCK);
     let held = File::create(&lock).map_err(DataError::io("create", &lock))?;
     held.lock().map_err(DataError::io("lock", &lock))?;
-    let problem = |problem: String| DataError::Cache { path: path.clone(), problem };
-    let mut known: BTreeMap<String, String> = match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map_err(|e| problem(format!("is no list of shards ({e}); delete the folder, it can be made again")))?,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
-        Err(e) => return Err(DataError::io("read", &path)(e)),
-    };
+    let mut known = read(&path)?;
+    held_against(folder, sources, &mut known)?;
+    let problem = |e: serde_json::Error| DataError::Cache { path: path.clone(), problem: e.to_string() };
+    write_whole(&path, &serde_json::to_vec_pretty(&known).map_err(problem)?)
+}
+
+/// Prints of shards by source and name; none where there is no file yet.
+fn read(path: &Path) -> Result<BTreeMap<String, String>> {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| {
+            let problem = format!("is no list of shards ({e}); delete the folder, it can be made again");
+            DataError::Cache { path: path.to_path_buf(), problem }
+        }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(e) => Err(DataError::io("read", path)(e)),
+    }
+}
+
+/// Adds what is new to `known`, and says how many shards that were.
+fn held_against(folder: &Path, sources: &[Source], known: &mut BTreeMap<String, String>) -> Result<usize> {
     let before = known.len();
     for source in sources {
         for shard in source.shards() {
-            // What is no file, or cannot be read, gives no examples by that name.
-            let Ok(print) = print(&shard.path) else { continue };
+            // A shard on a server is known by its address. A file that cannot be read gives no examples by its name.
+            let address = shard.remote().map(|_| Ok(shard.path.to_string_lossy().into_owned()));
+            let Ok(print) = address.unwrap_or_else(|| print(&shard.path)) else { continue };
             let name = format!("{}/{}", source.name(), shard.name);
             let first = known.entry(name).or_insert_with(|| print.clone());
             if *first != print {
@@ -45,10 +62,7 @@ pub(super) fn claim(folder: &Path, sources: &[Source]) -> Result<()> {
             }
         }
     }
-    if known.len() == before {
-        return Ok(());
-    }
-    write_whole(&path, &serde_json::to_vec_pretty(&known).map_err(|e| problem(e.to_string()))?)
+    Ok(known.len() - before)
 }
 
 /// Length, and a hash of the first and the last bytes.

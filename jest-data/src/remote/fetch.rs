@@ -24,6 +24,8 @@ pub(super) struct Fetched {
     pieces: Receiver<Piece>,
     current: Bytes,
     failed: bool,
+    /// Whether the thread has said that it sent all there is.
+    ended: bool,
 }
 
 /// Begins to fetch, and waits for nothing.
@@ -32,13 +34,15 @@ pub(super) fn start(url: &str, options: &Arc<RemoteOptions>) -> io::Result<Fetch
     let (url, options) = (url.to_string(), options.clone());
     let body = move || {
         let outcome = Fetcher::new(&url, options, &send).and_then(|mut fetcher| fetcher.run());
-        if let Err(error) = outcome {
-            // Where nobody reads any more, nobody needs to know.
-            send.send(Err(io::Error::new(error.kind(), format!("{url}: {error}")))).ok();
-        }
+        let last = match outcome {
+            Ok(()) => Ok(Bytes::new()),
+            Err(error) => Err(io::Error::new(error.kind(), format!("{url}: {error}"))),
+        };
+        // Where nobody reads any more, nobody needs to know.
+        send.send(last).ok();
     };
     std::thread::Builder::new().name("jest-data fetch".to_string()).spawn(body)?;
-    Ok(Fetched { pieces, current: Bytes::new(), failed: false })
+    Ok(Fetched { pieces, current: Bytes::new(), failed: false, ended: false })
 }
 
 impl Fetched {
@@ -51,16 +55,24 @@ impl Fetched {
     }
 
     fn refill(&mut self) -> io::Result<()> {
-        match self.pieces.recv() {
-            Ok(Ok(piece)) => self.current = piece,
-            Ok(Err(e)) => {
-                self.failed = true;
-                return Err(e);
-            }
-            // The thread has sent all there is.
-            Err(_) => self.current = Bytes::new(),
+        if self.ended || self.failed {
+            return Ok(());
         }
-        Ok(())
+        match self.pieces.recv() {
+            Ok(Ok(piece)) => {
+                self.ended = piece.is_empty();
+                self.current = piece;
+                Ok(())
+            }
+            Ok(Err(error)) => {
+                self.failed = true;
+                Err(error)
+            }
+            Err(_) => {
+                self.failed = true;
+                Err(io::Error::other("the thread that fetches is gone"))
+            }
+        }
     }
 
     /// Whether reading ended for another reason than the end.

@@ -40,30 +40,27 @@ pub(super) fn open(url: &str, all: &[(String, String)]) -> Result<Located, Error
     let path = Path::from_url_path(path)?;
     let store: Arc<dyn ObjectStore> = match scheme {
         "s3" => {
-            let builder =
-                AmazonS3Builder::new().with_bucket_name(bucket).with_retry(once()).with_client_options(client());
+            let builder = AmazonS3Builder::new().with_retry(once()).with_client_options(client());
             let keys = settings::<AmazonS3ConfigKey>(all, "AWS_");
+            // The bucket comes last: a variable that names one must not win over the address.
             Arc::new(
                 keys.fold(builder, |builder, (key, value)| builder.with_config(key, value))
+                    .with_bucket_name(bucket)
                     .with_allow_http(true)
                     .build()?,
             )
         }
         "gs" => {
-            let builder = GoogleCloudStorageBuilder::new()
-                .with_bucket_name(bucket)
-                .with_retry(once())
-                .with_client_options(client());
+            let builder = GoogleCloudStorageBuilder::new().with_retry(once()).with_client_options(client());
             let keys = settings::<GoogleConfigKey>(all, "GOOGLE_");
-            Arc::new(keys.fold(builder, |builder, (key, value)| builder.with_config(key, value)).build()?)
+            let builder = keys.fold(builder, |builder, (key, value)| builder.with_config(key, value));
+            Arc::new(builder.with_bucket_name(bucket).build()?)
         }
         "az" => {
-            let builder = MicrosoftAzureBuilder::new()
-                .with_container_name(bucket)
-                .with_retry(once())
-                .with_client_options(client());
+            let builder = MicrosoftAzureBuilder::new().with_retry(once()).with_client_options(client());
             let keys = settings::<AzureConfigKey>(all, "AZURE_");
-            Arc::new(keys.fold(builder, |builder, (key, value)| builder.with_config(key, value)).build()?)
+            let builder = keys.fold(builder, |builder, (key, value)| builder.with_config(key, value));
+            Arc::new(builder.with_container_name(bucket).build()?)
         }
         _ => {
             let builder = HttpBuilder::new().with_url(format!("{scheme}://{bucket}")).with_retry(once());
@@ -71,4 +68,20 @@ pub(super) fn open(url: &str, all: &[(String, String)]) -> Result<Located, Error
         }
     };
     Ok(Located { store, path })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bucket_is_that_of_the_address() {
+        let names = ["AWS_BUCKET", "AWS_BUCKET_NAME", "GOOGLE_BUCKET", "GOOGLE_BUCKET_NAME", "AZURE_CONTAINER_NAME"];
+        let mut settings = names.map(|name| (name.to_string(), "other".to_string())).to_vec();
+        settings.push(("AZURE_STORAGE_ACCOUNT_NAME".to_string(), "me".to_string()));
+        for scheme in ["s3", "gs", "az"] {
+            let said = open(&format!("{scheme}://mine/a.tar"), &settings).unwrap().store.to_string();
+            assert!(said.contains("mine") && !said.contains("other"), "{said}");
+        }
+    }
 }

@@ -271,7 +271,7 @@ pub struct BenchStepArgs {
     pub precision: Precision,
     /// Examples whose activations are held at once
     #[arg(long, value_name = "N")]
-    pub micro_batch: Option<usize>,
+    pub micro_batch: Option<std::num::NonZeroUsize>,
     /// Keep the inputs of blocks alone, and compute the rest again
     #[arg(long)]
     pub recompute: bool,

@@ -186,11 +186,11 @@ pub struct TextPlan {
     pub pool: Option<TextPool>,
 }
 
-/// `[model]`: a preset by name, and what differs from it. The preset's own table is jest-model's.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+/// `[model]`: a preset by name, and what differs from it. The preset's own table is jest-model's.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[expect(missing_docs, reason = "the sizes are named as in the glossary and explained by jest-model's configuration")]

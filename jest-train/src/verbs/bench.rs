@@ -25,7 +25,7 @@ pub(super) fn step(args: &BenchStepArgs) -> Result<()> {
     let batch = synthetic(&config, args.batch);
     let model = TwoTowers::new(&mut pass, &config, 0)?;
     let optimizer = Optimizer::new(&mut pass, &model, OptimizerPlan::default(), None)?;
-    let memory = MemoryPlan { micro_batch: args.micro_batch, recompute: args.recompute };
+    let memory = MemoryPlan { micro_batch: args.micro_batch.map(usize::from), recompute: args.recompute };
     let mut learner = Learner::new(model, optimizer, Objective::Sigmoid).with_memory(memory);
     let score = median(args.repeats, || {
         learner.embed(&mut pass, &batch)?;

@@ -59,6 +59,12 @@ fn read(
     let (interpolation, text_positions) = (plan.model.init_interpolation, plan.model.init_text_positions);
     source.resize(&sizes, Resizing { interpolation, text_positions, seed })?;
     hold_equal(path, source.config(), config)?;
+    if plan.model.lock_text && run > stored {
+        return refuse(format!(
+            "a vocabulary of {stored}, and the rows of the other {} tokens would be locked as they are drawn; train the tower",
+            run - stored
+        ));
+    }
     let mut report = Report::default();
     let model = source.read(pass, &mut report)?;
     for line in report.resized() {
