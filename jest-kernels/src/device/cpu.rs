@@ -103,5 +103,6 @@ pub(crate) fn describe() -> DeviceInfo {
         features,
         max_tensor_bytes: isize::MAX as u64,
         workgroup_bytes: 0,
+        subgroup_lanes: 0,
     }
 }

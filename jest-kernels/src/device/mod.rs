@@ -38,6 +38,8 @@ pub struct DeviceInfo {
     pub max_tensor_bytes: u64,
     /// Workgroup memory in bytes; 0 for the CPU device.
     pub workgroup_bytes: u32,
+    /// Fewest invocations of a subgroup; 0 where kernels have no subgroups.
+    pub subgroup_lanes: u32,
 }
 
 /// How the products of linear layers are computed; everything else is f32.

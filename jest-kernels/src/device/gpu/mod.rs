@@ -167,5 +167,6 @@ pub(crate) fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
         features: named.iter().filter(|(feature, _)| features.contains(*feature)).map(|(_, name)| *name).collect(),
         max_tensor_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        subgroup_lanes: if features.contains(wgpu::Features::SUBGROUP) { info.subgroup_min_size } else { 0 },
     }
 }

@@ -10,8 +10,8 @@ const REGISTERS: &str = include_str!("registers.wgsl");
 const WIDE: &str = include_str!("wide.wgsl");
 const PLACES: &[(&str, u32)] = &[("TA", 0), ("TB", 0)];
 const PLACES_GELU: &[(&str, u32)] = &[("TA", 0), ("TB", 0), ("GELU", 0)];
-const OWN: &[(&str, u32)] = &[("TA", 0), ("TM", 16), ("TN", 16), ("WG", 8)];
-const OWN_GELU: &[(&str, u32)] = &[("TA", 0), ("TM", 16), ("TN", 16), ("WG", 8), ("GELU", 0)];
+const OWN: &[(&str, u32)] = &[("TA", 0), ("TN", 8)];
+const OWN_GELU: &[(&str, u32)] = &[("TA", 0), ("TN", 8), ("GELU", 0)];
 const TILE: &[(&str, u32)] = &[("TA", 0), ("TB", 0), ("BM", 32), ("BN", 32), ("BK", 16), ("TM", 4), ("TN", 4)];
 const TILE_GELU: &[(&str, u32)] =
     &[("TA", 0), ("TB", 0), ("BM", 32), ("BN", 32), ("BK", 16), ("TM", 4), ("TN", 4), ("GELU", 0)];
@@ -93,8 +93,8 @@ pub(super) enum Tile {
     Large,
     /// 128 x 128 by 256 invocations, four elements a read: where the contiguous axes are multiples of 4.
     Wide,
-    /// 16 x 128 by 8 invocations in registers alone: for adapters that are emulated, where workgroup memory and barriers
-    /// cost more than they save. Not for a transposed b.
+    /// 32 x 64 by a subgroup of 8 invocations in registers alone: for adapters that are emulated, where workgroup memory
+    /// and barriers cost more than they save. Not for a transposed b.
     Registers,
 }
 
@@ -103,6 +103,8 @@ impl Tile {
     const WORTH: usize = 1 << 22;
     /// Workgroups that keep most GPUs busy.
     const FILLING: usize = 64;
+    /// Lanes that a tile in registers takes of a subgroup.
+    pub(super) const LANES: u32 = 8;
 
     /// Rows and columns of the output that one workgroup computes.
     pub(super) fn sides(self) -> (usize, usize) {
@@ -110,12 +112,12 @@ impl Tile {
             Tile::Small => (32, 32),
             Tile::Large => (64, 64),
             Tile::Wide => (128, 128),
-            Tile::Registers => (16, 128),
+            Tile::Registers => (32, 64),
         }
     }
 
     /// Depths of k that one dispatch sums; a deeper product takes several. Keeps each dispatch short, and below the
-    /// 65,535 rounds of all its loops after which llvmpipe silently leaves a kernel: up to 85 a depth in registers.
+    /// 65,535 rounds of all its loops after which llvmpipe silently leaves a kernel: up to 99 a depth in registers.
     pub(super) fn depth(self) -> usize {
         match self {
             Tile::Small | Tile::Large | Tile::Wide => 16_384,

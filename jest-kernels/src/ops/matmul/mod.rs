@@ -169,7 +169,7 @@ pub fn linear_gelu(pass: &mut Pass, gelu: Gelu, x: &Tensor, w: &Tensor, bias: &T
     let sizes = Sizes::new(Form::ABt, 1, (x.rows(), x.cols()), (w.rows(), w.cols()))?;
     bias.expect_f32(OP, "bias", &[sizes.n])?;
     // What several dispatches sum is complete only after the last.
-    if pass.cpu().is_none() && sizes.k > Tile::choose(pass.device().info().software, Form::ABt, sizes).depth() {
+    if pass.cpu().is_none() && sizes.k > tile(pass, Form::ABt, sizes).depth() {
         let pre = linear(pass, x, w, bias)?;
         return Ok((super::gelu::forward(pass, gelu, &pre)?, pre));
     }
@@ -208,6 +208,15 @@ fn split(pass: &Pass, form: Form, sizes: Sizes) -> Option<usize> {
     [8, 4, 2].into_iter().find(|parts| deep && sizes.k.is_multiple_of(*parts) && sizes.k / parts >= DEPTH)
 }
 
+/// What the adapter's kind and the shape call for, as far as the adapter has it.
+fn tile(pass: &Pass, form: Form, sizes: Sizes) -> Tile {
+    let info = pass.device().info();
+    match Tile::choose(info.software, form, sizes) {
+        Tile::Registers if info.subgroup_lanes < Tile::LANES => Tile::Small,
+        tile => tile,
+    }
+}
+
 fn output_shape(form: Form, a: &Tensor, sizes: Sizes) -> Vec<usize> {
     let mut shape = if form == Form::AtB { vec![sizes.m] } else { a.shape()[..a.shape().len() - 1].to_vec() };
     shape.push(sizes.n);
@@ -234,7 +243,7 @@ fn run(
     if pass.cpu().is_some() {
         return run_on_cpu(pass, form, store, sizes, [a, b], bias, y, pre);
     }
-    let tile = Tile::choose(pass.device().info().software, form, sizes);
+    let tile = tile(pass, form, sizes);
     let transposed;
     let (form, b) = if tile == Tile::Registers && form == Form::ABt && sizes.z == 1 {
         transposed = transpose(pass, b)?;
