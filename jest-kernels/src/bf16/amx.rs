@@ -80,20 +80,10 @@ impl Drop for Tiles {
     }
 }
 
-/// Asks for the block three steps ahead: tiles are loaded from the second cache, and nothing else fetches ahead of them.
-macro_rules! ahead {
-    ($at:literal) => {
-        concat!(
-            ".irp at,0,64,128,192,256,320,384,448,512,576,640,704,768,832,896,960\n",
-            "prefetcht0 [{",
-            $at,
-            "} + 3072 + \\at]\n",
-            ".endr"
-        )
-    };
-}
-
 /// 32 x 32 elements of a product of two packed pairs of block rows.
+///
+/// The caller goes through many columns with the same rows, so b is loaded with the hint that it will not be needed soon:
+/// a then stays in the first cache.
 ///
 /// # Safety
 /// This thread holds [`Tiles`]; a and b hold whole pairs of equally many blocks, at least one; y holds 32 rows of 32
@@ -119,17 +109,13 @@ pub(super) unsafe fn square(a: &[u16], b: &[u16], y: &mut [f32], y_row: usize, a
             "tilezero tmm3",
             "3:",
             "tileloadd tmm4, [{a0} + {line}*1]",
-            "tileloadd tmm6, [{b0} + {line}*1]",
+            "tileloaddt1 tmm6, [{b0} + {line}*1]",
             "tileloadd tmm5, [{a1} + {line}*1]",
             "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{b1} + {line}*1]",
-            ahead!("a0"),
+            "tileloaddt1 tmm7, [{b1} + {line}*1]",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm1, tmm4, tmm7",
-            ahead!("b0"),
-            ahead!("b1"),
             "tdpbf16ps tmm3, tmm5, tmm7",
-            ahead!("a1"),
             "add {a0}, 1024",
             "add {a1}, 1024",
             "add {b0}, 1024",

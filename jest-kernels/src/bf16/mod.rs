@@ -18,8 +18,10 @@ pub(crate) const SIDE: usize = 16;
 pub(crate) const DEPTH: usize = 32;
 /// Elements of a packed block.
 pub(crate) const BLOCK: usize = SIDE * DEPTH;
-/// Depths that one run of the inner loop sums: what is packed for them stays in the second cache.
-pub(crate) const RUN: usize = 1024;
+/// Most depths that one run of the inner loop sums: 32 rows packed for them stay in the first cache.
+const RUN: usize = 512;
+/// Pairs of block rows of b that are gone through for each of a: packed for a run they stay in the second cache.
+const PAIRS: usize = 16;
 
 /// How products are computed here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +76,11 @@ pub(crate) enum Role {
     Right,
 }
 
+/// Depths of each run but the last: runs as equal as whole blocks allow.
+pub(crate) fn run(depths: usize) -> usize {
+    depths.div_ceil(depths.div_ceil(RUN)).next_multiple_of(DEPTH)
+}
+
 /// Packs rows (columns) `first..first + len` of `operand` at depths `depth..depth + depths`: pairs of block rows, blocks
 /// of one row in the order of depths, zeros beyond the edges.
 pub(crate) fn pack(
@@ -84,26 +91,27 @@ pub(crate) fn pack(
     (depth, depths): (usize, usize),
     out: &mut [u16],
 ) {
-    let row_len = depths.div_ceil(DEPTH) * BLOCK;
-    for (index, row) in out.chunks_exact_mut(row_len).enumerate() {
-        let from = index * SIDE;
-        let rows = len.saturating_sub(from).min(SIDE);
-        for (step, block) in row.chunks_exact_mut(BLOCK).enumerate() {
-            let inside = (depths - step * DEPTH).min(DEPTH);
-            if rows == 0 {
-                block.fill(0);
-                continue;
-            }
-            let at = (first + from) * operand.stride + (depth + step * DEPTH) * operand.depth_stride;
-            let source = pack::Source {
-                elements: &operand.elements[at..],
-                stride: operand.stride,
-                depth_stride: operand.depth_stride,
-                rows,
-                depths: inside,
-            };
-            pack::block(level, role, &source, block);
+    let (steps, block_rows) = (depths.div_ceil(DEPTH), out.len() / (depths.div_ceil(DEPTH) * BLOCK));
+    let along_depth = operand.depth_stride == 1;
+    // In the order of memory, whichever axis is contiguous.
+    for turn in 0..steps * block_rows {
+        let (index, step) =
+            if along_depth { (turn / steps, turn % steps) } else { (turn % block_rows, turn / block_rows) };
+        let block = &mut out[(index * steps + step) * BLOCK..][..BLOCK];
+        let rows = len.saturating_sub(index * SIDE).min(SIDE);
+        if rows == 0 {
+            block.fill(0);
+            continue;
         }
+        let at = (first + index * SIDE) * operand.stride + (depth + step * DEPTH) * operand.depth_stride;
+        let source = pack::Source {
+            elements: &operand.elements[at..],
+            stride: operand.stride,
+            depth_stride: operand.depth_stride,
+            rows,
+            depths: (depths - step * DEPTH).min(DEPTH),
+        };
+        pack::block(level, role, &source, block);
     }
 }
 
@@ -122,21 +130,23 @@ pub(crate) fn multiply(
     #[cfg(target_arch = "x86_64")]
     let _tiles = (level == Level::Amx).then(amx::Tiles::load);
     let mut edge = [0.0f32; 4 * SIDE * SIDE];
-    for (j, b) in b.chunks_exact(pair).enumerate() {
-        let col = j * 2 * SIDE;
-        let n = (cols - col).min(2 * SIDE);
+    for (part, b) in b.chunks(PAIRS * pair).enumerate() {
         for (i, a) in a.chunks_exact(pair).enumerate() {
             let row = i * 2 * SIDE;
             let m = (rows - row).min(2 * SIDE);
-            let out = &mut y[row * y_row + col..];
-            if m == 2 * SIDE && n == 2 * SIDE {
-                square(level, a, b, out, y_row, add);
-                continue;
-            }
-            square(level, a, b, &mut edge, 2 * SIDE, false);
-            for (y, sums) in out.chunks_mut(y_row).zip(edge.chunks_exact(2 * SIDE)).take(m) {
-                for (y, sum) in y.iter_mut().zip(sums).take(n) {
-                    *y = if add { *y + sum } else { *sum };
+            for (j, b) in b.chunks_exact(pair).enumerate() {
+                let col = (part * PAIRS + j) * 2 * SIDE;
+                let n = (cols - col).min(2 * SIDE);
+                let out = &mut y[row * y_row + col..];
+                if m == 2 * SIDE && n == 2 * SIDE {
+                    square(level, a, b, out, y_row, add);
+                    continue;
+                }
+                square(level, a, b, &mut edge, 2 * SIDE, false);
+                for (y, sums) in out.chunks_mut(y_row).zip(edge.chunks_exact(2 * SIDE)).take(m) {
+                    for (y, sum) in y.iter_mut().zip(sums).take(n) {
+                        *y = if add { *y + sum } else { *sum };
+                    }
                 }
             }
         }

@@ -2,25 +2,33 @@
 
 use std::cell::RefCell;
 
+use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::cpu::{Operands, add_bias};
 use super::kernels::Store;
 use super::{Form, Sizes};
-use crate::bf16::{self, BLOCK, DEPTH, Operand, RUN, Role, SIDE};
+use crate::bf16::{self, BLOCK, DEPTH, Operand, Role, SIDE};
 use crate::ops::gelu;
 
-/// Columns that one task packs.
+/// Columns that are packed as one piece.
 const COLS: usize = 2 * SIDE;
+/// Pieces that one task packs.
+const PIECES: usize = 4;
+
+/// A cache line of packed elements: a row of a tile that lay across two lines would take twice as long to load.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([u16; DEPTH]);
 
 thread_local! {
     /// Packed rows of a; kept from call to call.
-    static ROWS: RefCell<Vec<u16>> = const { RefCell::new(Vec::new()) };
+    static ROWS: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Words of scratch that [`product`] takes.
 pub(super) fn scratch_words(sizes: Sizes) -> usize {
-    sizes.n.div_ceil(COLS) * pair_len(sizes.k.min(RUN)) / 2
+    sizes.n.div_ceil(COLS) * pair_len(bf16::run(sizes.k)) / 2
 }
 
 /// Packed elements of 32 rows or columns.
@@ -71,20 +79,21 @@ fn sums(operands: &Operands<'_>, z: usize, add: bool, y: &mut [f32], scratch: &m
     let a = Operand { elements: &operands.a[z * m * k..], stride: a_stride, depth_stride: a_depth };
     let b = Operand { elements: &operands.b[z * k * n..], stride: b_stride, depth_stride: b_depth };
     let block = rows_per_block(m);
-    for depth in (0..k).step_by(RUN) {
-        let depths = RUN.min(k - depth);
+    let run = bf16::run(k);
+    for depth in (0..k).step_by(run) {
+        let depths = run.min(k - depth);
         let pair = pair_len(depths);
         let packed = &mut scratch[..n.div_ceil(COLS) * pair];
-        packed.par_chunks_mut(pair).enumerate().for_each(|(index, packed)| {
-            let first = index * COLS;
-            bf16::pack(level, Role::Right, &b, (first, COLS.min(n - first)), (depth, depths), packed);
+        packed.par_chunks_mut(PIECES * pair).enumerate().for_each(|(index, packed)| {
+            let (first, cols) = (index * PIECES * COLS, packed.len() / pair * COLS);
+            bf16::pack(level, Role::Right, &b, (first, cols.min(n - first)), (depth, depths), packed);
         });
         y.par_chunks_mut(block * n).enumerate().for_each(|(index, y)| {
             let rows = y.len() / n;
             ROWS.with_borrow_mut(|own| {
                 let len = rows.div_ceil(COLS) * pair;
-                own.resize(own.len().max(len), 0);
-                let own = &mut own[..len];
+                own.resize(own.len().max(len / DEPTH), Line::zeroed());
+                let own = &mut bytemuck::cast_slice_mut(own)[..len];
                 bf16::pack(level, Role::Left, &a, (index * block, rows), (depth, depths), own);
                 bf16::multiply(level, (own, rows), (packed, n), depths, (y, n), add || depth > 0);
             });
