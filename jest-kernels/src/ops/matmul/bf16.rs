@@ -1,11 +1,12 @@
 //! The CPU form with operands rounded to bf16: b is packed once a run of depths, a by each block of rows.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use super::cpu::{Operands, add_bias};
+use super::cpu::{self, Operands, add_bias};
 use super::kernels::Store;
 use super::{Form, Sizes};
 use crate::bf16::{self, BLOCK, DEPTH, Operand, Role, SIDE};
@@ -26,9 +27,32 @@ thread_local! {
     static ROWS: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Words of scratch that [`product`] takes.
-pub(super) fn scratch_words(sizes: Sizes) -> usize {
-    sizes.n.div_ceil(COLS) * pair_len(bf16::run(sizes.k)) / 2
+/// Words of scratch that n columns of so many depths take.
+pub(super) fn scratch_words(n: usize, depths: usize) -> usize {
+    n.div_ceil(COLS) * pair_len(bf16::run(depths)) / 2
+}
+
+/// Rows per block of a product in parts: parts alone keep the threads busy.
+const PART_ROWS: usize = 256;
+
+/// As [`product`] of one matrix to be written or added, through one partial product for each part of the depth; so the
+/// thread that packs the columns of a part multiplies them.
+pub(super) fn product_by_parts(
+    operands: &Operands<'_>,
+    add: bool,
+    y: &mut [f32],
+    partial: &mut [f32],
+    scratch: &mut [u16],
+) {
+    let k = operands.sizes.k;
+    let parts = partial.len() / y.len();
+    let part = k.div_ceil(parts);
+    let packed = scratch.par_chunks_mut(scratch.len() / parts);
+    partial.par_chunks_mut(y.len()).zip(packed).enumerate().for_each(|(index, (partial, packed))| {
+        let depths = index * part..((index + 1) * part).min(k);
+        sums(operands, 0, depths, PART_ROWS, false, partial, packed);
+    });
+    cpu::add_parts(partial, add, y);
 }
 
 /// Packed elements of 32 rows or columns.
@@ -49,11 +73,12 @@ pub(super) fn product(
     pre: Option<&mut [f32]>,
     scratch: &mut [u16],
 ) {
-    let Sizes { m, n, .. } = operands.sizes;
-    let block = rows_per_block(m) * n;
+    let Sizes { m, n, k, .. } = operands.sizes;
+    let rows = rows_per_block(m);
+    let block = rows * n;
     match (store, pre) {
         (Store::BiasGelu(kind), Some(pre)) => {
-            sums(operands, 0, false, pre, scratch);
+            sums(operands, 0, 0..k, rows, false, pre, scratch);
             y.par_chunks_mut(block).zip(pre.par_chunks_mut(block)).for_each(|(y, pre)| {
                 add_bias(pre, operands.bias);
                 gelu::cpu::forward_block(kind, pre, y);
@@ -61,7 +86,7 @@ pub(super) fn product(
         }
         _ => {
             for (z, y) in y.chunks_exact_mut(m * n).enumerate() {
-                sums(operands, z, store == Store::Add, y, scratch);
+                sums(operands, z, 0..k, rows, store == Store::Add, y, scratch);
             }
             if store == Store::Bias {
                 y.par_chunks_mut(block).for_each(|y| add_bias(y, operands.bias));
@@ -70,18 +95,25 @@ pub(super) fn product(
     }
 }
 
-/// One product, written or added to y.
-fn sums(operands: &Operands<'_>, z: usize, add: bool, y: &mut [f32], scratch: &mut [u16]) {
+/// One product over some depths, written or added to y in blocks of rows.
+fn sums(
+    operands: &Operands<'_>,
+    z: usize,
+    all: Range<usize>,
+    block: usize,
+    add: bool,
+    y: &mut [f32],
+    scratch: &mut [u16],
+) {
     let level = bf16::level();
     let Sizes { m, n, k, .. } = operands.sizes;
     let (a_stride, a_depth) = if operands.form == Form::AtB { (1, m) } else { (k, 1) };
     let (b_stride, b_depth) = if operands.form == Form::ABt { (k, 1) } else { (1, n) };
     let a = Operand { elements: &operands.a[z * m * k..], stride: a_stride, depth_stride: a_depth };
     let b = Operand { elements: &operands.b[z * k * n..], stride: b_stride, depth_stride: b_depth };
-    let block = rows_per_block(m);
-    let run = bf16::run(k);
-    for depth in (0..k).step_by(run) {
-        let depths = run.min(k - depth);
+    let run = bf16::run(all.len());
+    for depth in all.clone().step_by(run) {
+        let depths = run.min(all.end - depth);
         let pair = pair_len(depths);
         let packed = &mut scratch[..n.div_ceil(COLS) * pair];
         packed.par_chunks_mut(PIECES * pair).enumerate().for_each(|(index, packed)| {
@@ -95,7 +127,7 @@ fn sums(operands: &Operands<'_>, z: usize, add: bool, y: &mut [f32], scratch: &m
                 own.resize(own.len().max(len / DEPTH), Line::zeroed());
                 let own = &mut bytemuck::cast_slice_mut(own)[..len];
                 bf16::pack(level, Role::Left, &a, (index * block, rows), (depth, depths), own);
-                bf16::multiply(level, (own, rows), (packed, n), depths, (y, n), add || depth > 0);
+                bf16::multiply(level, (own, rows), (packed, n), depths, (y, n), add || depth > all.start);
             });
         });
     }

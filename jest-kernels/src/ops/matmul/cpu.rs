@@ -47,8 +47,14 @@ pub(super) fn product_by_parts(operands: &Operands<'_>, add: bool, y: &mut [f32]
             gemm(partial.len() / n, n, depths.len(), (a, 1, m), (b, n, 1), (partial, n), false);
         });
     });
+    add_parts(partial, add, y);
+}
+
+/// Writes to y, or adds to it, the sum of all parts in order.
+pub(super) fn add_parts(partial: &[f32], add: bool, y: &mut [f32]) {
+    let len = y.len();
     y.par_chunks_mut(PART_SUM).enumerate().for_each(|(index, y)| {
-        for (number, partial) in partial.chunks_exact(m * n).enumerate() {
+        for (number, partial) in partial.chunks_exact(len).enumerate() {
             let partial = &partial[index * PART_SUM..][..y.len()];
             if number == 0 && !add {
                 y.copy_from_slice(partial);

@@ -305,23 +305,23 @@ fn run_on_cpu(
     y: &mut Tensor,
     pre: Option<&mut Tensor>,
 ) -> Result<()> {
-    let Sizes { z, m, n, .. } = sizes;
+    let Sizes { z, m, n, k } = sizes;
     let work = Work::products(store.name(), sizes.flops(), a.len() + b.len() + z * m * n);
     let operands = cpu::Operands { form, sizes, a: a.f32(), b: b.f32(), bias: bias.map_or(&[], |bias| bias.f32()) };
     let rounded = pass.device().precision() == Precision::Bf16;
     let parts = cpu::depth_parts(form, sizes);
-    let mut scratch = match (rounded, parts) {
-        (true, _) => Some(pass.empty_f32(&[bf16::scratch_words(sizes)])?),
-        (false, 1) => None,
-        (false, _) => Some(pass.empty_f32(&[parts, m, n])?),
-    };
-    let scratch = scratch.as_mut().map_or(&mut [][..], Tensor::f32_mut);
+    let mut partial = if parts > 1 { Some(pass.empty_f32(&[parts, m, n])?) } else { None };
+    let mut packed =
+        if rounded { Some(pass.empty_f32(&[parts, bf16::scratch_words(n, k.div_ceil(parts))])?) } else { None };
+    let [partial, packed] = [&mut partial, &mut packed].map(|some| some.as_mut().map_or(&mut [][..], Tensor::f32_mut));
+    let (packed, add) = (bytemuck::cast_slice_mut(packed), store == Store::Add);
     let (y, pre) = (y.f32_mut(), pre.map(|pre| pre.f32_mut()));
     if let Some(cpu) = pass.cpu() {
         cpu.run(work, || match (rounded, parts) {
-            (true, _) => bf16::product(&operands, store, y, pre, bytemuck::cast_slice_mut(scratch)),
+            (true, 1) => bf16::product(&operands, store, y, pre, packed),
+            (true, _) => bf16::product_by_parts(&operands, add, y, partial, packed),
             (false, 1) => cpu::product(&operands, store, y, pre),
-            (false, _) => cpu::product_by_parts(&operands, store == Store::Add, y, scratch),
+            (false, _) => cpu::product_by_parts(&operands, add, y, partial),
         });
     }
     Ok(())
