@@ -71,36 +71,29 @@ pub(crate) fn features() -> Vec<&'static str> {
 /// Independent partial sums of a long sum, so that it runs in vectors; the order is fixed.
 pub(crate) const LANES: usize = 16;
 
-/// Sum of `f(i)` over `0..n` in a fixed order of `LANES` partial sums.
+/// Sum of `f` over the elements of equally long rows, in a fixed order of `LANES` partial sums.
 #[inline(always)]
-pub(crate) fn sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
+pub(crate) fn sum<const K: usize>(rows: [&[f32]; K], f: impl Fn([f32; K]) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
-    let whole = n - n % LANES;
-    for start in (0..whole).step_by(LANES) {
+    let (whole, rest) = rows[0].as_chunks::<LANES>();
+    // As long as the first by construction: no bounds check is left in the loops.
+    let chunks = rows.map(|row| &row.as_chunks::<LANES>().0[..whole.len()]);
+    let rests = rows.map(|row| &row[whole.len() * LANES..][..rest.len()]);
+    for i in 0..whole.len() {
         for (lane, total) in lanes.iter_mut().enumerate() {
-            *total += f(start + lane);
+            *total += f(chunks.map(|chunk| chunk[i][lane]));
         }
     }
-    for i in whole..n {
-        lanes[i - whole] += f(i);
+    for (lane, total) in lanes.iter_mut().enumerate().take(rest.len()) {
+        *total += f(rests.map(|rest| rest[lane]));
     }
     fold(lanes, |a, b| a + b)
 }
 
-/// Sum of `f(value)` in the same order as [`sum`], without a bounds check at each value.
+/// Sum of `f(value)` in the same order as [`sum`].
 #[inline(always)]
 pub(crate) fn sum_over(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    let mut lanes = [0.0f32; LANES];
-    let (whole, rest) = values.as_chunks::<LANES>();
-    for chunk in whole {
-        for (total, value) in lanes.iter_mut().zip(chunk) {
-            *total += f(*value);
-        }
-    }
-    for (total, value) in lanes.iter_mut().zip(rest) {
-        *total += f(*value);
-    }
-    fold(lanes, |a, b| a + b)
+    sum([values], |[value]| f(value))
 }
 
 /// Largest value, NaN left out: a sum over the same values keeps it.
@@ -117,23 +110,6 @@ pub(crate) fn max_over(values: &[f32]) -> f32 {
         *top = if *value > *top { *value } else { *top };
     }
     fold(lanes, |a, b| if b > a { b } else { a })
-}
-
-/// Largest `f(i)` over `0..n`; NaN when any is NaN.
-#[inline(always)]
-pub(crate) fn max(n: usize, f: impl Fn(usize) -> f32) -> f32 {
-    let keep = |a: f32, b: f32| if a > b || a.is_nan() { a } else { b };
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let whole = n - n % LANES;
-    for start in (0..whole).step_by(LANES) {
-        for (lane, top) in lanes.iter_mut().enumerate() {
-            *top = keep(*top, f(start + lane));
-        }
-    }
-    for i in whole..n {
-        lanes[i - whole] = keep(lanes[i - whole], f(i));
-    }
-    fold(lanes, keep)
 }
 
 #[inline(always)]
@@ -243,12 +219,14 @@ mod tests {
         for n in [1, 15, 16, 17, 100] {
             let values: Vec<f32> = (0..n).map(|i| (i as f32 * 0.7).sin()).collect();
             let want: f64 = values.iter().map(|v| f64::from(*v)).sum();
-            assert!((f64::from(sum(n, |i| values[i])) - want).abs() <= 1e-5);
-            assert_eq!(sum_over(&values, |value| 2.0 * value), sum(n, |i| 2.0 * values[i]));
-            assert_eq!(max(n, |i| values[i]), values.iter().copied().fold(f32::MIN, f32::max));
-            assert_eq!(max_over(&values), max(n, |i| values[i]));
-            assert!(sum(n, |i| if i == n - 1 { f32::NAN } else { 0.0 }).is_nan());
-            assert!(max(n, |i| if i == 0 { f32::NAN } else { 1.0 }).is_nan());
+            assert!((f64::from(sum_over(&values, |value| value)) - want).abs() <= 1e-5);
+            let weights: Vec<f32> = values.iter().map(|value| value + 1.0).collect();
+            let products: Vec<f32> = values.iter().zip(&weights).map(|(a, b)| a * b).collect();
+            assert_eq!(sum([&values, &weights], |[a, b]| a * b), sum_over(&products, |product| product));
+            assert_eq!(max_over(&values), values.iter().copied().fold(f32::MIN, f32::max));
+            let mut spoiled = values.clone();
+            spoiled[n - 1] = f32::NAN;
+            assert!(sum_over(&spoiled, |value| value).is_nan());
         }
     }
 }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::Operands;
 use crate::ops::block_range;
 use crate::ops::matmul::cpu::gemm;
-use crate::simd::{LANES, exp, max, simd_fn, sum};
+use crate::simd::{LANES, exp, max_over, simd_fn, sum, sum_over};
 
 /// Query rows of a tile of scores.
 const TILE: usize = 64;
@@ -113,14 +113,13 @@ simd_fn! {
     /// Turns one row's first `seen` scores into weights and the rest of its padded length into 0; gives the logarithm
     /// of the sum of exponentials.
     fn softmax(w: &mut [f32], seen: usize, scale: f32) -> f32 {
-        let n = w.len();
         w[seen..].fill(f32::NEG_INFINITY);
-        let top = max(n, |j| w[j]) * scale;
+        let top = max_over(w) * scale;
         for w in w.iter_mut() {
             *w = exp(*w * scale - top);
         }
         w[seen..].fill(0.0);
-        let total = sum(n, |j| w[j]);
+        let total = sum_over(w, |w| w);
         let inverse = 1.0 / total;
         for w in w.iter_mut() {
             *w *= inverse;
@@ -214,7 +213,7 @@ simd_fn! {
     /// One row: `w` turns from scores into weights, `ds` from `dy · vᵀ` into the gradient of the unscaled scores; both
     /// are 0 from `seen` on.
     fn score_gradients(w: &mut [f32], ds: &mut [f32], seen: usize, lse: f32, scale: f32, y: &[f32], dy: &[f32]) {
-        let delta = sum(y.len(), |j| y[j] * dy[j]);
+        let delta = sum([y, dy], |[y, dy]| y * dy);
         for (w, ds) in w.iter_mut().zip(ds.iter_mut()) {
             *w = exp(*w * scale - lse);
             *ds = scale * *w * (*ds - delta);
@@ -230,7 +229,7 @@ simd_fn! {
         let mut zero = 0.0;
         for row in x.chunks(stride).take(rows) {
             // 0 * x is 0 exactly where x is finite.
-            zero += sum(d, |j| row[j] * 0.0);
+            zero += sum_over(&row[..d], |x| x * 0.0);
         }
         zero == 0.0
     }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::BLOCK;
-use crate::simd::{simd_fn, sum};
+use crate::simd::{simd_fn, sum_over};
 
 pub(super) fn norm(gradients: &[&[f32]], partial: &mut [f32]) -> f32 {
     let mut rest = &mut *partial;
@@ -18,6 +18,6 @@ pub(super) fn norm(gradients: &[&[f32]], partial: &mut [f32]) -> f32 {
 
 simd_fn! {
     fn squares(block: &[f32]) -> f32 {
-        sum(block.len(), |i| block[i] * block[i])
+        sum_over(block, |value| value * value)
     }
 }

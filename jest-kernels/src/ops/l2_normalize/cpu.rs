@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::EPSILON;
 use crate::ops::block_rows;
-use crate::simd::{simd_fn, sum};
+use crate::simd::{simd_fn, sum, sum_over};
 
 pub(super) fn forward(x: &[f32], d: usize, z: &mut [f32], norms: &mut [f32]) {
     let block = block_rows(d);
@@ -21,7 +21,7 @@ pub(super) fn backward(z: &[f32], norms: &[f32], dz: &[f32], d: usize, dx: &mut 
 simd_fn! {
     fn forward_rows(x: &[f32], d: usize, z: &mut [f32], norms: &mut [f32]) {
         for ((x, z), norm) in x.chunks_exact(d).zip(z.chunks_exact_mut(d)).zip(norms) {
-            *norm = sum(d, |j| x[j] * x[j]).sqrt();
+            *norm = sum_over(x, |x| x * x).sqrt();
             // A NaN compares false and stays.
             let length = if *norm < EPSILON { EPSILON } else { *norm };
             for (z, x) in z.iter_mut().zip(x) {
@@ -36,10 +36,10 @@ simd_fn! {
         let rows = z.chunks_exact(d).zip(dz.chunks_exact(d)).zip(dx.chunks_exact_mut(d));
         for (((z, dz), dx), norm) in rows.zip(norms) {
             let short = *norm < EPSILON;
-            let along = if short { 0.0 } else { sum(d, |j| z[j] * dz[j]) };
+            let along = if short { 0.0 } else { sum([z, dz], |[z, dz]| z * dz) };
             let length = if short { EPSILON } else { *norm };
-            for j in 0..d {
-                dx[j] = (dz[j] - z[j] * along) / length;
+            for ((dx, dz), z) in dx.iter_mut().zip(dz).zip(z) {
+                *dx = (dz - z * along) / length;
             }
         }
     }

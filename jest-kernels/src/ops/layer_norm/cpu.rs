@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::ROWS_PER_PART;
 use crate::ops::block_rows;
-use crate::simd::{simd_fn, sum};
+use crate::simd::{simd_fn, sum, sum_over};
 
 /// What the backward pass reads.
 pub(super) struct Inputs<'a> {
@@ -26,12 +26,12 @@ simd_fn! {
         let d = gamma.len();
         let scale = 1.0 / d as f32;
         for ((x, y), stats) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)).zip(stats.chunks_exact_mut(2)) {
-            let mean = sum(d, |j| x[j]) * scale;
-            let variance = sum(d, |j| (x[j] - mean) * (x[j] - mean)) * scale;
+            let mean = sum_over(x, |x| x) * scale;
+            let variance = sum_over(x, |x| (x - mean) * (x - mean)) * scale;
             let rstd = 1.0 / (variance + eps).sqrt();
             (stats[0], stats[1]) = (mean, rstd);
-            for j in 0..d {
-                y[j] = (x[j] - mean) * rstd * gamma[j] + beta[j];
+            for (((y, x), gamma), beta) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
+                *y = (x - mean) * rstd * gamma + beta;
             }
         }
     }
@@ -59,13 +59,15 @@ simd_fn! {
         let rows = x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(stats.chunks_exact(2));
         for (((x, dy), stats), dx) in rows.zip(dx.chunks_exact_mut(d)) {
             let (mean, rstd) = (stats[0], stats[1]);
-            let mean_g = sum(d, |j| dy[j] * gamma[j]) * scale;
-            let mean_gx = sum(d, |j| dy[j] * gamma[j] * ((x[j] - mean) * rstd)) * scale;
-            for j in 0..d {
-                let xhat = (x[j] - mean) * rstd;
-                dx[j] = rstd * (dy[j] * gamma[j] - mean_g - xhat * mean_gx);
-                dgamma[j] += dy[j] * xhat;
-                dbeta[j] += dy[j];
+            let mean_g = sum([dy, gamma], |[dy, gamma]| dy * gamma) * scale;
+            let mean_gx = sum([dy, gamma, x], |[dy, gamma, x]| dy * gamma * ((x - mean) * rstd)) * scale;
+            let inputs = x.iter().zip(dy).zip(gamma);
+            let outputs = dx.iter_mut().zip(dgamma.iter_mut()).zip(dbeta.iter_mut());
+            for (((x, dy), gamma), ((dx, dgamma), dbeta)) in inputs.zip(outputs) {
+                let xhat = (x - mean) * rstd;
+                *dx = rstd * (dy * gamma - mean_g - xhat * mean_gx);
+                *dgamma += dy * xhat;
+                *dbeta += dy;
             }
         }
     }

@@ -80,7 +80,7 @@ simd_fn! {
     fn diagonal_block(model: Model<'_>, image: &[f32], text: &[f32], conditional: &mut [f32]) {
         let rows = image.chunks_exact(model.d).zip(text.chunks_exact(model.d));
         for (score, (image, text)) in conditional.iter_mut().zip(rows) {
-            let dot = sum(model.d, |k| image[k] * text[k]);
+            let dot = sum([image, text], |[image, text]| image * text);
             *score += model.weight * softplus(-(model.scale * dot + model.bias));
         }
     }
