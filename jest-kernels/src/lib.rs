@@ -28,8 +28,8 @@ mod stripes;
 mod tensor;
 pub mod testing;
 
-pub use device::{Device, DeviceInfo, DeviceKind, DeviceOptions, DeviceRequest, Precision};
+pub use device::{BufferCount, Device, DeviceInfo, DeviceKind, DeviceOptions, DeviceRequest, Precision};
 pub use error::{KernelError, Result};
 pub use pass::{Grid, Pass, Pending};
-pub use profile::{KernelTime, Now};
+pub use profile::{KernelTime, Now, Profile, Span};
 pub use tensor::{DType, Tensor};

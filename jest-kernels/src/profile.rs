@@ -20,6 +20,29 @@ pub struct KernelTime {
     pub bytes: f64,
 }
 
+/// One call of one kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Span {
+    /// Operation and entry.
+    pub name: &'static str,
+    /// When it began, by the clock that was passed in.
+    pub start: Duration,
+    /// How long it took.
+    pub time: Duration,
+}
+
+/// What a device did while a profile was taken.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Profile {
+    /// Sums by kernel, the longest first.
+    pub kernels: Vec<KernelTime>,
+    /// Every call in order, up to the first million.
+    pub spans: Vec<Span>,
+}
+
+/// Calls that a profile holds one by one.
+const MOST_SPANS: usize = 1 << 20;
+
 /// A monotonic clock, read where the program meets the world and passed in.
 pub type Now = fn() -> Duration;
 
@@ -47,33 +70,43 @@ impl Work {
 #[derive(Debug, Default)]
 pub(crate) struct Profiler {
     on: AtomicBool,
-    taken: Mutex<(Option<Now>, BTreeMap<&'static str, KernelTime>)>,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    now: Option<Now>,
+    kernels: BTreeMap<&'static str, KernelTime>,
+    spans: Vec<Span>,
 }
 
 impl Profiler {
     pub(crate) fn start(&self, now: Now) {
-        *self.locked() = (Some(now), BTreeMap::new());
+        *self.locked() = Taken { now: Some(now), ..Taken::default() };
         self.on.store(true, Ordering::Release);
     }
 
-    /// Switches it off; the longest first.
-    pub(crate) fn stop(&self) -> Vec<KernelTime> {
+    /// Switches it off.
+    pub(crate) fn stop(&self) -> Profile {
         self.on.store(false, Ordering::Release);
-        let (_, kernels) = std::mem::take(&mut *self.locked());
-        let mut all: Vec<_> = kernels.into_values().collect();
-        all.sort_by(|a, b| b.time.cmp(&a.time).then_with(|| a.name.cmp(&b.name)));
-        all
+        let Taken { kernels, spans, .. } = std::mem::take(&mut *self.locked());
+        let mut kernels: Vec<_> = kernels.into_values().collect();
+        kernels.sort_by(|a, b| b.time.cmp(&a.time).then_with(|| a.name.cmp(&b.name)));
+        Profile { kernels, spans }
     }
 
     /// Runs `call` and, when switched on, books its time.
     pub(crate) fn time<R>(&self, work: Work, call: impl FnOnce() -> R) -> R {
-        let now = if self.on.load(Ordering::Acquire) { self.locked().0 } else { None };
+        let now = if self.on.load(Ordering::Acquire) { self.locked().now } else { None };
         let Some(now) = now else { return call() };
         let start = now();
         let result = call();
         let time = now().saturating_sub(start);
         let mut taken = self.locked();
-        let kernel = taken.1.entry(work.name).or_insert_with(|| KernelTime {
+        if taken.spans.len() < MOST_SPANS {
+            taken.spans.push(Span { name: work.name, start, time });
+        }
+        let kernel = taken.kernels.entry(work.name).or_insert_with(|| KernelTime {
             name: work.name.to_string(),
             calls: 0,
             time: Duration::ZERO,
@@ -92,7 +125,7 @@ impl Profiler {
         self.on.load(Ordering::Acquire)
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, (Option<Now>, BTreeMap<&'static str, KernelTime>)> {
+    fn locked(&self) -> std::sync::MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
@@ -119,14 +152,17 @@ mod tests {
                 gelu::forward(pass, gelu::Gelu::Tanh, &x).unwrap();
             }
             matmul::forward(pass, matmul::Form::ABt, &x, &x).unwrap();
-            let taken = device.stop_profile();
+            let Profile { kernels: taken, spans } = device.stop_profile();
             gelu::forward(pass, gelu::Gelu::Tanh, &x).unwrap();
             let of = |name: &str| taken.iter().find(|kernel| kernel.name == name).unwrap_or_else(|| panic!("{name}"));
             let (gelu, product) = (of("gelu/forward"), of("matmul/write"));
             assert_eq!((gelu.calls, product.calls), (2, 1));
             assert!(gelu.time >= Duration::from_millis(2) && gelu.bytes == 2.0 * 24.0 * 4.0);
             assert_eq!(product.flops, 2.0 * 3.0 * 3.0 * 4.0);
-            assert!(device.stop_profile().is_empty());
+            assert_eq!(spans.len(), 3);
+            assert!(spans.is_sorted_by_key(|span| span.start) && spans[2].name == "matmul/write");
+            assert_eq!(spans.iter().map(|span| span.time).sum::<Duration>(), gelu.time + product.time);
+            assert_eq!(device.stop_profile(), Profile::default());
         });
     }
 }

@@ -7,7 +7,7 @@ use jest_model::{TwoTowers, View};
 use crate::Result;
 
 /// Examples embedded at once: enough rows for full-speed products, few enough for their activations to stay small.
-const BLOCK: usize = 128;
+pub(crate) const BLOCK: usize = 128;
 
 /// What the embeddings of this data by this model on this device belong to.
 pub fn cache_key(pass: &mut Pass, model: &TwoTowers, data: &LoaderConfig) -> Result<CacheKey> {

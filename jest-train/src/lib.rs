@@ -40,8 +40,10 @@ pub mod history;
 pub mod learnability;
 pub mod learner;
 pub mod lock;
+pub mod memory;
 pub mod meter;
 pub mod optimizer;
+pub mod profile;
 #[cfg(any(test, doctest))]
 mod readme;
 pub mod reference;

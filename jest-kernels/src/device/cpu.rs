@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::pool::{LINE_WORDS, Pool, size_class};
+use super::pool::{BufferCount, LINE_WORDS, Pool, size_class};
 use super::{DeviceInfo, DeviceKind, DeviceOptions, Precision};
 use crate::profile::{Profiler, Work};
 use crate::{KernelError, Result};
@@ -37,7 +37,7 @@ impl CpuBuffer {
 
     /// Another buffer with the same words.
     pub(crate) fn duplicate(&self) -> Self {
-        let mut lines = self.pool.take(self.lines.len()).unwrap_or_else(|| vec![Line::zeroed(); self.lines.len()]);
+        let mut lines = take(&self.pool, self.lines.len());
         lines.copy_from_slice(&self.lines);
         Self { lines, pool: self.pool.clone() }
     }
@@ -48,6 +48,11 @@ impl Drop for CpuBuffer {
         let lines = std::mem::take(&mut self.lines);
         self.pool.give(lines.len(), lines);
     }
+}
+
+/// So many lines with unspecified contents.
+fn take(pool: &Pool<Vec<Line>>, lines: usize) -> Vec<Line> {
+    pool.take(lines, lines * size_of::<Line>()).unwrap_or_else(|| vec![Line::zeroed(); lines])
 }
 
 /// Threads and buffers of the CPU device.
@@ -75,11 +80,16 @@ impl Cpu {
         self.threads.current_num_threads()
     }
 
+    /// What was allocated so far.
+    pub(crate) fn buffers(&self) -> BufferCount {
+        self.pool.count()
+    }
+
     /// A buffer of at least `words` words with unspecified contents.
     pub(crate) fn allocate(&self, words: usize) -> CpuBuffer {
         let guard = if self.checked { LINE_WORDS } else { 0 };
         let lines = size_class(words + guard) / LINE_WORDS;
-        let mut lines = self.pool.take(lines).unwrap_or_else(|| vec![Line::zeroed(); lines]);
+        let mut lines = take(&self.pool, lines);
         if self.checked {
             lines.fill(Line([POISON; LINE_WORDS]));
         }

@@ -7,9 +7,10 @@ mod request;
 
 use std::sync::Arc;
 
+pub use pool::BufferCount;
 pub use request::DeviceRequest;
 
-use crate::profile::{KernelTime, Now, Profiler};
+use crate::profile::{Now, Profile, Profiler};
 use crate::{KernelError, Pass, Result};
 
 /// Which kind of processor a [`Device`] runs on.
@@ -166,13 +167,21 @@ impl Device {
         }
     }
 
+    /// Buffers that tensors were given so far.
+    pub fn buffers(&self) -> BufferCount {
+        match self.backend() {
+            Backend::Cpu(cpu) => cpu.buffers(),
+            Backend::Gpu(gpu) => gpu.buffers(),
+        }
+    }
+
     /// Takes the time of every kernel from now on; on a GPU each is then waited for.
     pub fn start_profile(&self, now: Now) {
         self.profiler().start(now);
     }
 
-    /// What ran since [`Device::start_profile`], the longest first; empty when no profile was started.
-    pub fn stop_profile(&self) -> Vec<KernelTime> {
+    /// What ran since [`Device::start_profile`]; empty when no profile was started.
+    pub fn stop_profile(&self) -> Profile {
         self.profiler().stop()
     }
 

@@ -13,22 +13,46 @@ pub(crate) fn size_class(words: usize) -> usize {
     lines.div_ceil(octave) * octave * LINE_WORDS
 }
 
+/// Buffers of a device: all stay with it until it is closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BufferCount {
+    /// Buffers allocated so far.
+    pub made: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Times that a free buffer served in place of a new one.
+    pub reused: u64,
+}
+
 /// Free buffers by the number of words they hold.
 #[derive(Debug)]
 pub(crate) struct Pool<B> {
     free: Mutex<HashMap<usize, Vec<B>>>,
+    count: Mutex<BufferCount>,
 }
 
 impl<B> Default for Pool<B> {
     fn default() -> Self {
-        Self { free: Mutex::default() }
+        Self { free: Mutex::default(), count: Mutex::default() }
     }
 }
 
 impl<B> Pool<B> {
-    /// A free buffer of exactly this class.
-    pub(crate) fn take(&self, class: usize) -> Option<B> {
-        self.free.lock().ok()?.get_mut(&class)?.pop()
+    /// A free buffer of exactly this class; the caller makes one of `bytes` bytes where there is none.
+    pub(crate) fn take(&self, class: usize, bytes: usize) -> Option<B> {
+        let taken = self.free.lock().ok()?.get_mut(&class).and_then(Vec::pop);
+        if let Ok(mut count) = self.count.lock() {
+            match taken {
+                Some(_) => count.reused += 1,
+                None => (count.made, count.bytes) = (count.made + 1, count.bytes + bytes as u64),
+            }
+        }
+        taken
+    }
+
+    /// What was made and reused so far.
+    pub(crate) fn count(&self) -> BufferCount {
+        self.count.lock().map(|count| *count).unwrap_or_default()
     }
 
     /// Keeps a buffer for the next taker.
@@ -58,6 +82,7 @@ mod tests {
     fn what_is_given_is_taken_once() {
         let pool = Pool::default();
         pool.give(64, "a");
-        assert_eq!((pool.take(128), pool.take(64), pool.take(64)), (None, Some("a"), None));
+        assert_eq!((pool.take(128, 512), pool.take(64, 256), pool.take(64, 256)), (None, Some("a"), None));
+        assert_eq!(pool.count(), BufferCount { made: 2, bytes: 768, reused: 1 });
     }
 }

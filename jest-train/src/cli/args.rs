@@ -292,6 +292,9 @@ pub struct BenchStepArgs {
 /// Arguments of `jest bench ops`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchOpsArgs {
+    /// Products of these sizes alone, rows x inner length x columns; may be repeated
+    #[arg(long = "product", value_name = "MxKxN", value_parser = sizes)]
+    pub products: Vec<[usize; 3]>,
     /// Precision of products: f32 or bf16
     #[arg(long, default_value_t)]
     pub precision: Precision,
@@ -304,6 +307,12 @@ pub struct BenchOpsArgs {
     /// Where it computes
     #[command(flatten)]
     pub on: OnDevice,
+}
+
+/// `MxKxN`: three positive numbers.
+fn sizes(text: &str) -> std::result::Result<[usize; 3], String> {
+    let sizes: Option<Vec<usize>> = text.split('x').map(|size| size.parse().ok().filter(|size| *size > 0)).collect();
+    sizes.and_then(|sizes| sizes.try_into().ok()).ok_or_else(|| "expected three numbers, as 1024x192x768".to_string())
 }
 
 /// Arguments of `jest bench loss`.

@@ -24,6 +24,9 @@ pub struct TrainArgs {
     /// Print the plan and stop
     #[arg(long)]
     pub dry_run: bool,
+    /// Also time every kernel of ten steps of each run, which go slower: a table and a Chrome trace in the run folder
+    #[arg(long)]
+    pub profile: bool,
     /// At most 20 steps a run, in a folder of their own: does it all fit together?
     #[arg(long)]
     pub smoke: bool,

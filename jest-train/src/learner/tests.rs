@@ -288,3 +288,35 @@ fn a_locked_tower_is_not_computed_again() {
         assert_eq!(before == after, Tower::Image.has(param), "{}", param.name());
     }
 }
+
+/// Buffers made by the first and by the last of so many steps, scoring included.
+fn buffers_made(request: &DeviceRequest, steps: [usize; 2]) -> [u64; 2] {
+    let device = Device::open(request, DeviceOptions { threads: 2, ..Default::default() }).unwrap();
+    let mut pass = device.pass();
+    let mut config = config();
+    (config.vision.image_size, config.vision.depth, config.text.depth) = (16, 1, 1);
+    let model = TwoTowers::new(&mut pass, &config, 1).unwrap();
+    let optimizer = Optimizer::new(&mut pass, &model, OptimizerPlan::default(), None).unwrap();
+    let (mut learner, batch) = (Learner::new(model, optimizer, Objective::Sigmoid), synthetic(&config, 4));
+    let mut waiting = None;
+    let mut seen = Vec::new();
+    for step in 1..=steps[1] {
+        drop(learner.embed(&mut pass, &batch).unwrap());
+        // As in the loop: numbers are read one step late.
+        let numbers = learner.step(&mut pass, &batch, 1e-3, 0.0).unwrap();
+        waiting.replace(numbers).map(StepNumbers::arrive).transpose().unwrap();
+        if steps.contains(&step) {
+            seen.push(device.buffers());
+        }
+    }
+    assert!(seen[1].reused > seen[0].reused, "{seen:?}");
+    [seen[0].made, seen[1].made]
+}
+
+#[test]
+fn a_thousand_steps_allocate_nothing() {
+    let [early, late] = buffers_made(&DeviceRequest::Cpu, [20, 1000]);
+    assert_eq!(early, late);
+    let [early, late] = buffers_made(&DeviceRequest::Gpu, [20, 60]);
+    assert_eq!(early, late);
+}

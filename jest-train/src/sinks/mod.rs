@@ -1,11 +1,13 @@
 //! Where events go: files in the run folder, the terminal, several of them at once.
 
 mod json_lines;
+mod profile_files;
 mod summary_file;
 mod tensorboard;
 mod terminal;
 
 pub use json_lines::{JsonLines, METRICS, TIMING};
+pub use profile_files::{PROFILES, ProfileFiles};
 pub use summary_file::{SUMMARY, SummaryFile};
 pub use tensorboard::TensorBoard;
 pub use terminal::Terminal;

@@ -4,7 +4,6 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use jest_data::{ExampleId, Preprocess, SuperBatch};
-use jest_kernels::KernelTime;
 use jest_model::{ModelConfig, Preset, TwoTowers};
 
 use super::open;
@@ -13,6 +12,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{MemoryPlan, Objective, OptimizerPlan};
 use crate::learner::Learner;
 use crate::optimizer::Optimizer;
+use crate::profile::{Ceiling, table};
 use crate::{Result, resources};
 
 const WARM_UPS: usize = 2;
@@ -37,10 +37,12 @@ pub(super) fn step(args: &BenchStepArgs) -> Result<()> {
     };
     let training = median(args.repeats, &mut train)?;
     if args.profile {
+        let ceiling = Ceiling::measure(&device, now)?;
         device.start_profile(now);
         let start = now();
         train()?;
-        print_profile(&device.stop_profile(), now() - start);
+        let whole = now() - start;
+        print!("{}", table(&device.stop_profile().kernels, whole, ceiling));
     }
     let ips = |seconds: f64| args.batch as f64 / seconds;
     let gflops = |flops: f64, seconds: f64| flops / seconds / 1e9;
@@ -90,26 +92,6 @@ pub(super) fn median(repeats: usize, mut work: impl FnMut() -> Result<()>) -> Re
     Ok(seconds[seconds.len() / 2])
 }
 
-/// One line a kernel, the longest first; what no kernel took is `host`.
-fn print_profile(kernels: &[KernelTime], whole: Duration) {
-    let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    let line = |name: &str, calls: u64, time: Duration, rate: String| {
-        let share = 100.0 * time.as_secs_f64() / whole.as_secs_f64();
-        println!("{name:<32} {calls:>6} {:>10.2} {share:>7.1}  {rate}", ms(time));
-    };
-    println!("{:<32} {:>6} {:>10} {:>7}  rate", "kernel", "calls", "ms", "share %");
-    for kernel in kernels {
-        let per_second = |amount: f64| amount / kernel.time.as_secs_f64() / 1e9;
-        let rate = if kernel.flops > 4.0 * kernel.bytes {
-            format!("{:.1} GFLOP/s", per_second(kernel.flops))
-        } else {
-            format!("{:.1} GB/s", per_second(kernel.bytes))
-        };
-        line(&kernel.name, kernel.calls, kernel.time, rate);
-    }
-    let busy: Duration = kernels.iter().map(|kernel| kernel.time).sum();
-    line("host", 1, whole.saturating_sub(busy), String::new());
-}
 /// Pictures of noise and captions of full length.
 pub(crate) fn synthetic(config: &ModelConfig, n: usize) -> SuperBatch {
     let (side, l, vocab) = (config.vision.image_size, config.text.tokens, config.text.vocab_size as u64);

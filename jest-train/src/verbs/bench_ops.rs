@@ -31,15 +31,21 @@ impl Timed {
     }
 }
 
-/// Square products of 1024 and 2048, and softmax cross-entropy with its gradient over 4096 x 4096.
+/// The products that are asked for; or square ones of 1024 and 2048, and softmax cross-entropy with its gradient over
+/// 4096 x 4096.
 pub(super) fn ops(args: &BenchOpsArgs) -> Result<()> {
     let device = open::open_device(&args.on.device, args.on.threads.unwrap_or(0), args.precision)?;
     let mut pass = device.pass();
     let mut all = Vec::new();
-    for n in [1024, 2048] {
-        all.push(product(&mut pass, n, args.repeats)?);
+    for sizes @ [m, k, n] in &args.products {
+        all.push(product(&mut pass, &format!("{m}x{k}x{n}"), *sizes, args.repeats)?);
     }
-    all.push(cross_entropy(&mut pass, 4096, args.repeats)?);
+    if args.products.is_empty() {
+        for n in [1024, 2048] {
+            all.push(product(&mut pass, &n.to_string(), [n; 3], args.repeats)?);
+        }
+        all.push(cross_entropy(&mut pass, 4096, args.repeats)?);
+    }
     print(&pass, &all, args.json);
     Ok(())
 }
@@ -63,17 +69,16 @@ pub(super) fn loss(args: &BenchLossArgs) -> Result<()> {
     Ok(())
 }
 
-fn product(pass: &mut Pass, n: usize, repeats: usize) -> Result<Timed> {
-    let [a, b] = [1, 2].map(|seed| random(n * n, seed));
-    let (a, b) = (pass.upload(&a, &[n, n])?, pass.upload(&b, &[n, n])?);
+fn product(pass: &mut Pass, name: &str, [m, k, n]: [usize; 3], repeats: usize) -> Result<Timed> {
+    let (a, b) = (pass.upload(&random(m * k, 1), &[m, k])?, pass.upload(&random(k * n, 2), &[k, n])?);
     let seconds = median(repeats, || {
         matmul::forward(pass, Form::AB, &a, &b)?;
         Ok(pass.wait()?)
     })?;
     Ok(Timed {
-        op: format!("matmul {} {n}", pass.device().precision()),
+        op: format!("matmul {} {name}", pass.device().precision()),
         seconds,
-        flops: 2.0 * (n * n * n) as f64,
+        flops: 2.0 * (m * n) as f64 * k as f64,
         words: 0,
     })
 }

@@ -22,6 +22,7 @@ use crate::config::{Plan, ReportTo, RunPlan, Surroundings};
 use crate::events::{Event, Events, Named, RunFinished, RunStarted, SkippedExamples, Summary, Warning};
 use crate::learner::Learner;
 use crate::lock::RunLock;
+use crate::memory::Estimate;
 use crate::meter::Meter;
 use crate::optimizer::Optimizer;
 use crate::reference::{Cost, Reference};
@@ -29,7 +30,7 @@ use crate::run_loop::{self, Run};
 use crate::run_state::{Progress, RunState};
 use crate::selector::{Scored, Selector, Uniform};
 use crate::signals::StopFlag;
-use crate::sinks::{Fanout, JsonLines, SummaryFile, TensorBoard, Terminal};
+use crate::sinks::{Fanout, JsonLines, ProfileFiles, SummaryFile, TensorBoard, Terminal};
 use crate::{Result, TrainError, storage, table};
 
 const PLAN: &str = "plan.toml";
@@ -41,14 +42,27 @@ pub(super) fn train(args: &TrainArgs) -> Result<()> {
     let plan = &resolved.plan;
     let text = plan.to_toml().map_err(|source| TrainError::PlanText { source })?;
     print!("{resolved}");
+    print_memory(plan);
     if args.dry_run {
         println!("{text}");
         return Ok(());
     }
     let prepared = assemble::prepare(plan)?;
     let device = open_device(&plan.device, plan.threads, plan.precision)?;
-    let session = Session::open(plan, &text, args.resume.as_deref(), device)?;
+    let mut session = Session::open(plan, &text, args.resume.as_deref(), device)?;
+    session.profile = args.profile;
     session.run(&prepared)
+}
+
+/// What each run will take of memory, where its tokenizer tells the size of the model.
+fn print_memory(plan: &Plan) {
+    for run in &plan.runs {
+        let model = assemble::tokenizer(&run.text).and_then(|tokenizer| assemble::model_config(run, &tokenizer));
+        // What is wrong with a model is said where it is made.
+        if let Ok(model) = model {
+            println!("memory of {}: {}", run.name, Estimate::of(run, &model));
+        }
+    }
 }
 
 /// A run folder that is being worked in.
@@ -59,6 +73,7 @@ struct Session<'a> {
     stop: StopFlag,
     clock: SystemClock,
     resume: bool,
+    profile: bool,
     _lock: RunLock,
 }
 
@@ -89,7 +104,7 @@ impl<'a> Session<'a> {
         }
         storage::write_atomic(plan.out.join(PLAN), text.as_bytes())?;
         let (stop, clock) = (StopFlag::install()?, SystemClock::start());
-        Ok(Self { plan, text, device, stop, clock, resume, _lock: lock })
+        Ok(Self { plan, text, device, stop, clock, resume, profile: false, _lock: lock })
     }
 
     fn run(&self, prepared: &[Prepared]) -> Result<()> {
@@ -142,6 +157,9 @@ impl<'a> Session<'a> {
         ];
         if logging.report_to == ReportTo::Tensorboard {
             sinks.push(Box::new(TensorBoard::new(&self.plan.out, seconds_since_1970)));
+        }
+        if self.profile {
+            sinks.push(Box::new(ProfileFiles::new(&self.plan.out, self.device.clone(), super::bench::now)));
         }
         Ok(Fanout::new(sinks))
     }

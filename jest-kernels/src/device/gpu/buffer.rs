@@ -51,7 +51,7 @@ impl Gpu {
         // A size class may lie above the limit although the tensor does not.
         let class = size_class(words + guard).min(limit as usize / 64 * LINE_WORDS).max(words + guard);
         let bytes = class as u64 * 4;
-        let raw = match self.free.take(class) {
+        let raw = match self.free.take(class, bytes as usize) {
             Some(raw) => raw,
             None => {
                 let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;

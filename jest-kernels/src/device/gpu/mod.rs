@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub(crate) use buffer::{GpuBuffer, Reading};
 
-use super::pool::Pool;
+use super::pool::{BufferCount, Pool};
 use super::{DeviceInfo, DeviceKind, DeviceOptions, Precision};
 use crate::profile::Profiler;
 use crate::{KernelError, Result};
@@ -89,6 +89,10 @@ impl Gpu {
 
     pub(crate) fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    pub(crate) fn buffers(&self) -> BufferCount {
+        self.free.count()
     }
 
     pub(crate) fn kernels_run(&self) -> Vec<String> {
