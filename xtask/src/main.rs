@@ -46,7 +46,7 @@ const VERBS: [Verb; 6] = [
     },
     Verb {
         name: "bench",
-        help: "throughput of the operations; `select` and `step` time whole pieces of training",
+        help: "throughput of the operations; `step`, `ops`, `loss`, `select`, `numerics`; `peers` against other libraries",
         run: bench::run,
     },
     Verb {
