@@ -46,6 +46,7 @@ mod layout;
 mod npz;
 mod onnx;
 mod open_clip_config;
+mod packing;
 mod param;
 mod preset;
 pub mod protobuf;
