@@ -113,6 +113,7 @@ pub fn all() -> Vec<Variant> {
         ops::attention::variants(),
         ops::cast::variants(),
         ops::column_sum::variants(),
+        ops::contrastive_distillation::variants(),
         ops::contrastive_softmax::variants(),
         ops::gather_tokens::variants(),
         ops::gelu::variants(),

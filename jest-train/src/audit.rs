@@ -186,6 +186,7 @@ mod tests {
             reference: Vec::new(),
             indices,
             picked: None,
+            reuse: crate::reuse::Reuse::default(),
         };
         let mut audit = Audit::open(out.path(), 0).unwrap();
         audit.add(1, &batch, &pick(vec![2, 0]));

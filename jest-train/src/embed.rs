@@ -38,33 +38,51 @@ pub fn both(pass: &mut Pass, model: &TwoTowers, batch: &SuperBatch, view: &View)
 /// Unit-norm embeddings of the images: `[n, d]`.
 pub fn images(pass: &mut Pass, model: &TwoTowers, batch: &SuperBatch, view: &View) -> Result<Tensor> {
     let (n, side) = (batch.len(), batch.preprocess.size);
-    in_blocks(pass, n, model.config().embedding_dim(), |pass, first, last| {
+    let mut all = pass.zeros(&[n, model.config().embedding_dim()])?;
+    for first in (0..n).step_by(BLOCK) {
+        let last = (first + BLOCK).min(n);
         let images = pass.upload(&batch.pixels_of(first..last), &[last - first, 3, side, side])?;
         // Blocks drop patches of their own.
         let seed = view.seed.wrapping_add(first as u64);
-        Ok(model.embed_images(pass, &images, &View { seed, ..*view })?)
-    })
+        let block = model.embed_images(pass, &images, &View { seed, ..*view })?;
+        pass.copy_rows(&block, &mut all, first)?;
+    }
+    Ok(all)
 }
 
 /// Unit-norm embeddings of captions given as token ids `[n * l]` and their lengths `[n]`: `[n, d]`.
 pub fn texts(pass: &mut Pass, model: &TwoTowers, tokens: &[u32], lengths: &[u32], view: &View) -> Result<Tensor> {
-    let n = lengths.len();
+    let (n, d) = (lengths.len(), model.config().embedding_dim());
     let l = tokens.len() / n.max(1);
-    in_blocks(pass, n, model.config().embedding_dim(), |pass, first, last| {
-        Ok(model.embed_texts(pass, &tokens[first * l..last * l], &lengths[first..last], view)?)
-    })
-}
-
-fn in_blocks(
-    pass: &mut Pass,
-    n: usize,
-    d: usize,
-    mut embed: impl FnMut(&mut Pass, usize, usize) -> Result<Tensor>,
-) -> Result<Tensor> {
     let mut all = pass.zeros(&[n, d])?;
-    for first in (0..n).step_by(BLOCK) {
-        let block = embed(pass, first, (first + BLOCK).min(n))?;
+    let mut first = 0;
+    for last in text_blocks(model, lengths, view) {
+        let block = model.embed_texts(pass, &tokens[first * l..last * l], &lengths[first..last], view)?;
         pass.copy_rows(&block, &mut all, first)?;
+        first = last;
     }
     Ok(all)
+}
+
+/// Where blocks of captions end: each has as many tokens as [`BLOCK`] whole captions, or one caption.
+fn text_blocks(model: &TwoTowers, lengths: &[u32], view: &View) -> Vec<usize> {
+    let most = BLOCK * view.text_tokens(model.config());
+    let (mut ends, mut tokens) = (Vec::new(), 0);
+    for (place, length) in lengths.iter().enumerate() {
+        let own: usize = model.text_views(&[*length], view).iter().map(|(_, at)| at.text_tokens(model.config())).sum();
+        if tokens + own > most {
+            ends.push(place);
+            tokens = 0;
+        }
+        tokens += own;
+    }
+    ends.extend((!lengths.is_empty()).then_some(lengths.len()));
+    ends
+}
+
+/// Operations of both towers' forward pass on captions of these lengths and their images.
+pub fn flops(model: &TwoTowers, lengths: &[u32], view: &View) -> f64 {
+    let config = model.config();
+    let texts = model.text_views(lengths, view);
+    texts.iter().map(|(count, view)| *count as f64 * config.forward_flops(view) as f64).sum()
 }

@@ -1,17 +1,20 @@
 //! The model being trained: loss, gradients, update.
 
+mod flops;
+
 use std::ops::Range;
 use std::path::Path;
 
 use jest_data::SuperBatch;
 use jest_kernels::ops::gather_tokens::{self, KeptTokens};
-use jest_kernels::ops::{contrastive_softmax, sigmoid_loss};
+use jest_kernels::ops::{add, contrastive_distillation, contrastive_softmax, sigmoid_loss};
 use jest_kernels::{Pass, Pending, Tensor};
 use jest_model::{TwoTowers, View};
 
 use crate::approximation::Part;
 use crate::config::{MemoryPlan, Objective};
 use crate::optimizer::Optimizer;
+use crate::reuse::{Reuse, Teacher};
 use crate::{Result, embed};
 
 /// A model, its optimiser, and what it minimises.
@@ -24,12 +27,22 @@ pub struct Learner {
     /// The loss.
     pub objective: Objective,
     memory: MemoryPlan,
+    /// Weight of distillation where there is a teacher.
+    distillation: f32,
+}
+
+/// What is minimised, on the device: the objective's loss, and the weighted one of distillation.
+#[derive(Debug)]
+struct Loss {
+    contrastive: Tensor,
+    distillation: Option<Tensor>,
 }
 
 /// Numbers of one step on their way to the host.
 #[derive(Debug)]
 pub struct StepNumbers {
     loss: Pending,
+    distillation: Option<Pending>,
     norm: Pending,
     log_scale: Pending,
     bias: Pending,
@@ -38,8 +51,10 @@ pub struct StepNumbers {
 /// Numbers of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Arrived {
-    /// Mean loss of the sub-batch before the update.
+    /// Mean loss of the sub-batch before the update, weighted distillation included.
     pub loss: f32,
+    /// The part of it that is distillation.
+    pub distillation: Option<f32>,
     /// Norm of all gradients before clipping.
     pub grad_norm: f32,
     /// t after the update.
@@ -52,8 +67,10 @@ impl StepNumbers {
     /// Waits for the numbers.
     pub fn arrive(self) -> Result<Arrived> {
         let first = |pending: Pending| -> Result<f32> { Ok(pending.wait()?[0]) };
+        let distillation = self.distillation.map(first).transpose()?;
         Ok(Arrived {
-            loss: first(self.loss)?,
+            loss: first(self.loss)? + distillation.unwrap_or(0.0),
+            distillation,
             grad_norm: first(self.norm)?,
             logit_scale: first(self.log_scale)?.exp(),
             logit_bias: first(self.bias)?,
@@ -64,7 +81,7 @@ impl StepNumbers {
 impl Learner {
     /// A learner that keeps all activations of a sub-batch.
     pub fn new(model: TwoTowers, optimizer: Optimizer, objective: Objective) -> Self {
-        Self { model, optimizer, objective, memory: MemoryPlan::default() }
+        Self { model, optimizer, objective, memory: MemoryPlan::default(), distillation: 0.0 }
     }
 
     /// The same learner, keeping no more than this.
@@ -73,45 +90,64 @@ impl Learner {
         Self { memory, ..self }
     }
 
+    /// The same learner, which also learns the softmaxes of a teacher where it is given one.
+    pub fn with_distillation(self, weight: f64) -> Self {
+        Self { distillation: weight as f32, ..self }
+    }
+
     /// One update on a sub-batch at the full view: forward, loss, backward, AdamW.
     pub fn step(&mut self, pass: &mut Pass, batch: &SuperBatch, lr: f64, decay: f64) -> Result<StepNumbers> {
         let all = [Part { rows: 0..batch.len(), view: View::default() }];
-        self.step_in_parts(pass, batch, &all, lr, decay)
+        self.step_in_parts(pass, batch, &all, &Reuse::default(), lr, decay)
     }
 
     /// One update on a sub-batch whose parts are computed at views of their own: their embeddings are joined in one loss.
     ///
-    /// The parts are all of the batch, in order.
+    /// The parts are all of the batch, in order, and so are embeddings that are there before.
     pub fn step_in_parts(
         &mut self,
         pass: &mut Pass,
         batch: &SuperBatch,
         parts: &[Part],
+        reuse: &Reuse,
         lr: f64,
         decay: f64,
     ) -> Result<StepNumbers> {
-        let loss = self.forward_backward(pass, batch, parts)?;
-        let loss = pass.read_later(&loss)?;
+        let loss = self.forward_backward(pass, batch, parts, reuse)?;
+        let Loss { contrastive, distillation } = loss;
+        let loss = pass.read_later(&contrastive)?;
+        let distillation = distillation.map(|loss| pass.read_later(&loss)).transpose()?;
         let norm = self.optimizer.update(pass, &mut self.model, lr, decay)?;
         let log_scale = pass.read_later(&self.model.logit_scale.value)?;
         let bias = pass.read_later(&self.model.logit_bias.value)?;
         pass.submit()?;
-        Ok(StepNumbers { loss, norm, log_scale, bias })
+        Ok(StepNumbers { loss, distillation, norm, log_scale, bias })
     }
 
     /// Adds the gradients of the joined loss to the parameters' of towers that are not locked; gives the loss.
-    fn forward_backward(&mut self, pass: &mut Pass, batch: &SuperBatch, parts: &[Part]) -> Result<Tensor> {
+    fn forward_backward(&mut self, pass: &mut Pass, batch: &SuperBatch, parts: &[Part], reuse: &Reuse) -> Result<Loss> {
         let (images, texts) = (parts.to_vec(), text_parts(parts));
         match self.memory.micro_batch {
             Some(rows) if rows < batch.len() => {
-                self.in_micro_batches(pass, batch, &cut(&images, rows), &cut(&texts, rows))
+                self.in_micro_batches(pass, batch, [&cut(&images, rows), &cut(&texts, rows)], reuse)
             }
-            _ => self.at_once(pass, batch, &images, &texts),
+            _ => self.at_once(pass, batch, [&images, &texts], reuse),
         }
     }
 
+    /// Whether a sub-batch of n is embedded before its activations are computed, so that embeddings can be reused.
+    pub fn in_pieces(&self, n: usize) -> bool {
+        self.memory.micro_batch.is_some_and(|rows| rows < n)
+    }
+
     /// With the activations of the whole sub-batch in memory.
-    fn at_once(&mut self, pass: &mut Pass, batch: &SuperBatch, images: &[Part], texts: &[Part]) -> Result<Tensor> {
+    fn at_once(
+        &mut self,
+        pass: &mut Pass,
+        batch: &SuperBatch,
+        [images, texts]: [&[Part]; 2],
+        reuse: &Reuse,
+    ) -> Result<Loss> {
         let (mut image, mut text) = (Vec::new(), Vec::new());
         let locked = self.model.locked();
         for part in images {
@@ -134,7 +170,7 @@ impl Learner {
         }
         let (image, saved_images) = join(pass, image)?;
         let (text, saved_texts) = join(pass, text)?;
-        let (loss, dimage, dtext) = self.loss(pass, &image, &text)?;
+        let (loss, dimage, dtext) = self.loss(pass, [&image, &text], reuse)?;
         for (part, saved) in images.iter().zip(saved_images) {
             let Some(saved) = saved else { continue };
             let dimage = rows_of(pass, &dimage, part.rows.clone())?;
@@ -149,7 +185,7 @@ impl Learner {
     }
 
     /// With the activations of one part at a time: all are embedded for the loss, then each is computed once more with
-    /// its activations and goes back at once.
+    /// its activations and goes back at once. Embeddings that scoring made the same way need not be made first.
     ///
     /// # Source
     /// GradCache, Gao et al., arXiv 2101.06983.
@@ -157,22 +193,31 @@ impl Learner {
         &mut self,
         pass: &mut Pass,
         batch: &SuperBatch,
-        images: &[Part],
-        texts: &[Part],
-    ) -> Result<Tensor> {
-        let d = self.model.config().embedding_dim();
+        [images, texts]: [&[Part]; 2],
+        reuse: &Reuse,
+    ) -> Result<Loss> {
+        let config = self.model.config();
+        let d = config.embedding_dim();
         let (mut image, mut text) = (pass.zeros(&[batch.len(), d])?, pass.zeros(&[batch.len(), d])?);
         for part in images {
-            let pixels = pixels_of(pass, batch, part)?;
-            let embedded = self.model.embed_images(pass, &pixels, &part.view)?;
+            let embedded = match reuse.images(&part.view, config) {
+                Some(made) => rows_of(pass, made, part.rows.clone())?,
+                None => {
+                    let pixels = pixels_of(pass, batch, part)?;
+                    self.model.embed_images(pass, &pixels, &part.view)?
+                }
+            };
             pass.copy_rows(&embedded, &mut image, part.rows.start)?;
         }
         for Part { rows, view } in texts {
             let (tokens, lengths) = (batch.tokens_of(rows.clone()), &batch.lengths[rows.clone()]);
-            let embedded = self.model.embed_texts(pass, tokens, lengths, view)?;
+            let embedded = match reuse.texts(view, config) {
+                Some(made) => rows_of(pass, made, rows.clone())?,
+                None => self.model.embed_texts(pass, tokens, lengths, view)?,
+            };
             pass.copy_rows(&embedded, &mut text, rows.start)?;
         }
-        let (loss, dimage, dtext) = self.loss(pass, &image, &text)?;
+        let (loss, dimage, dtext) = self.loss(pass, [&image, &text], reuse)?;
         let locked = self.model.locked();
         for part in images.iter().filter(|_| !locked.image) {
             let (pixels, dimage) = (pixels_of(pass, batch, part)?, rows_of(pass, &dimage, part.rows.clone())?);
@@ -189,9 +234,9 @@ impl Learner {
     }
 
     /// Loss and its gradients by both embeddings; those by logit scale and bias are added to their parameters.
-    fn loss(&mut self, pass: &mut Pass, image: &Tensor, text: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
+    fn loss(&mut self, pass: &mut Pass, [image, text]: [&Tensor; 2], reuse: &Reuse) -> Result<(Loss, Tensor, Tensor)> {
         let TwoTowers { logit_scale, logit_bias, .. } = &mut self.model;
-        Ok(match self.objective {
+        let (contrastive, mut dimage, mut dtext) = match self.objective {
             Objective::Sigmoid => {
                 let parameters =
                     sigmoid_loss::LogitParameters { log_scale: &logit_scale.value, bias: &logit_bias.value };
@@ -202,7 +247,22 @@ impl Learner {
                 let scale = &logit_scale.value;
                 contrastive_softmax::forward_backward(pass, image, text, scale, &mut logit_scale.grad)?
             }
-        })
+        };
+        let Some(Teacher { made, log_scale }) = reuse.teacher() else {
+            return Ok((Loss { contrastive, distillation: None }, dimage, dtext));
+        };
+        let student = contrastive_distillation::Embedded { image, text, log_scale: &logit_scale.value };
+        let teacher = contrastive_distillation::Embedded { image: &made[0], text: &made[1], log_scale };
+        let (distillation, by_image, by_text) = contrastive_distillation::forward_backward(
+            pass,
+            student,
+            teacher,
+            self.distillation,
+            &mut logit_scale.grad,
+        )?;
+        add::accumulate(pass, &by_image, &mut dimage)?;
+        add::accumulate(pass, &by_text, &mut dtext)?;
+        Ok((Loss { contrastive, distillation: Some(distillation) }, dimage, dtext))
     }
 
     /// Embeddings of both towers without activations kept.
@@ -213,47 +273,6 @@ impl Learner {
     /// As [`embed`](Self::embed), at another view.
     pub fn embed_at(&self, pass: &mut Pass, batch: &SuperBatch, view: &View) -> Result<[Tensor; 2]> {
         embed::both(pass, &self.model, batch, view)
-    }
-
-    /// FLOPs of scoring `n` examples: one forward pass of both towers.
-    pub fn forward_flops(&self, n: usize) -> f64 {
-        self.forward_flops_at(n, &View::default())
-    }
-
-    /// As [`forward_flops`](Self::forward_flops), at another view.
-    pub fn forward_flops_at(&self, n: usize, view: &View) -> f64 {
-        self.model.config().forward_flops(view) as f64 * n as f64
-    }
-
-    /// FLOPs of one update on `n` examples: forward, backward, and the loss from embeddings.
-    pub fn training_flops(&self, n: usize) -> f64 {
-        self.training_flops_in_parts(&[Part { rows: 0..n, view: View::default() }])
-    }
-
-    /// FLOPs of one update in parts.
-    pub fn training_flops_in_parts(&self, parts: &[Part]) -> f64 {
-        let n: usize = parts.iter().map(|part| part.rows.len()).sum();
-        let of = |part: &Part| {
-            let once = self.model.training_flops(&part.view) + self.flops_again(n, &part.view);
-            once as f64 * part.rows.len() as f64
-        };
-        let towers: f64 = parts.iter().map(of).sum();
-        // Logits and two gradients; softmax needs the logits twice, as its sums come before its gradients.
-        let products = if self.objective == Objective::Sigmoid { 6.0 } else { 8.0 };
-        towers + products * (n * n) as f64 * self.model.config().embedding_dim() as f64
-    }
-
-    /// FLOPs of what is computed a second time for each of n examples, to be kept for a shorter time.
-    fn flops_again(&self, n: usize, view: &View) -> u64 {
-        let (config, locked) = (self.model.config(), self.model.locked());
-        let in_pieces = u64::from(self.memory.micro_batch.is_some_and(|rows| rows < n));
-        let in_blocks = u64::from(self.memory.recompute);
-        let towers = [
-            (locked.image, config.image_flops(view), config.image_block_flops(view)),
-            (locked.text, config.text_flops(view), config.text_block_flops(view)),
-        ];
-        let learning = towers.into_iter().filter(|(locked, ..)| !locked);
-        learning.map(|(_, forward, blocks)| in_pieces * forward + in_blocks * blocks).sum()
     }
 
     /// Writes weights, config and running means into a checkpoint folder.

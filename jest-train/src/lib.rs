@@ -49,6 +49,7 @@ mod readme;
 pub mod reference;
 pub mod report;
 pub mod resources;
+pub mod reuse;
 pub mod run_loop;
 pub mod run_state;
 pub mod schedule;

@@ -43,7 +43,7 @@ mod tests {
         let sources = [include_str!("config/raw.rs"), include_str!("config/tables.rs")].concat();
         let keys = sources.lines().filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(": "));
         let tables = ["data", "augmentation", "text", "model", "selection", "optimizer", "schedule", "checkpoint"];
-        let tables = [&tables[..], &["memory", "evaluation", "logging"]].concat();
+        let tables = [&tables[..], &["memory", "evaluation", "logging", "distillation"]].concat();
         let mut count = 0;
         for (key, _) in keys {
             let wanted = if tables.contains(&key) { format!("\n## `[{key}]`") } else { format!("\n| `{key}` |") };

@@ -106,7 +106,7 @@ impl Reference {
         let mut cache = self.open_cache(pass, folder, data)?;
         for batch in jest_data::read_all(data, BLOCK)? {
             let batch = batch?;
-            self.charge(batch.len(), meter);
+            self.charge(&batch.lengths, meter);
             meter.spend(Kind::Reference, || self.embed_missing(pass, &batch, &mut cache))?;
         }
         cache.flush()?;
@@ -172,7 +172,7 @@ impl Reference {
     /// As the device or the cache reports.
     pub fn embeddings(&mut self, pass: &mut Pass, batch: &SuperBatch, meter: &mut Meter<'_>) -> Result<[Tensor; 2]> {
         let Some(mut cache) = self.cache.take() else {
-            self.charge(batch.len(), meter);
+            self.charge(&batch.lengths, meter);
             return meter.spend(Kind::Reference, || embed::both(pass, &self.model, batch, &View::default()));
         };
         let found: Result<_> = meter.spend(Kind::Reference, || {
@@ -181,7 +181,7 @@ impl Reference {
         });
         self.cache = Some(cache);
         let (missing, found) = found?;
-        self.charge(missing, meter);
+        self.charge(&missing, meter);
         Ok(found)
     }
 
@@ -193,20 +193,21 @@ impl Reference {
         Ok(self.cache.as_mut().map_or(Ok(()), EmbeddingCache::flush)?)
     }
 
-    fn charge(&self, examples: usize, meter: &mut Meter<'_>) {
-        meter.flops.reference += self.model.config().forward_flops(&View::default()) as f64 * examples as f64;
+    /// Counts the embedding of captions of these lengths and their images.
+    fn charge(&self, lengths: &[u32], meter: &mut Meter<'_>) {
+        meter.flops.reference += embed::flops(&self.model, lengths, &View::default());
     }
 
-    /// Adds what the cache lacks, and says how many examples that were.
-    fn embed_missing(&self, pass: &mut Pass, batch: &SuperBatch, cache: &mut EmbeddingCache) -> Result<usize> {
+    /// Adds what the cache lacks, and gives the lengths of those captions.
+    fn embed_missing(&self, pass: &mut Pass, batch: &SuperBatch, cache: &mut EmbeddingCache) -> Result<Vec<u32>> {
         let missing: Vec<usize> = (0..batch.len()).filter(|i| !cache.contains(&batch.ids[*i])).collect();
         if missing.is_empty() {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let batch = batch.subset(&missing);
         let [image, text] = embed::both(pass, &self.model, &batch, &View::default())?;
         cache.add(&batch.ids, &pass.read(&image)?, &pass.read(&text)?)?;
-        Ok(missing.len())
+        Ok(batch.lengths)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::evaluation::Evaluation;
 use crate::events::{Evaluated, Event, Events, Metrics, Named, Step, Timing, Warning};
 use crate::learner::{Learner, StepNumbers};
 use crate::meter::{Kind, Meter};
+use crate::reuse::Reuse;
 use crate::run_state::{Progress, RunState};
 use crate::schedule::Schedule;
 use crate::selector::{Pick, Selector};
@@ -96,7 +97,8 @@ impl Run<'_> {
             audit.add(self.progress.step + 1, &candidates, &pick);
         }
         let sub_batch = self.augmented(candidates.subset(&pick.indices));
-        let numbers = self.learn(&sub_batch, schedule)?;
+        let reuse = if self.plan.augmentation.is_none() { pick.reuse } else { pick.reuse.with_other_pictures() };
+        let numbers = self.learn(&sub_batch, reuse, schedule)?;
         self.progress.advance(sub_batch.len(), candidates.len());
         Ok(InFlight::new(self, schedule, pick.picked, numbers))
     }
@@ -128,17 +130,17 @@ impl Run<'_> {
         Ok(self.meter.spend(Kind::Data, || self.loader.next_super_batch(size))?)
     }
 
-    fn learn(&mut self, sub_batch: &jest_data::SuperBatch, schedule: &Schedule) -> Result<StepNumbers> {
+    fn learn(&mut self, sub_batch: &jest_data::SuperBatch, reuse: Reuse, schedule: &Schedule) -> Result<StepNumbers> {
         let step = self.progress.step;
         let (lr, decay) = (schedule.lr_at(step), schedule.decay_at(step));
         let (order, parts) = self.approximation.training(sub_batch.len(), step);
-        self.meter.flops.learn += self.learner.training_flops_in_parts(&parts);
-        self.meter.spend(Kind::Learn, || {
-            // One part is the batch as it was drawn.
-            let reordered = (parts.len() > 1).then(|| sub_batch.subset(&order));
-            let sub_batch = reordered.as_ref().unwrap_or(sub_batch);
-            self.learner.step_in_parts(&mut self.pass, sub_batch, &parts, lr, decay)
-        })
+        // One part is the batch as it was drawn.
+        let reordered = (parts.len() > 1).then(|| sub_batch.subset(&order));
+        let sub_batch = reordered.as_ref().unwrap_or(sub_batch);
+        let reuse = if reordered.is_some() { reuse.reorder(&mut self.pass, &order)? } else { reuse };
+        self.meter.flops.learn += self.learner.training_flops_in_parts(&sub_batch.lengths, &parts, &reuse);
+        let Self { meter, learner, pass, .. } = self;
+        meter.spend(Kind::Learn, || learner.step_in_parts(pass, sub_batch, &parts, &reuse, lr, decay))
     }
 
     /// Runs every task on the learner as it is.
@@ -209,6 +211,7 @@ impl InFlight {
             picked,
             timing: Timing::default(),
             loss: f32::NAN,
+            distillation_loss: None,
             grad_norm: f32::NAN,
             logit_scale: f32::NAN,
             logit_bias: f32::NAN,
@@ -223,6 +226,7 @@ impl InFlight {
         let step = Step {
             timing: meter.lap(),
             loss: arrived.loss,
+            distillation_loss: arrived.distillation,
             grad_norm: arrived.grad_norm,
             logit_scale: arrived.logit_scale,
             logit_bias: arrived.logit_bias,

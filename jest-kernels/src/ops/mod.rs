@@ -5,6 +5,7 @@ pub mod add;
 pub mod attention;
 pub mod cast;
 pub mod column_sum;
+pub mod contrastive_distillation;
 pub mod contrastive_softmax;
 pub mod gather_tokens;
 pub mod gelu;

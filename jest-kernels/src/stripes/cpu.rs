@@ -59,7 +59,8 @@ impl Pairs<'_> {
         Tile { row, rows: rows(n).min(n - row), col, cols: tile_cols(n).min(n - col) }
     }
 
-    fn product(&self, tile: &Tile, out: &mut [f32]) {
+    /// The tile's part of `image · textᵀ`.
+    pub(crate) fn product(&self, tile: &Tile, out: &mut [f32]) {
         let d = self.d;
         let operands = ((self.image_rows(tile), d, 1), (self.text_rows(tile), 1, d));
         gemm(tile.rows, tile.cols, d, operands.0, operands.1, (out, tile.cols), false);

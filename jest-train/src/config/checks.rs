@@ -40,8 +40,17 @@ pub(super) fn run(run: &RunPlan) -> Result<(), ConfigError> {
         });
     }
     towers(run)?;
+    if run.text.packing == Some(true) && !reads_ends(run) {
+        return Err(ConfigError::Apart {
+            run: run.name.clone(),
+            key: "text.packing",
+            other: "text.padding = \"attended\" or text.pool = \"last\"".to_string(),
+            remedy: "padding reaches the embedding there, as SigLIP was published; set padding = \"masked\" and pool = \"eos\", or leave it out",
+        });
+    }
     run.augmentation.check().map_err(|source| ConfigError::Data { run: run.name.clone(), source })?;
     selection(run)?;
+    distillation(run)?;
     for (key, value, fits, expected) in ranges(run) {
         if !fits {
             return Err(ConfigError::Range { run: run.name.clone(), key, value, expected });
@@ -66,6 +75,24 @@ fn towers(run: &RunPlan) -> Result<(), ConfigError> {
                 ("a tower drawn from the seed".to_string(), "name its weights in init, init_image or init_text");
             return Err(ConfigError::Apart { run: run.name.clone(), key: lock, other, remedy });
         }
+    }
+    Ok(())
+}
+
+/// Refuses distillation from what the selection does not embed.
+fn distillation(run: &RunPlan) -> Result<(), ConfigError> {
+    let (method, key) = (run.selection.method, "distillation.weight");
+    if run.distillation.weight == 0.0 {
+        return Ok(());
+    }
+    if !run.selection.needs_reference() || method == Method::Rho {
+        let other = format!("selection.method = \"{method}\" and selection.score = \"{}\"", run.selection.score);
+        let remedy = "they leave no embeddings of a reference to learn from; use \"joint\" with \"learnability\" or \"easy_reference\", with super_batch = batch_size for every example";
+        return Err(ConfigError::Apart { run: run.name.clone(), key, other, remedy });
+    }
+    if run.reference.len() > 1 {
+        let other = format!("{} references", run.reference.len());
+        return Err(ConfigError::Apart { run: run.name.clone(), key, other, remedy: "one teaches; name one" });
     }
     Ok(())
 }
@@ -109,10 +136,7 @@ fn selection(run: &RunPlan) -> Result<(), ConfigError> {
         let remedy = "set selection.approximation, such as { patch_size = 16 }, or leave it out";
         return Err(ConfigError::Apart { run: run.name.clone(), key, other, remedy });
     }
-    // A causal text, too, is read at its end.
-    let ends =
-        run.model.family == Family::Clip || (run.text.padding, run.text.pool) == (Padding::Masked, Some(TextPool::Eos));
-    if approximation.text_tokens.is_some() && !ends {
+    if approximation.text_tokens.is_some() && !reads_ends(run) {
         let key = "selection.approximation.text_tokens";
         let other = "text.padding = \"attended\" or text.pool = \"last\"".to_owned();
         let remedy =
@@ -128,7 +152,12 @@ fn selection(run: &RunPlan) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn ranges(run: &RunPlan) -> [(&'static str, f64, bool, &'static str); 13] {
+/// Whether a text is read at its end, by what does not see its padding: masked attention, or a causal text.
+fn reads_ends(run: &RunPlan) -> bool {
+    run.model.family == Family::Clip || (run.text.padding, run.text.pool) == (Padding::Masked, Some(TextPool::Eos))
+}
+
+fn ranges(run: &RunPlan) -> [(&'static str, f64, bool, &'static str); 14] {
     let (data, optimizer) = (&run.data, &run.optimizer);
     let share = "a share is between 0 and 1";
     let mean = "a decay of a mean is at least 0 and below 1";
@@ -161,6 +190,12 @@ fn ranges(run: &RunPlan) -> [(&'static str, f64, bool, &'static str); 13] {
             "at least 1, which keeps the order",
         ),
         ("data.max_caption_bytes", data.max_caption_bytes as f64, data.max_caption_bytes >= 1, one),
+        (
+            "distillation.weight",
+            run.distillation.weight,
+            not_negative(run.distillation.weight),
+            "a weight is at least 0 and finite",
+        ),
         ("memory.micro_batch", micro_batch as f64, micro_batch >= 1, one),
         ("checkpoint.keep", run.checkpoint.keep as f64, run.checkpoint.keep >= 1, "the last checkpoint is always kept"),
         ("logging.every", run.logging.every as f64, run.logging.every >= 1, one),

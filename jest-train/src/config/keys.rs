@@ -119,6 +119,7 @@ mod tests {
             "text",
             "model",
             "selection",
+            "distillation",
             "optimizer",
             "schedule",
             "memory",

@@ -52,7 +52,7 @@ pub use note::Note;
 pub use plan::{Origin, Plan, RunPlan, SchedulePlan, SelectionPlan};
 pub use resolve::{Resolved, SMOKE_STEPS, Surroundings, resolve};
 pub use tables::{
-    Approximated, Canonicalize, CheckpointPlan, DataPlan, DecayOn, EvaluationPlan, LoggingPlan, MemoryPlan, ModelPlan,
-    Objective, OptimizerPlan, Padding, ReportTo, TextPlan, TextPool,
+    Approximated, Canonicalize, CheckpointPlan, DataPlan, DecayOn, DistillationPlan, EvaluationPlan, LoggingPlan,
+    MemoryPlan, ModelPlan, Objective, OptimizerPlan, Padding, ReportTo, TextPlan, TextPool,
 };
 pub use values::Gain;

@@ -10,8 +10,8 @@ use toml::{Table, Value};
 
 use super::raw::{RawRun, RawSchedule, RawSelection};
 use super::tables::{
-    Approximated, CheckpointPlan, DataPlan, EvaluationPlan, LoggingPlan, MemoryPlan, ModelPlan, Objective,
-    OptimizerPlan, TextPlan,
+    Approximated, CheckpointPlan, DataPlan, DistillationPlan, EvaluationPlan, LoggingPlan, MemoryPlan, ModelPlan,
+    Objective, OptimizerPlan, TextPlan,
 };
 use super::values::{Gain, Share};
 use crate::schedule::{Schedule, ScheduleKind};
@@ -58,6 +58,8 @@ pub struct RunPlan {
     pub model: ModelPlan,
     /// `[selection]` and the batch sizes.
     pub selection: SelectionPlan,
+    /// `[distillation]`.
+    pub distillation: DistillationPlan,
     /// `[optimizer]`.
     pub optimizer: OptimizerPlan,
     /// `[schedule]`.
@@ -205,6 +207,7 @@ impl RunPlan {
                 approximation: self.selection.approximation,
                 cheap_share: (!self.selection.approximation.is_none()).then_some(self.selection.cheap_share),
             },
+            distillation: self.distillation,
             optimizer: self.optimizer.clone(),
             schedule: RawSchedule { kind: self.schedule.kind, warmup: Share::Steps(self.schedule.warmup) },
             memory: self.memory,

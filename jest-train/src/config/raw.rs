@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::keys::fields_of;
 use super::tables::{
-    Approximated, CheckpointPlan, DataPlan, EvaluationPlan, LoggingPlan, MemoryPlan, ModelPlan, Objective,
-    OptimizerPlan, TextPlan,
+    Approximated, CheckpointPlan, DataPlan, DistillationPlan, EvaluationPlan, LoggingPlan, MemoryPlan, ModelPlan,
+    Objective, OptimizerPlan, TextPlan,
 };
 use super::values::{Gain, Share, one_or_many, optional_word, word};
 use crate::schedule::ScheduleKind;
@@ -55,6 +55,7 @@ pub(super) struct RawRun {
     pub text: TextPlan,
     pub model: ModelPlan,
     pub selection: RawSelection,
+    pub distillation: DistillationPlan,
     pub optimizer: OptimizerPlan,
     pub schedule: RawSchedule,
     pub memory: MemoryPlan,
@@ -132,6 +133,7 @@ pub(super) fn fields_of_table(name: &str) -> Option<&'static [&'static str]> {
         "model" => fields_of::<ModelPlan>(),
         "selection" => fields_of::<RawSelection>(),
         "approximation" => fields_of::<Approximated>(),
+        "distillation" => fields_of::<DistillationPlan>(),
         "optimizer" => fields_of::<OptimizerPlan>(),
         "schedule" => fields_of::<RawSchedule>(),
         "memory" => fields_of::<MemoryPlan>(),

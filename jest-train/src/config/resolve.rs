@@ -146,6 +146,7 @@ fn run_plan(
         text: raw.text,
         model: raw.model,
         selection,
+        distillation: raw.distillation,
         optimizer: raw.optimizer,
         schedule,
         memory: raw.memory,

@@ -184,6 +184,9 @@ pub struct TextPlan {
     /// Where the embedding is read; the model family's where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<TextPool>,
+    /// Whether texts are computed without padding that no result depends on; wherever there is such where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packing: Option<bool>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -299,6 +302,14 @@ pub struct MemoryPlan {
     pub micro_batch: Option<usize>,
     /// Whether only the inputs of blocks are kept for the backward pass.
     pub recompute: bool,
+}
+
+/// `[distillation]`: what is learnt of the reference beside the objective.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DistillationPlan {
+    /// Factor on the loss of distillation; 0 for none.
+    pub weight: f64,
 }
 
 /// `[checkpoint]`: when the run is saved.

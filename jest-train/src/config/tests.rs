@@ -190,6 +190,8 @@ fn methods_are_words_and_read_their_own_keys() {
     let clip = plan(ONE_RUN, &select(&["selection.method=clip_score", "selection.threshold=0.3"]));
     assert_eq!(clip.runs[0].selection.threshold, Some(0.3));
     assert!(clip.to_toml().unwrap().contains("threshold = 0.3\n"));
+    let packed = plan(ONE_RUN, &["text.padding=masked", "text.pool=eos", "text.packing=true"]);
+    assert!(packed.to_toml().unwrap().contains("packing = true\n"));
     let cabs = plan(ONE_RUN, &select(&["selection.method=cabs"]));
     assert_eq!(cabs.runs[0].selection.tags, ["concept"]);
     for (assignments, expected) in [
@@ -197,7 +199,18 @@ fn methods_are_words_and_read_their_own_keys() {
             &["selection.method=gibbs", "objective=softmax"][..],
             "objective = \"softmax\" in run \"train\" does not go with selection.method = \"gibbs\": its log-sum-exps",
         ),
+        (&["selection.method=rho", "distillation.weight=1"], "distillation.weight in run"),
+        (
+            &["selection.method=top_k", "selection.score=hard_learner", "distillation.weight=1"],
+            "distillation.weight in",
+        ),
+        (&["selection.method=top_k", "distillation.weight=-1"], "distillation.weight"),
         (&["selection.method=top_k", "selection.gibbs_steps=7"], "selection.gibbs_steps in run"),
+        (
+            &["selection.method=top_k", "text.packing=true"],
+            "text.packing in run \"train\" does not go with text.padding = \"attended\"",
+        ),
+        (&["selection.method=top_k", "text.packing=true", "text.padding=masked"], "text.packing in run"),
         (&["selection.method=top_k", "selection.threshold=0.2"], "selection.threshold in run"),
         (&["selection.method=clip_score", "selection.threshold=1.5"], "selection.threshold = 1.5 in run"),
         (&["selection.method=top_k", "selection.tags=concept"], "selection.tags in run"),

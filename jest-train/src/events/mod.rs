@@ -80,9 +80,12 @@ pub struct Step {
     pub run: String,
     /// Updates made, this one included.
     pub step: u64,
-    /// Loss of the sub-batch, before the update.
+    /// Loss of the sub-batch, before the update; weighted distillation included.
     #[serde(deserialize_with = "nan_if_null")]
     pub loss: f32,
+    /// Its part that is distillation; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distillation_loss: Option<f32>,
     /// Norm of the whole gradient, before clipping.
     #[serde(deserialize_with = "nan_if_null")]
     pub grad_norm: f32,
@@ -230,6 +233,7 @@ pub(crate) mod samples {
             lr: 1e-3,
             logit_scale: 10.0,
             logit_bias: -10.0,
+            distillation_loss: None,
             examples_trained: 128 * step,
             examples_drawn: 640 * step,
             picked: Some(picked),

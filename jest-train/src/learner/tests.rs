@@ -5,7 +5,12 @@ use super::*;
 use crate::config::OptimizerPlan;
 use crate::verbs::bench::synthetic;
 
+mod reuse;
+
 const N: usize = 12;
+
+/// Captions of full length.
+const WHOLE: [u32; N] = [16; N];
 
 fn config() -> ModelConfig {
     let mut config = Preset::Mu.config();
@@ -38,15 +43,21 @@ fn mixed(cheap: View) -> [Part; 2] {
     [Part { rows: 0..7, view: View::default() }, Part { rows: 7..N, view: cheap }]
 }
 
+/// What is minimised.
+fn total(pass: &mut Pass, loss: Loss) -> f32 {
+    let part = |loss: &Tensor| pass.read(loss).unwrap()[0];
+    [loss.contrastive].iter().chain(&loss.distillation).map(part).sum()
+}
+
 /// Loss, and the gradients of all parameters in order.
 fn gradients(pass: &mut Pass, learner: &mut Learner, batch: &SuperBatch, parts: &[Part]) -> (f32, Vec<Vec<f32>>) {
     let mut grads = Vec::new();
     learner.model.visit_mut(&mut |param| {
         param.grad = pass.zeros(param.value.shape()).unwrap();
     });
-    let loss = learner.forward_backward(pass, batch, parts).unwrap();
+    let loss = learner.forward_backward(pass, batch, parts, &Reuse::default()).unwrap();
     learner.model.visit(&mut |param| grads.push(pass.read(&param.grad).unwrap()));
-    (pass.read(&loss).unwrap()[0], grads)
+    (total(pass, loss), grads)
 }
 
 /// The joined loss in f64, of embeddings that each part was given on its own.
@@ -191,7 +202,14 @@ fn pieces_of_a_part_drop_patches_of_their_own() {
     let mut learner = learner.with_memory(MemoryPlan { micro_batch: Some(3), recompute: false });
     let parts = [Part { rows: 0..N, view }];
     let losses: Vec<f32> = (0..20)
-        .map(|_| learner.step_in_parts(&mut pass, &batch, &parts, 1e-3, 0.0).unwrap().arrive().unwrap().loss)
+        .map(|_| {
+            learner
+                .step_in_parts(&mut pass, &batch, &parts, &Reuse::default(), 1e-3, 0.0)
+                .unwrap()
+                .arrive()
+                .unwrap()
+                .loss
+        })
         .collect();
     assert!(losses[19] < 0.7 * losses[0], "{losses:?}");
 }
@@ -203,15 +221,18 @@ fn flops_are_those_of_the_parts() {
     for cheap in views() {
         let towers = 7 * config.training_flops(&View::default()) + 5 * config.training_flops(&cheap);
         let loss = 6.0 * (N * N * config.embedding_dim()) as f64;
-        assert_eq!(learner.training_flops_in_parts(&mixed(cheap)), towers as f64 + loss);
+        assert_eq!(learner.training_flops_in_parts(&WHOLE, &mixed(cheap), &Reuse::default()), towers as f64 + loss);
         let (mut twice, parts) = (towers, mixed(cheap));
         for Part { rows, view } in &parts {
             twice += rows.len() as u64
                 * (config.forward_flops(view) + config.image_block_flops(view) + config.text_block_flops(view));
         }
         let memory = MemoryPlan { micro_batch: Some(4), recompute: true };
-        assert_eq!(learner_with(memory).training_flops_in_parts(&parts), twice as f64 + loss);
-        assert_eq!(learner.forward_flops_at(9, &cheap), 9.0 * config.forward_flops(&cheap) as f64);
+        assert_eq!(
+            learner_with(memory).training_flops_in_parts(&WHOLE, &parts, &Reuse::default()),
+            twice as f64 + loss
+        );
+        assert_eq!(learner.forward_flops(&WHOLE[..9], &cheap), 9.0 * config.forward_flops(&cheap) as f64);
     }
     assert_eq!(text_parts(&mixed(View::patches(16))), [Part { rows: 0..N, view: View::default() }]);
     assert_eq!(text_parts(&mixed(views()[2])).len(), 2);
@@ -225,12 +246,12 @@ fn a_locked_tower_stays_and_the_other_learns_as_before() {
     {
         let (mut pass, mut learner, batch) = learner(Objective::Sigmoid);
         let whole = gradients(&mut pass, &mut learner, &batch, &mixed(views()[0]));
-        let whole_flops = learner.training_flops(N);
+        let whole_flops = learner.training_flops(&WHOLE);
         learner.model.zero_gradients(&mut pass).unwrap();
         learner.model.lock(&mut pass, locked).unwrap();
         learner.optimizer = Optimizer::new(&mut pass, &learner.model, OptimizerPlan::default(), None).unwrap();
-        let loss = learner.forward_backward(&mut pass, &batch, &mixed(views()[0])).unwrap();
-        assert_eq!(pass.read(&loss).unwrap()[0], whole.0);
+        let loss = learner.forward_backward(&mut pass, &batch, &mixed(views()[0]), &Reuse::default()).unwrap();
+        assert_eq!(total(&mut pass, loss), whole.0);
         for (param, want) in learner.model.parameters().into_iter().zip(&whole.1) {
             let grad = pass.read(&param.grad).unwrap();
             if tower.has(param) {
@@ -258,7 +279,7 @@ fn a_locked_tower_stays_and_the_other_learns_as_before() {
         } else {
             config.text_training_flops(&View::default()) - text
         };
-        assert_eq!(whole_flops - learner.training_flops(N), (N as u64 * saved) as f64);
+        assert_eq!(whole_flops - learner.training_flops(&WHOLE), (N as u64 * saved) as f64);
         let folder = tempfile::tempdir().unwrap();
         learner.save(&mut pass, folder.path()).unwrap();
         let file = jest_model::TensorFile::open(&folder.path().join("optimizer.safetensors")).unwrap();
@@ -273,11 +294,11 @@ fn a_locked_tower_stays_and_the_other_learns_as_before() {
 fn a_locked_tower_is_not_computed_again() {
     let (mut pass, learner, batch) = learner(Objective::Sigmoid);
     let mut learner = learner.with_memory(MemoryPlan { micro_batch: Some(5), recompute: true });
-    let (all, config) = (learner.training_flops(N), config());
+    let (all, config) = (learner.training_flops(&WHOLE), config());
     learner.model.lock(&mut pass, Locked { image: true, text: false }).unwrap();
     learner.optimizer = Optimizer::new(&mut pass, &learner.model, OptimizerPlan::default(), None).unwrap();
     let once = config.image_training_flops(&View::default()) + config.image_block_flops(&View::default());
-    assert_eq!(all - learner.training_flops(N), (N as u64 * once) as f64);
+    assert_eq!(all - learner.training_flops(&WHOLE), (N as u64 * once) as f64);
     let values = |pass: &mut Pass, learner: &Learner| -> Vec<Vec<f32>> {
         learner.model.parameters().iter().map(|param| pass.read(&param.value).unwrap()).collect()
     };

@@ -17,9 +17,10 @@ use crate::Result;
 use crate::events::Picked;
 use crate::learner::Learner;
 use crate::meter::Meter;
+use crate::reuse::Reuse;
 
 /// A sub-batch as indices into the super-batch, and what there is to tell about it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Pick {
     /// Indices in the order they were drawn.
     pub indices: Vec<usize>,
@@ -31,12 +32,15 @@ pub struct Pick {
     pub learner: Vec<f32>,
     /// The references' mean losses of these pairs alone; empty as `learner` is.
     pub reference: Vec<f32>,
+    /// Embeddings that training can go on from.
+    pub reuse: Reuse,
 }
 
 impl Pick {
     /// These indices, of which nothing is known.
     fn bare(indices: Vec<usize>) -> Self {
-        Self { indices, picked: None, scores: Vec::new(), learner: Vec::new(), reference: Vec::new() }
+        let (scores, learner, reference) = (Vec::new(), Vec::new(), Vec::new());
+        Self { indices, picked: None, scores, learner, reference, reuse: Reuse::default() }
     }
 
     /// At random, by the sizes of a selection.

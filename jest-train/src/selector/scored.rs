@@ -19,6 +19,7 @@ use crate::learnability::pair_losses;
 use crate::learner::Learner;
 use crate::meter::{Kind, Meter};
 use crate::reference::Reference;
+use crate::reuse::Reuse;
 use crate::{Result, TrainError};
 
 /// Every method but the uniform one.
@@ -38,6 +39,8 @@ pub struct Scored {
     pub seed: u64,
     /// Whether the losses of what is picked are told.
     pub audit: bool,
+    /// Whether the reference teaches: then what it made of the picked is handed on.
+    pub distillation: bool,
 }
 
 impl Selector for Scored {
@@ -58,7 +61,9 @@ impl Selector for Scored {
                 meter.flops.score += self.pair_flops_of(&self.embedded(None, &references));
                 meter.spend(Kind::Score, || {
                     let cosines = self.embedded(None, &references).read(pass)?.cosines()?;
-                    self.draw(FixedScores::new(cosines), &noise, candidates)
+                    let mut pick = self.draw(FixedScores::new(cosines), &noise, candidates)?;
+                    self.teach(pass, &references, &mut pick)?;
+                    Ok(pick)
                 })
             }
             Reads::Tags | Reads::Nothing => meter.spend(Kind::Score, || {
@@ -116,6 +121,12 @@ impl Scored {
             meter.flops.score += self.pair_flops_of(&embedded);
             meter.spend(Kind::Score, || self.tell_losses(pass, &embedded, learner.objective, &mut pick))?;
         }
+        meter.spend(Kind::Score, || {
+            if let Some(own) = &own {
+                pick.reuse = leave(pass, learner, view, own, &pick.indices)?;
+            }
+            self.teach(pass, &references, &mut pick)
+        })?;
         Ok(pick)
     }
 
@@ -164,9 +175,10 @@ impl Scored {
             theirs.iter_mut().zip(losses).for_each(|(mean, loss)| *mean += share * loss);
         }
         meter.spend(Kind::Score, || {
-            let own = pair_losses(pass, &learner.model, &own, learner.objective)?;
-            let mut pick = self.draw(FixedScores::rho(&own, &theirs)?, noise, candidates)?;
-            pick.learner = pick.indices.iter().map(|index| own[*index]).collect();
+            let losses = pair_losses(pass, &learner.model, &own, learner.objective)?;
+            let mut pick = self.draw(FixedScores::rho(&losses, &theirs)?, noise, candidates)?;
+            pick.learner = pick.indices.iter().map(|index| losses[*index]).collect();
+            pick.reuse = leave(pass, learner, view, &own, &pick.indices)?;
             pick.reference = pick.indices.iter().map(|index| theirs[*index]).collect();
             Ok(pick)
         })
@@ -179,6 +191,16 @@ impl Scored {
         meter: &mut Meter<'_>,
     ) -> Result<Vec<[Tensor; 2]>> {
         self.references.iter_mut().map(|reference| reference.embeddings(pass, candidates, meter)).collect()
+    }
+
+    /// Hands on what the reference made of the picked.
+    fn teach(&self, pass: &mut Pass, made: &[[Tensor; 2]], pick: &mut Pick) -> Result<()> {
+        if let (true, Some(reference), Some(made)) = (self.distillation, self.references.first(), made.first()) {
+            let log_scale = &reference.model().logit_scale.value;
+            let reuse = std::mem::take(&mut pick.reuse);
+            pick.reuse = reuse.with_teacher(pass, log_scale, made, &pick.indices)?;
+        }
+        Ok(())
     }
 
     fn embedded<'a>(
@@ -228,8 +250,16 @@ fn embed_learner(
     view: &View,
     meter: &mut Meter<'_>,
 ) -> Result<[Tensor; 2]> {
-    meter.flops.score += learner.forward_flops_at(candidates.len(), view);
+    meter.flops.score += learner.forward_flops(&candidates.lengths, view);
     meter.spend(Kind::Score, || learner.embed_at(pass, candidates, view))
+}
+
+/// The embeddings of what was picked, where training makes some before anything else.
+fn leave(pass: &mut Pass, learner: &Learner, view: View, own: &[Tensor; 2], picked: &[usize]) -> Result<Reuse> {
+    if !learner.in_pieces(picked.len()) {
+        return Ok(Reuse::default());
+    }
+    Reuse::default().with_learner(pass, view, own, picked)
 }
 
 fn tell<S: ConditionalScores>(scores: Recorded<S>, picks: &SubBatch, candidates: &SuperBatch) -> Pick {

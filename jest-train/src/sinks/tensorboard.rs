@@ -76,7 +76,7 @@ impl TensorBoard {
     fn step(&mut self, step: &Step) -> Result<()> {
         let mut values = vec![
             ("train/loss", f64::from(step.loss)),
-            ("train/contrastive_loss", f64::from(step.loss)),
+            ("train/contrastive_loss", f64::from(step.loss - step.distillation_loss.unwrap_or(0.0))),
             ("train/grad_norm", f64::from(step.grad_norm)),
             ("train/lr", step.lr),
             ("train/logit_scale", f64::from(step.logit_scale)),
@@ -90,6 +90,9 @@ impl TensorBoard {
             // One device: both of open_clip's speeds are the same.
             values.push(("train/samples_per_second", b / step.timing.wall));
             values.push(("train/samples_per_second_per_gpu", b / step.timing.wall));
+        }
+        if let Some(distillation) = step.distillation_loss {
+            values.push(("train/distill_loss", f64::from(distillation)));
         }
         if let Some(picked) = &step.picked {
             values.push(("train/score_picked", f64::from(picked.score.picked)));

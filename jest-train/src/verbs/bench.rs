@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use jest_data::{ExampleId, Preprocess, SuperBatch};
-use jest_model::{ModelConfig, Preset, TwoTowers};
+use jest_model::{ModelConfig, Preset, TwoTowers, View};
 
 use super::open;
 use crate::cli::BenchStepArgs;
@@ -46,8 +46,10 @@ pub(super) fn step(args: &BenchStepArgs) -> Result<()> {
     }
     let ips = |seconds: f64| args.batch as f64 / seconds;
     let gflops = |flops: f64, seconds: f64| flops / seconds / 1e9;
-    let [score_gflops, step_gflops] =
-        [gflops(learner.forward_flops(args.batch), score), gflops(learner.training_flops(args.batch), training)];
+    let [score_gflops, step_gflops] = [
+        gflops(learner.forward_flops(&batch.lengths, &View::default()), score),
+        gflops(learner.training_flops(&batch.lengths), training),
+    ];
     let peak_rss_mb = resources::peak_rss_mb();
     println!(
         "{} batch {} on {}, {} threads: scoring {:.1} examples/s ({score_gflops:.1} GFLOP/s), training {:.1} examples/s \

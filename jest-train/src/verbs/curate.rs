@@ -104,6 +104,7 @@ impl Curator<'_> {
             approximation: Approximation::default(),
             seed: args.seed,
             audit: args.audit.is_some(),
+            distillation: false,
         };
         let pick = match args.method.reads() {
             Reads::Nothing => crate::selector::Pick::uniform(&selection, args.seed, step),

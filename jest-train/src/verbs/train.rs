@@ -184,6 +184,7 @@ impl<'a> Session<'a> {
         let mut meter = Meter::new(&self.clock);
         let mut model = self.starting_model(&mut pass, plan, model, saved.as_ref())?;
         model.lock(&mut pass, Locked { image: plan.model.lock_image, text: plan.model.lock_text })?;
+        model.set_packing(plan.text.packing.unwrap_or(true));
         let selector = self.selector(&mut pass, plan, data, &mut meter)?;
         let max_logit_scale = plan.model.max_logit_scale.map(|scale| scale as f32);
         let mut optimizer = Optimizer::new(&mut pass, &model, plan.optimizer.clone(), max_logit_scale)?;
@@ -198,7 +199,9 @@ impl<'a> Session<'a> {
             seed: self.plan.seed,
             pass,
             loader: Loader::new(data.clone(), start)?,
-            learner: Learner::new(model, optimizer, plan.objective).with_memory(plan.memory),
+            learner: Learner::new(model, optimizer, plan.objective)
+                .with_memory(plan.memory)
+                .with_distillation(plan.distillation.weight),
             selector,
             approximation: Approximation::of(&plan.selection, self.plan.seed),
             audit: plan
@@ -292,8 +295,16 @@ impl<'a> Session<'a> {
         }
         let (kind, tags) = (selection.score, selection.tags.clone());
         let approximation = Approximation::of(selection, seed);
-        let audit = selection.audit;
-        Ok(Box::new(Scored { selection: selection.selection(), kind, references, tags, approximation, seed, audit }))
+        Ok(Box::new(Scored {
+            selection: selection.selection(),
+            kind,
+            references,
+            tags,
+            approximation,
+            seed,
+            audit: selection.audit,
+            distillation: plan.distillation.weight > 0.0,
+        }))
     }
 
     /// The table on the terminal and the report beside the metrics.

@@ -8,9 +8,9 @@ const LOWEST: f32 = -3e38;
 
 /// A sum of exponentials: `sum * exp(max)`.
 #[derive(Clone, Copy)]
-struct Side {
-    max: f32,
-    sum: f32,
+pub(in crate::ops) struct Side {
+    pub(in crate::ops) max: f32,
+    pub(in crate::ops) sum: f32,
 }
 
 impl Side {
@@ -33,14 +33,14 @@ struct Columns {
 }
 
 /// The log-sum-exps of all rows and columns, as (max, 1 / sum), and the loss.
-struct Softmax {
-    rows: Vec<Side>,
-    col_max: Vec<f32>,
-    col_inverse: Vec<f32>,
+pub(in crate::ops) struct Softmax {
+    pub(in crate::ops) rows: Vec<Side>,
+    pub(in crate::ops) col_max: Vec<f32>,
+    pub(in crate::ops) col_inverse: Vec<f32>,
     loss: f64,
 }
 
-fn softmax(pairs: Pairs<'_>, scale: f32, scratch: &mut Scratch) -> Softmax {
+pub(in crate::ops) fn softmax(pairs: Pairs<'_>, scale: f32, scratch: &mut Scratch) -> Softmax {
     let n = pairs.len();
     let empty = || Columns { max: Vec::new(), sum: Vec::new(), own: Vec::new(), rows: Vec::with_capacity(n) };
     let mut columns: Vec<Columns> = (0..tiles(n)).map(|_| empty()).collect();

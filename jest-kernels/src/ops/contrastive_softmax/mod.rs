@@ -1,7 +1,7 @@
 //! Softmax loss of a batch in both directions (CLIP): `-(1/2n) sum_i log softmax_row_i(i) + log softmax_col_i(i)` of
 //! `L = t image · textᵀ`.
 
-mod cpu;
+pub(super) mod cpu;
 pub mod oracle;
 #[cfg(test)]
 mod tests;
@@ -138,17 +138,23 @@ fn check(pass: &Pass, image: &Tensor, text: &Tensor, log_scale: &Tensor) -> Resu
 }
 
 /// Log-sum-exps of all rows and columns on a GPU.
-struct Sides {
+pub(super) struct Sides {
     /// (max, sum, own logit) of each row: [n, 3].
-    by_row: Tensor,
+    pub(super) by_row: Tensor,
     /// (max, sum) of each column: [n, 2].
-    by_col: Tensor,
+    pub(super) by_col: Tensor,
     /// The product, when a single stripe covers it: the second pass need not compute it again.
-    product: Option<Tensor>,
+    pub(super) product: Option<Tensor>,
 }
 
 impl Sides {
-    fn sum(pass: &mut Pass, image: &Tensor, text: &Tensor, log_scale: &Tensor, stripe: usize) -> Result<Self> {
+    pub(super) fn sum(
+        pass: &mut Pass,
+        image: &Tensor,
+        text: &Tensor,
+        log_scale: &Tensor,
+        stripe: usize,
+    ) -> Result<Self> {
         let n = image.rows();
         let (by_row, by_col) = (pass.empty_f32(&[n, 3])?, pass.empty_f32(&[n, 2])?);
         let mut last = None;

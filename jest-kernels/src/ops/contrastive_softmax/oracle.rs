@@ -25,7 +25,7 @@ pub fn log_sum_exp(values: impl Iterator<Item = f64> + Clone) -> f64 {
 }
 
 /// Log-sum-exps of all rows and of all columns.
-fn both_sides(n: usize, logits: &[f64]) -> (Vec<f64>, Vec<f64>) {
+pub fn both_sides(n: usize, logits: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let rows = (0..n).map(|i| log_sum_exp((0..n).map(move |j| logits[i * n + j]))).collect();
     let cols = (0..n).map(|j| log_sum_exp((0..n).map(move |i| logits[i * n + j]))).collect();
     (rows, cols)

@@ -69,6 +69,7 @@ fn scored(method: Method, kind: ScoreKind, references: Vec<Reference>) -> Scored
         approximation: Approximation::default(),
         seed: 3,
         audit: false,
+        distillation: false,
     }
 }
 
@@ -97,7 +98,11 @@ fn check(method: Method, kind: ScoreKind, objective: Objective, seeds: &[u64]) {
         Method::IndependentRowSum | Method::Gibbs => 2.0 * 3600.0,
         _ => 0.0,
     };
-    let forward = if kind.learner_weight() > 0.0 { models.learner.forward_flops(SUPER_BATCH) } else { 0.0 };
+    let forward = if kind.learner_weight() > 0.0 {
+        models.learner.forward_flops(&models.batch.lengths, &View::default())
+    } else {
+        0.0
+    };
     assert_eq!(flops, 5.0 * (forward + models_of(kind) * d * (2.0 * 60.0 + pairs)), "{method}");
 }
 
