@@ -11,7 +11,7 @@ pub struct Kernel {
     pub name: &'static str,
     /// Name of the entry point.
     pub entry: &'static str,
-    /// Source files in order.
+    /// Source files in order; those that begin with `enable` stand in front of the header.
     pub parts: &'static [&'static str],
     /// Header constants with their default values.
     pub constants: &'static [(&'static str, u32)],
@@ -99,10 +99,36 @@ impl Variant {
 
     /// The complete WGSL text.
     pub fn source(&self) -> String {
+        let (directives, parts): (Vec<_>, Vec<_>) =
+            self.kernel.parts.iter().copied().partition(|part| part.starts_with("enable "));
         let header: String =
             self.constants.iter().map(|(name, value)| format!("const {name}: u32 = {value}u;\n")).collect();
-        header + &self.kernel.parts.concat()
+        directives.concat() + &header + &parts.concat()
     }
+
+    /// What an adapter must offer beyond what every kernel needs.
+    pub fn needs(&self) -> Needs {
+        let says = |word: &str| self.kernel.parts.iter().any(|part| part.contains(word));
+        Needs {
+            f16: says("enable f16;"),
+            halves: says("unpack2x16float("),
+            subgroups: says("@builtin(subgroup_") || says("subgroupAdd("),
+            matrices: says("enable wgpu_cooperative_matrix;"),
+        }
+    }
+}
+
+/// Optional features of adapters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Arithmetic in f16.
+    pub f16: bool,
+    /// Reading two f16 from a word.
+    pub halves: bool,
+    /// Operations between the invocations of a subgroup.
+    pub subgroups: bool,
+    /// Matrix units: f16 in, f32 sums, 16 x 16 x 16.
+    pub matrices: bool,
 }
 
 /// Every variant that any operation dispatches.
@@ -122,6 +148,7 @@ pub fn all() -> Vec<Variant> {
         ops::layer_norm::variants(),
         ops::matmul::variants(),
         ops::patch_embed::variants(),
+        ops::scale::variants(),
         ops::selection_scores::variants(),
         ops::sigmoid_loss::variants(),
         ops::softmax_cross_entropy::variants(),

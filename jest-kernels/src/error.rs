@@ -26,7 +26,7 @@ pub enum KernelError {
     #[error("unknown device {0:?}; write auto, cpu, gpu, gpu:N or part of an adapter's name")]
     UnknownDevice(String),
     /// The precision is not one of the spellings.
-    #[error("unknown precision {0:?}; write f32 or bf16")]
+    #[error("unknown precision {0:?}; write f32, f16 or bf16")]
     UnknownPrecision(String),
     /// The adapter refused to give a device.
     #[error("adapter {adapter:?} gave no device")]

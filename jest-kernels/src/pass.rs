@@ -3,12 +3,12 @@
 use rayon::prelude::*;
 
 use crate::catalog::{Sent, Variant};
-use crate::device::Backend;
 use crate::device::cpu::Cpu;
 use crate::device::gpu::{GpuBuffer, Reading};
+use crate::device::{Abilities, Backend};
 use crate::profile::Work;
 use crate::tensor::Storage;
-use crate::{DType, Device, KernelError, Result, Tensor};
+use crate::{DType, Device, KernelError, Precision, Result, Tensor};
 
 /// Elements that one task clears.
 const ZEROS: usize = 65_536;
@@ -19,6 +19,8 @@ const ZEROS: usize = 65_536;
 #[derive(Debug)]
 pub struct Pass {
     device: Device,
+    /// In which products are computed now.
+    precision: Precision,
 }
 
 /// Values on their way to the host.
@@ -59,7 +61,29 @@ impl Grid {
 
 impl Pass {
     pub(crate) fn new(device: Device) -> Self {
-        Self { device }
+        let precision = device.precision();
+        Self { device, precision }
+    }
+
+    /// How products are computed now: as the device was opened, or in f32 within [`Pass::in_f32`].
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Records with products in f32 whatever the device's precision: for losses, scores and metrics.
+    pub fn in_f32<R>(&mut self, record: impl FnOnce(&mut Pass) -> R) -> R {
+        let outside = std::mem::replace(&mut self.precision, Precision::F32);
+        let result = record(self);
+        self.precision = outside;
+        result
+    }
+
+    /// What the adapter can do; nothing more on the CPU device.
+    pub(crate) fn abilities(&self) -> Abilities {
+        match self.device.backend() {
+            Backend::Cpu(_) => Abilities::default(),
+            Backend::Gpu(gpu) => gpu.abilities(),
+        }
     }
 
     /// The device that this pass records for.

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use crate::device::Backend;
 use crate::device::cpu::POISON;
-use crate::{Device, DeviceOptions, DeviceRequest, Pass, Tensor};
+use crate::{Device, DeviceOptions, DeviceRequest, Pass, Precision, Tensor};
 
 /// Unit roundoff of f32.
 pub const EPS: f64 = 1.0 / 16_777_216.0;
@@ -18,13 +18,13 @@ pub const RAGGED: [usize; 7] = [1, 3, 31, 33, 255, 257, 769];
 const REMEDY: &str = "the WGSL kernels need an adapter: run `cargo xtask test`, which installs or names the software \
                       Vulkan driver (Debian: mesa-vulkan-drivers)";
 
-/// The CPU device and a GPU, both checked: new buffers hold NaN and guard words follow each.
+/// The CPU device and a GPU, the software adapter unless `JEST_TEST_DEVICE` names another, both checked: new buffers hold NaN and guard words follow each.
 ///
 /// # Panics
 /// Without any adapter: a kernel test never passes without its shader.
 pub fn devices() -> [&'static Device; 2] {
     static DEVICES: OnceLock<[Device; 2]> = OnceLock::new();
-    DEVICES.get_or_init(|| open(true)).each_ref()
+    DEVICES.get_or_init(|| open(true, Precision::F32)).each_ref()
 }
 
 /// The CPU device and a GPU as training opens them: trusted shaders, pooled buffers as they come.
@@ -33,14 +33,27 @@ pub fn devices() -> [&'static Device; 2] {
 /// Without any adapter.
 pub fn training_devices() -> [&'static Device; 2] {
     static DEVICES: OnceLock<[Device; 2]> = OnceLock::new();
-    DEVICES.get_or_init(|| open(false)).each_ref()
+    DEVICES.get_or_init(|| open(false, Precision::F32)).each_ref()
 }
 
-fn open(checked: bool) -> [Device; 2] {
-    let options = DeviceOptions { threads: 2, checked, ..Default::default() };
+/// Both devices, checked, with products in this precision.
+///
+/// # Panics
+/// Without any adapter that has it.
+pub fn devices_in(precision: Precision) -> [Device; 2] {
+    open(true, precision)
+}
+
+fn open(checked: bool, precision: Precision) -> [Device; 2] {
+    let options = DeviceOptions { threads: 2, checked, precision };
     let cpu = Device::open(&DeviceRequest::Cpu, options).expect("the CPU device always opens");
-    let software = DeviceRequest::Name("llvmpipe".to_string());
-    let gpu = Device::open(&software, options).or_else(|_| Device::open(&DeviceRequest::Gpu, options));
+    let gpu = match std::env::var("JEST_TEST_DEVICE") {
+        Ok(named) => named.parse().and_then(|request| Device::open(&request, options)),
+        Err(_) => {
+            let software = DeviceRequest::Name("llvmpipe".to_string());
+            Device::open(&software, options).or_else(|_| Device::open(&DeviceRequest::Gpu, options))
+        }
+    };
     [cpu, gpu.unwrap_or_else(|error| panic!("{error}; {REMEDY}"))]
 }
 

@@ -1,16 +1,23 @@
 //! Every kernel variant is valid WGSL, checked without any device.
 
-use jest_kernels::catalog;
+use jest_kernels::catalog::{self, Needs};
+use naga::valid::{Capabilities, ValidationFlags, Validator};
 
-fn validate(name: &str, source: &str) -> naga::Module {
+/// The module and what validation found out about it; refused when it uses more than `needs` grants.
+fn validate(name: &str, source: &str, needs: Needs) -> Result<(naga::Module, naga::valid::ModuleInfo), String> {
     let module =
         naga::front::wgsl::parse_str(source).unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(source)));
-    use naga::valid::Capabilities;
-    let capabilities = Capabilities::IMMEDIATES | Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP;
-    naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)
+    let mut capabilities = Capabilities::IMMEDIATES;
+    capabilities.set(Capabilities::SHADER_FLOAT16, needs.f16);
+    capabilities.set(Capabilities::SHADER_FLOAT16_IN_FLOAT32, needs.halves);
+    capabilities.set(Capabilities::SUBGROUP, needs.subgroups);
+    capabilities.set(Capabilities::COOPERATIVE_MATRIX, needs.matrices);
+    let info = Validator::new(ValidationFlags::all(), capabilities)
+        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+        .subgroup_operations(naga::valid::SubgroupOperationSet::all())
         .validate(&module)
-        .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(source)));
-    module
+        .map_err(|error| format!("{name}: {}", error.emit_to_string(source)))?;
+    Ok((module, info))
 }
 
 /// Offset, name and type of the fields that the shader takes as immediates.
@@ -51,7 +58,9 @@ fn every_variant_is_valid_and_keeps_to_the_smallest_limits() {
     assert!(!variants.is_empty());
     for variant in variants {
         let name = variant.key();
-        let module = validate(&name, &variant.source());
+        let (module, info) =
+            validate(&name, &variant.source(), variant.needs()).unwrap_or_else(|error| panic!("{error}"));
+        write_spirv(&name, &module, &info);
         let entry = module.entry_points.iter().find(|entry| entry.name == variant.entry());
         let entry = entry.unwrap_or_else(|| panic!("{name}: no entry point {}", variant.entry()));
         let invocations: u32 = entry.workgroup_size.iter().product();
@@ -67,6 +76,33 @@ fn every_variant_is_valid_and_keeps_to_the_smallest_limits() {
         assert_eq!(immediate_fields(&module), fields(variant.parameters()), "{name}: parameters of shader and host");
         let immediates = of(naga::AddressSpace::Immediate);
         assert!(immediates <= 128, "{name}: {immediates} bytes of parameters, 128 are guaranteed");
+    }
+}
+
+/// Vulkan's drivers are given this; naga must be able to write it.
+fn write_spirv(name: &str, module: &naga::Module, info: &naga::valid::ModuleInfo) {
+    let options = naga::back::spv::Options { lang_version: (1, 6), ..Default::default() };
+    let words = naga::back::spv::write_vec(module, info, &options, None);
+    assert!(!words.unwrap_or_else(|error| panic!("{name}: {error}")).is_empty());
+}
+
+#[test]
+fn variants_say_what_they_need_and_no_more() {
+    let nothing = Needs::default();
+    let needing: Vec<_> = catalog::all().into_iter().filter(|variant| variant.needs() != nothing).collect();
+    assert!(needing.iter().any(|variant| variant.needs().matrices) && needing.iter().any(|v| v.needs().subgroups));
+    for variant in needing {
+        let all = variant.needs();
+        let without = [Needs { f16: false, ..all }, Needs { halves: false, ..all }, Needs { subgroups: false, ..all }];
+        for less in without.into_iter().chain([Needs { matrices: false, ..all }]) {
+            let enough = less == all;
+            assert_eq!(
+                validate(&variant.key(), &variant.source(), less).is_ok(),
+                enough,
+                "{}: {less:?}",
+                variant.key()
+            );
+        }
     }
 }
 

@@ -52,6 +52,9 @@ pub enum Precision {
     /// Operands rounded to bf16, sums in f32: on the CPU device, several times faster where the processor has bf16
     /// instructions (`jest devices` names them).
     Bf16,
+    /// Operands rounded to f16 and stored so while they are multiplied, sums in f32; beyond 65,504 they are infinite,
+    /// so gradients need a scale. By matrix units where a GPU has them (`jest devices` names them).
+    F16,
 }
 
 impl std::str::FromStr for Precision {
@@ -61,6 +64,7 @@ impl std::str::FromStr for Precision {
         match text {
             "f32" => Ok(Precision::F32),
             "bf16" => Ok(Precision::Bf16),
+            "f16" => Ok(Precision::F16),
             _ => Err(KernelError::UnknownPrecision(text.to_string())),
         }
     }
@@ -71,6 +75,7 @@ impl std::fmt::Display for Precision {
         f.write_str(match self {
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
+            Precision::F16 => "f16",
         })
     }
 }
@@ -84,6 +89,19 @@ pub struct DeviceOptions {
     pub checked: bool,
     /// How products are computed.
     pub precision: Precision,
+}
+
+/// What an adapter can do beyond what every kernel needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Abilities {
+    /// Emulated on the CPU.
+    pub(crate) software: bool,
+    /// Subgroups whose size divides 64.
+    pub(crate) subgroups: bool,
+    /// Fewest invocations of a subgroup; 0 without.
+    pub(crate) lanes: u32,
+    /// Matrix units of 16 x 16 x 16 for subgroups of 32, f16 in and f32 sums.
+    pub(crate) matrices: bool,
 }
 
 #[derive(Debug)]
@@ -150,7 +168,7 @@ impl Device {
     pub fn precision(&self) -> Precision {
         match self.backend() {
             Backend::Cpu(cpu) => cpu.precision,
-            Backend::Gpu(_) => Precision::F32,
+            Backend::Gpu(gpu) => gpu.precision,
         }
     }
 

@@ -15,6 +15,7 @@ pub mod layer_norm;
 pub mod matmul;
 pub mod patch_embed;
 pub mod resize_kernel;
+pub mod scale;
 pub mod selection_scores;
 pub mod sigmoid_loss;
 pub mod softmax_cross_entropy;

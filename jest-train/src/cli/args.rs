@@ -266,7 +266,7 @@ pub struct BenchStepArgs {
     /// Examples of a step
     #[arg(long, default_value_t = 128)]
     pub batch: usize,
-    /// Precision of products: f32 or bf16
+    /// Precision of products: f32, f16 or bf16
     #[arg(long, default_value_t)]
     pub precision: Precision,
     /// Examples whose activations are held at once
@@ -295,7 +295,7 @@ pub struct BenchOpsArgs {
     /// Products of these sizes alone, rows x inner length x columns; may be repeated
     #[arg(long = "product", value_name = "MxKxN", value_parser = sizes)]
     pub products: Vec<[usize; 3]>,
-    /// Precision of products: f32 or bf16
+    /// Precision of products: f32, f16 or bf16
     #[arg(long, default_value_t)]
     pub precision: Precision,
     /// Timed repeats, after two that are not

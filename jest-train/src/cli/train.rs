@@ -56,7 +56,7 @@ pub struct KeyFlags {
     /// threads of the CPU device
     #[arg(long)]
     pub threads: Option<i64>,
-    /// precision of products: f32 or bf16
+    /// precision of products: f32, f16 or bf16
     #[arg(long)]
     pub precision: Option<Precision>,
     /// seed of parameters, order and noise

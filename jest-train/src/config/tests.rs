@@ -297,7 +297,7 @@ fn faults_name_the_place_and_the_remedy() {
         ("steps.x=1", "steps must be a value, not a table"),
         (
             "precision=fp16",
-            "a value of the top level cannot be used: unknown precision \"fp16\"; write f32 or bf16 in `precision`",
+            "a value of the top level cannot be used: unknown precision \"fp16\"; write f32, f16 or bf16 in `precision`",
         ),
         (
             "threads=two",

@@ -4,13 +4,13 @@ mod buffer;
 mod pipelines;
 mod stream;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 pub(crate) use buffer::{GpuBuffer, Reading};
 
 use super::pool::{BufferCount, Pool};
-use super::{DeviceInfo, DeviceKind, DeviceOptions, Precision};
+use super::{Abilities, DeviceInfo, DeviceKind, DeviceOptions, Precision};
 use crate::profile::Profiler;
 use crate::{KernelError, Result};
 
@@ -37,6 +37,10 @@ pub(crate) struct Gpu {
     free: Arc<Pool<wgpu::Buffer>>,
     faults: Arc<Faults>,
     checked: bool,
+    abilities: Abilities,
+    pub(crate) precision: Precision,
+    /// Whether this adapter's matrix units gave the products that they should, once that was tried.
+    pub(crate) matrices_agree: OnceLock<bool>,
     pub(crate) profiler: Profiler,
 }
 
@@ -45,8 +49,12 @@ impl Gpu {
         let info = describe(&adapter);
         let unsupported =
             |missing: &str| KernelError::Unsupported { adapter: info.name.clone(), missing: missing.to_string() };
-        if options.precision != Precision::F32 {
-            return Err(unsupported("products in bf16 (the CPU device has them)"));
+        if options.precision == Precision::Bf16 {
+            return Err(unsupported("products in bf16, which are the CPU device's (on a GPU: --precision f16)"));
+        }
+        let halves = adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::SHADER_F16_IN_F32);
+        if options.precision == Precision::F16 && !halves {
+            return Err(unsupported("the reading of f16 (--precision f32 needs none)"));
         }
         if !adapter.features().contains(wgpu::Features::IMMEDIATES) {
             return Err(unsupported("immediates (push constants)"));
@@ -56,12 +64,20 @@ impl Gpu {
             return Err(unsupported("128 bytes of immediates"));
         }
         limits.max_immediate_size = IMMEDIATE_BYTES;
-        let wanted = wgpu::Features::IMMEDIATES | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
+        let abilities = abilities(&adapter);
+        let mut wanted = wgpu::Features::IMMEDIATES | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
+        let mut experimental = wgpu::ExperimentalFeatures::disabled();
+        if abilities.matrices {
+            wanted |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+            // SAFETY: the only experimental feature asked for is cooperative matrices; their kernels load from and store
+            // to workgroup memory alone, within its bounds, by whole subgroups of 32.
+            experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("jest"),
             required_features: adapter.features() & wanted,
             required_limits: limits,
-            experimental_features: wgpu::ExperimentalFeatures::disabled(),
+            experimental_features: experimental,
             memory_hints: wgpu::MemoryHints::Performance,
             trace: wgpu::Trace::Off,
         };
@@ -83,6 +99,9 @@ impl Gpu {
             free: Arc::default(),
             faults,
             checked: options.checked,
+            abilities,
+            precision: options.precision,
+            matrices_agree: OnceLock::new(),
             profiler: Profiler::default(),
         })
     }
@@ -93,6 +112,10 @@ impl Gpu {
 
     pub(crate) fn buffers(&self) -> BufferCount {
         self.free.count()
+    }
+
+    pub(crate) fn abilities(&self) -> Abilities {
+        self.abilities
     }
 
     pub(crate) fn kernels_run(&self) -> Vec<String> {
@@ -153,13 +176,29 @@ fn remember(slot: &Mutex<Option<String>>, text: String) {
     }
 }
 
+fn abilities(adapter: &wgpu::Adapter) -> Abilities {
+    let (info, features) = (adapter.get_info(), adapter.features());
+    let units = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16)
+        && adapter.cooperative_matrix_properties().iter().any(|unit| {
+            let sides = [unit.m_size, unit.n_size, unit.k_size];
+            let types = (unit.ab_type, unit.cr_type);
+            sides == [16; 3] && types == (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32)
+        });
+    let subgroups = features.contains(wgpu::Features::SUBGROUP);
+    Abilities {
+        software: info.device_type == wgpu::DeviceType::Cpu,
+        subgroups: subgroups && info.subgroup_max_size <= 64,
+        lanes: if subgroups { info.subgroup_min_size } else { 0 },
+        matrices: subgroups && units && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32),
+    }
+}
+
 /// An adapter as `jest devices` lists it.
 pub(crate) fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
     let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
     let named = [
         (wgpu::Features::SHADER_F16, "f16"),
         (wgpu::Features::SUBGROUP, "subgroups"),
-        (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "cooperative-matrix"),
         (wgpu::Features::TIMESTAMP_QUERY, "timestamps"),
         (wgpu::Features::IMMEDIATES, "immediates"),
     ];
@@ -168,9 +207,14 @@ pub(crate) fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
         name: info.name,
         driver: format!("{} {} {}", info.backend, info.driver, info.driver_info),
         software: info.device_type == wgpu::DeviceType::Cpu,
-        features: named.iter().filter(|(feature, _)| features.contains(*feature)).map(|(_, name)| *name).collect(),
+        features: named
+            .iter()
+            .filter(|(feature, _)| features.contains(*feature))
+            .map(|(_, name)| *name)
+            .chain(abilities(adapter).matrices.then_some("cooperative-matrix"))
+            .collect(),
         max_tensor_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
-        subgroup_lanes: if features.contains(wgpu::Features::SUBGROUP) { info.subgroup_min_size } else { 0 },
+        subgroup_lanes: abilities(adapter).lanes,
     }
 }

@@ -74,7 +74,8 @@ parameters! {
 pub fn forward(pass: &mut Pass, image: &Tensor, text: &Tensor, log_scale: &Tensor) -> Result<Tensor> {
     let (n, d) = check(pass, image, text, log_scale)?;
     if pass.cpu().is_none() {
-        let sides = Sides::sum(pass, image, text, log_scale, stripes::gpu::rows(image.rows()))?;
+        let stripe = stripes::gpu::rows(n);
+        let sides = pass.in_f32(|pass| Sides::sum(pass, image, text, log_scale, stripe))?;
         let (sums, mut dlog_scale) = (pass.zeros(&[n])?, pass.zeros(&[1])?);
         return sides.finish(pass, &sums, &mut dlog_scale);
     }
@@ -111,7 +112,8 @@ pub fn forward_backward(
     pass.admit(OP, &[("dlog_scale", dlog_scale)])?;
     dlog_scale.expect_f32(OP, "dlog_scale", &[1])?;
     if pass.cpu().is_none() {
-        return gradients_on_gpu(pass, image, text, log_scale, dlog_scale, stripes::gpu::rows(image.rows()));
+        let stripe = stripes::gpu::rows(n);
+        return pass.in_f32(|pass| gradients_on_gpu(pass, image, text, log_scale, dlog_scale, stripe));
     }
     let mut scratch = stripes::cpu::Scratch::new(pass, n, d)?;
     let mut loss = pass.empty_f32(&[1])?;

@@ -1,34 +1,73 @@
 //! The matrix product's kernels: what becomes of a sum, which operand is transposed, and the tile.
 
+use crate::Precision;
 use crate::catalog::{Kernel, Sent, Variant};
+use crate::device::Abilities;
 use crate::ops::gelu::Gelu;
 
 use super::{Form, Parameters, Sizes};
 
 const BODY: &str = include_str!("matmul.wgsl");
 const REGISTERS: &str = include_str!("registers.wgsl");
+const SUBGROUP: &str = include_str!("subgroup.wgsl");
 const WIDE: &str = include_str!("wide.wgsl");
+const MATRIX: &str = include_str!("matrix.wgsl");
+const F32: &str = include_str!("operands_f32.wgsl");
+const F16: &str = include_str!("operands_f16.wgsl");
 const PLACES: &[(&str, u32)] = &[("TA", 0), ("TB", 0)];
 const PLACES_GELU: &[(&str, u32)] = &[("TA", 0), ("TB", 0), ("GELU", 0)];
 const OWN: &[(&str, u32)] = &[("TA", 0), ("TN", 8)];
 const OWN_GELU: &[(&str, u32)] = &[("TA", 0), ("TN", 8), ("GELU", 0)];
+const SHARED: &[(&str, u32)] = &[("TA", 0), ("TM", 16), ("WG", 64)];
+const SHARED_GELU: &[(&str, u32)] = &[("TA", 0), ("TM", 16), ("WG", 64), ("GELU", 0)];
 const TILE: &[(&str, u32)] = &[("TA", 0), ("TB", 0), ("BM", 32), ("BN", 32), ("BK", 16), ("TM", 4), ("TN", 4)];
 const TILE_GELU: &[(&str, u32)] =
     &[("TA", 0), ("TB", 0), ("BM", 32), ("BN", 32), ("BK", 16), ("TM", 4), ("TN", 4), ("GELU", 0)];
 
-/// Kernels that end in the same way: through workgroup memory, through twice as much of it, and in registers alone.
+/// Kernels that end in the same way; in pairs for operands in f32 and in f16.
 struct Family {
-    tiled: Kernel,
-    wide: Kernel,
-    registers: Kernel,
+    tiled: [Kernel; 2],
+    wide: [Kernel; 2],
+    registers: [Kernel; 2],
+    subgroup: [Kernel; 2],
+    matrix: Kernel,
+    #[cfg(test)]
+    emulated: Kernel,
+}
+
+macro_rules! pair {
+    ($name:literal, $store:literal, [$($part:expr),+], $body:ident, $constants:ident) => {
+        [
+            kernel(concat!("matmul/", $name, $store), &[$($part,)+ F32, $body], $constants),
+            kernel(concat!("matmul/f16_", $name, $store), &[$($part,)+ F16, $body], $constants),
+        ]
+    };
 }
 
 macro_rules! family {
-    ($store:literal, [$($part:expr),+], $tile:ident, $places:ident, $own:ident) => {
+    ($store:literal, [$($part:expr),+], $tile:ident, $places:ident, $own:ident, $shared:ident) => {
         Family {
-            tiled: kernel(concat!("matmul/", $store), &[$($part,)+ BODY], $tile),
-            wide: kernel(concat!("matmul/wide_", $store), &[$($part,)+ WIDE], $places),
-            registers: kernel(concat!("matmul/registers_", $store), &[$($part,)+ REGISTERS], $own),
+            tiled: pair!("", $store, [$($part),+], BODY, $tile),
+            wide: pair!("wide_", $store, [$($part),+], WIDE, $places),
+            registers: pair!("registers_", $store, [$($part),+], REGISTERS, $own),
+            subgroup: pair!("subgroup_", $store, [$($part),+], SUBGROUP, $shared),
+            matrix: kernel(
+                concat!("matmul/matrix_", $store),
+                &[
+                    include_str!("../../wgsl/enable_matrix.wgsl"),
+                    $($part,)+ MATRIX, include_str!("matrix_unit.wgsl"),
+                ],
+                $places,
+            ),
+            #[cfg(test)]
+            emulated: kernel(
+                concat!("matmul/emulated_", $store),
+                &[
+                    include_str!("../../wgsl/enable_f16.wgsl"),
+                    $($part,)+ MATRIX, include_str!("matrix_emulated.wgsl"),
+                ],
+                $places,
+            ),
         }
     };
 }
@@ -41,15 +80,16 @@ const fn kernel(
     Kernel { name, entry: "product", parts, constants, parameters: Parameters::FIELDS }
 }
 
-static WRITE: Family = family!("write", [include_str!("store_write.wgsl")], TILE, PLACES, OWN);
-static ADD: Family = family!("add", [include_str!("store_add.wgsl")], TILE, PLACES, OWN);
-static BIAS: Family = family!("bias", [include_str!("store_bias.wgsl")], TILE, PLACES, OWN);
+static WRITE: Family = family!("write", [include_str!("store_write.wgsl")], TILE, PLACES, OWN, SHARED);
+static ADD: Family = family!("add", [include_str!("store_add.wgsl")], TILE, PLACES, OWN, SHARED);
+static BIAS: Family = family!("bias", [include_str!("store_bias.wgsl")], TILE, PLACES, OWN, SHARED);
 static BIAS_GELU: Family = family!(
     "bias_gelu",
     [include_str!("../../wgsl/gelu.wgsl"), include_str!("store_bias_gelu.wgsl")],
     TILE_GELU,
     PLACES_GELU,
-    OWN_GELU
+    OWN_GELU,
+    SHARED_GELU
 );
 static TRANSPOSE: Kernel = Kernel {
     name: "matmul/transpose",
@@ -80,7 +120,7 @@ impl Store {
 
     /// What a profile calls a product that ends so.
     pub(super) fn name(self) -> &'static str {
-        self.family().tiled.name
+        self.family().tiled[0].name
     }
 }
 
@@ -96,6 +136,13 @@ pub(super) enum Tile {
     /// 32 x 64 by a subgroup of 8 invocations in registers alone: for adapters that are emulated, where workgroup memory
     /// and barriers cost more than they save. Not for a transposed b.
     Registers,
+    /// 16 x 256 by 64 invocations in registers, elements of a handed round in each subgroup. Not for a transposed b.
+    Subgroup,
+    /// 128 x 128 by four matrix units, operands in f16: where the contiguous axes are multiples of 4.
+    Matrix,
+    /// The same without matrix units.
+    #[cfg(test)]
+    Emulated,
 }
 
 impl Tile {
@@ -104,15 +151,16 @@ impl Tile {
     /// Workgroups that keep most GPUs busy.
     const FILLING: usize = 64;
     /// Lanes that a tile in registers takes of a subgroup.
-    pub(super) const LANES: u32 = 8;
+    const LANES: u32 = 8;
 
     /// Rows and columns of the output that one workgroup computes.
     pub(super) fn sides(self) -> (usize, usize) {
         match self {
             Tile::Small => (32, 32),
             Tile::Large => (64, 64),
-            Tile::Wide => (128, 128),
             Tile::Registers => (32, 64),
+            Tile::Subgroup => (16, 256),
+            _ => (128, 128),
         }
     }
 
@@ -120,19 +168,30 @@ impl Tile {
     /// 65,535 rounds of all its loops after which llvmpipe silently leaves a kernel: up to 99 a depth in registers.
     pub(super) fn depth(self) -> usize {
         match self {
-            Tile::Small | Tile::Large | Tile::Wide => 16_384,
             Tile::Registers => 640,
+            Tile::Subgroup => 2048,
+            #[cfg(test)]
+            Tile::Emulated => 16,
+            _ => 16_384,
         }
     }
 
-    /// By shape and kind of adapter.
-    pub(super) fn choose(software: bool, form: Form, sizes: Sizes) -> Self {
+    /// Whether b must have contiguous rows.
+    pub(super) fn wants_rows_of_b(self) -> bool {
+        matches!(self, Tile::Registers | Tile::Subgroup)
+    }
+
+    /// By shape and what the adapter can do.
+    pub(super) fn choose(abilities: Abilities, precision: Precision, form: Form, sizes: Sizes) -> Self {
         let Sizes { m, n, k, .. } = sizes;
-        if software {
+        if abilities.software {
             let worth = n.is_multiple_of(4) && m >= 16 && n >= 64 && m * n * k >= Self::WORTH;
-            return if worth { Tile::Registers } else { Tile::Small };
+            return if worth && abilities.lanes >= Self::LANES { Tile::Registers } else { Tile::Small };
         }
-        if Self::fits_wide(form, sizes) {
+        let in_fours = Self::in_fours(form, sizes);
+        if precision == Precision::F16 && abilities.matrices && in_fours && m >= 64 && n >= 64 {
+            Tile::Matrix
+        } else if in_fours && Self::fills(sizes) {
             Tile::Wide
         } else if m < 64 || n < 64 {
             Tile::Small
@@ -141,37 +200,48 @@ impl Tile {
         }
     }
 
-    /// Whether wide tiles can be read, fill a GPU, and lie on the output without much waste.
-    fn fits_wide(form: Form, Sizes { z, m, n, k }: Sizes) -> bool {
+    /// Whether both operands can be read four elements at a time.
+    fn in_fours(form: Form, Sizes { m, n, k, .. }: Sizes) -> bool {
         let contiguous = match form {
             Form::AB => [k, n],
             Form::ABt => [k, k],
             Form::AtB => [m, n],
         };
-        let tiles = m.div_ceil(128) * n.div_ceil(128);
         contiguous.iter().all(|axis| axis.is_multiple_of(4))
-            && tiles * z >= Self::FILLING
-            && tiles * 128 * 128 <= m * n / 4 * 5
+    }
+
+    /// Whether wide tiles fill a GPU, and lie on the output without much waste.
+    fn fills(Sizes { z, m, n, .. }: Sizes) -> bool {
+        let tiles = m.div_ceil(128) * n.div_ceil(128);
+        tiles * z >= Self::FILLING && tiles * 128 * 128 <= m * n / 4 * 5
     }
 }
 
-pub(super) fn variant(form: Form, store: Store, tile: Tile) -> Variant {
+/// The kernel of a product whose operands are stored in f16 where `halves`.
+pub(super) fn variant(form: Form, store: Store, tile: Tile, halves: bool) -> Variant {
     let (ta, tb) = (u32::from(form == Form::AtB), u32::from(form == Form::ABt));
-    let Family { tiled, wide, registers } = store.family();
+    let (family, stored) = (store.family(), usize::from(halves));
     let mut constants = vec![("TA", ta)];
     if let Store::BiasGelu(gelu) = store {
         constants.push(("GELU", gelu.code()));
     }
-    if tile == Tile::Registers {
-        return registers.with(&constants);
+    if !tile.wants_rows_of_b() {
+        constants.push(("TB", tb));
     }
-    constants.push(("TB", tb));
-    if tile == Tile::Wide {
-        return wide.with(&constants);
-    }
-    let (rows, cols) = tile.sides();
-    constants.extend([("BM", rows as u32), ("BN", cols as u32)]);
-    tiled.with(&constants)
+    let kernel = match tile {
+        Tile::Small | Tile::Large => {
+            let (rows, cols) = tile.sides();
+            constants.extend([("BM", rows as u32), ("BN", cols as u32)]);
+            &family.tiled[stored]
+        }
+        Tile::Wide => &family.wide[stored],
+        Tile::Registers => &family.registers[stored],
+        Tile::Subgroup => &family.subgroup[stored],
+        Tile::Matrix => &family.matrix,
+        #[cfg(test)]
+        Tile::Emulated => &family.emulated,
+    };
+    kernel.with(&constants)
 }
 
 /// The transpose of a matrix.
@@ -179,16 +249,17 @@ pub(super) fn transpose() -> Variant {
     TRANSPOSE.default_variant()
 }
 
+/// Every form and end of products by one tile.
+pub(super) fn of_tile(tile: Tile, halves: bool) -> Vec<Variant> {
+    let plain: &[Form] = if tile.wants_rows_of_b() { &[Form::AB, Form::AtB] } else { &Form::ALL };
+    let layer = if tile.wants_rows_of_b() { Form::AB } else { Form::ABt };
+    let ends = plain.iter().flat_map(|form| [Store::Write, Store::Add].map(|store| (*form, store)));
+    let layers = [Store::Bias].into_iter().chain(Gelu::ALL.map(Store::BiasGelu)).map(|store| (layer, store));
+    ends.chain(layers).map(|(form, store)| variant(form, store, tile, halves)).collect()
+}
+
 pub(super) fn variants() -> Vec<Variant> {
-    let mut all = vec![transpose()];
-    for tile in [Tile::Small, Tile::Large, Tile::Wide, Tile::Registers] {
-        let plain: &[Form] = if tile == Tile::Registers { &[Form::AB, Form::AtB] } else { &Form::ALL };
-        for form in plain {
-            all.extend([Store::Write, Store::Add].map(|store| variant(*form, store, tile)));
-        }
-        let layer = if tile == Tile::Registers { Form::AB } else { Form::ABt };
-        all.push(variant(layer, Store::Bias, tile));
-        all.extend(Gelu::ALL.map(|gelu| variant(layer, Store::BiasGelu(gelu), tile)));
-    }
-    all
+    let tiles = [Tile::Small, Tile::Large, Tile::Wide, Tile::Registers, Tile::Subgroup];
+    let stored = tiles.into_iter().flat_map(|tile| [false, true].map(|halves| of_tile(tile, halves)));
+    [vec![transpose()], of_tile(Tile::Matrix, true)].into_iter().chain(stored).flatten().collect()
 }

@@ -1,5 +1,5 @@
 // y [z, m, n] = a . b over k, each operand plain or transposed in memory: a [z, m, k] or (TA) [z, k, m];
-// b [z, k, n] or (TB) [z, n, k]. A store part in front decides what becomes of a sum.
+// b [z, k, n] or (TB) [z, n, k]. Parts in front say how operands are stored and what becomes of a sum.
 //
 // One workgroup computes a tile of BM x BN, one invocation TM x TN of it, BK of k at a time through workgroup memory.
 
@@ -13,9 +13,6 @@ struct Parameters {
 }
 var<immediate> p: Parameters;
 
-@group(0) @binding(0) var<storage, read> lhs: array<f32>;
-@group(0) @binding(1) var<storage, read> rhs: array<f32>;
-
 const WG = (BM / TM) * (BN / TN);
 
 var<workgroup> tile_a: array<f32, BM * BK>; // [BK][BM]
@@ -23,12 +20,12 @@ var<workgroup> tile_b: array<f32, BK * BN>; // [BK][BN]
 
 fn load_a(base: u32, row: u32, depth: u32) -> f32 {
     if row >= p.m || depth >= p.last { return 0.0; }
-    return lhs[base + select(row * p.k + depth, depth * p.m + row, TA == 1u)];
+    return lhs_at(base + select(row * p.k + depth, depth * p.m + row, TA == 1u));
 }
 
 fn load_b(base: u32, depth: u32, col: u32) -> f32 {
     if col >= p.n || depth >= p.last { return 0.0; }
-    return rhs[base + select(depth * p.n + col, col * p.k + depth, TB == 1u)];
+    return rhs_at(base + select(depth * p.n + col, col * p.k + depth, TB == 1u));
 }
 
 @compute @workgroup_size(WG)

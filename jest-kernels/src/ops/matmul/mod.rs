@@ -1,6 +1,7 @@
 //! Matrix products: `a · b`, `a · bᵀ`, `aᵀ · b`, one or a batch, with bias, GELU, or added to the output.
 //!
-//! A device opened with [`Precision::Bf16`] rounds the operands to bf16; sums are f32 either way.
+//! A device opened with [`Precision::Bf16`] or [`Precision::F16`] rounds the operands; sums are f32 either way. For f16
+//! a copy of each operand is made in half the memory: it is made once, and read by every workgroup of its row or column.
 
 mod bf16;
 pub(crate) mod cpu;
@@ -8,13 +9,18 @@ mod kernels;
 pub mod oracle;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_f16;
+#[cfg(test)]
+mod tests_tiles;
+mod trial;
 
 use kernels::{Store, Tile};
 
 use super::gelu::Gelu;
 use crate::catalog::{Variant, parameters};
 use crate::profile::Work;
-use crate::{Grid, KernelError, Pass, Precision, Result, Tensor};
+use crate::{DType, Grid, KernelError, Pass, Precision, Result, Tensor};
 
 const OP: &str = "matmul";
 
@@ -169,7 +175,7 @@ pub fn linear_gelu(pass: &mut Pass, gelu: Gelu, x: &Tensor, w: &Tensor, bias: &T
     let sizes = Sizes::new(Form::ABt, 1, (x.rows(), x.cols()), (w.rows(), w.cols()))?;
     bias.expect_f32(OP, "bias", &[sizes.n])?;
     // What several dispatches sum is complete only after the last.
-    if pass.cpu().is_none() && sizes.k > tile(pass, Form::ABt, sizes).depth() {
+    if pass.cpu().is_none() && sizes.k > choose(pass, Form::ABt, sizes).depth() {
         let pre = linear(pass, x, w, bias)?;
         return Ok((super::gelu::forward(pass, gelu, &pre)?, pre));
     }
@@ -208,15 +214,6 @@ fn split(pass: &Pass, form: Form, sizes: Sizes) -> Option<usize> {
     [8, 4, 2].into_iter().find(|parts| deep && sizes.k.is_multiple_of(*parts) && sizes.k / parts >= DEPTH)
 }
 
-/// What the adapter's kind and the shape call for, as far as the adapter has it.
-fn tile(pass: &Pass, form: Form, sizes: Sizes) -> Tile {
-    let info = pass.device().info();
-    match Tile::choose(info.software, form, sizes) {
-        Tile::Registers if info.subgroup_lanes < Tile::LANES => Tile::Small,
-        tile => tile,
-    }
-}
-
 fn output_shape(form: Form, a: &Tensor, sizes: Sizes) -> Vec<usize> {
     let mut shape = if form == Form::AtB { vec![sizes.m] } else { a.shape()[..a.shape().len() - 1].to_vec() };
     shape.push(sizes.n);
@@ -240,22 +237,42 @@ fn run(
     if let Some(bias) = bias {
         pass.admit(OP, &[("bias", bias)])?;
     }
-    if pass.cpu().is_some() {
-        return run_on_cpu(pass, form, store, sizes, [a, b], bias, y, pre);
-    }
-    let tile = tile(pass, form, sizes);
-    let transposed;
-    let (form, b) = if tile == Tile::Registers && form == Form::ABt && sizes.z == 1 {
+    let tile = choose(pass, form, sizes);
+    let by_rows = pass.cpu().is_none() && tile.wants_rows_of_b() && form == Form::ABt;
+    let (transposed, halves);
+    let (form, b) = if by_rows && sizes.z == 1 {
         transposed = transpose(pass, b)?;
         (Form::AB, &transposed)
     } else {
         (form, b)
     };
-    let tile = if form == Form::ABt && tile == Tile::Registers { Tile::Small } else { tile };
+    let [a, b] = if pass.precision() == Precision::F16 {
+        halves = [round(pass, a)?, round(pass, b)?];
+        halves.each_ref()
+    } else {
+        [a, b]
+    };
+    if pass.cpu().is_some() {
+        return run_on_cpu(pass, form, store, sizes, [a, b], bias, y, pre);
+    }
+    let tile = if form == Form::ABt && tile.wants_rows_of_b() { Tile::Small } else { tile };
     let mut tensors: Vec<&Tensor> = vec![a, b, y];
     tensors.extend(bias);
     tensors.extend(pre.as_deref());
     dispatch(pass, form, store, sizes, tile, tensors)
+}
+
+/// The tile of a product on this pass's GPU.
+fn choose(pass: &mut Pass, form: Form, sizes: Sizes) -> Tile {
+    let (mut abilities, precision) = (pass.abilities(), pass.precision());
+    abilities.matrices = abilities.matrices && precision == Precision::F16 && trial::matrices_agree(pass);
+    Tile::choose(abilities, precision, form, sizes)
+}
+
+/// The operand in f16; on the CPU device, which multiplies in f32, the f32 values of that.
+fn round(pass: &mut Pass, x: &Tensor) -> Result<Tensor> {
+    let stored = super::cast::to_f16(pass, x)?;
+    if pass.cpu().is_some() { super::cast::to_f32(pass, &stored) } else { Ok(stored) }
 }
 
 /// Dispatches a product in slices of its batch and its depth, each within the limits of every adapter.
@@ -271,7 +288,7 @@ fn dispatch(
     let tiles = sizes.m.div_ceil(rows) * sizes.n.div_ceil(cols);
     for first in (0..sizes.k).step_by(tile.depth()) {
         let last = (first + tile.depth()).min(sizes.k);
-        let variant = kernels::variant(form, store, tile);
+        let variant = kernels::variant(form, store, tile, tensors[0].dtype() == DType::F16);
         for layer in (0..sizes.z).step_by(Grid::LIMIT as usize) {
             let layers = (sizes.z - layer).min(Grid::LIMIT as usize);
             let flops = 2.0 * (layers * sizes.m * sizes.n) as f64 * (last - first) as f64;
@@ -308,7 +325,7 @@ fn run_on_cpu(
     let Sizes { z, m, n, k } = sizes;
     let work = Work::products(store.name(), sizes.flops(), a.len() + b.len() + z * m * n);
     let operands = cpu::Operands { form, sizes, a: a.f32(), b: b.f32(), bias: bias.map_or(&[], |bias| bias.f32()) };
-    let rounded = pass.device().precision() == Precision::Bf16;
+    let rounded = pass.precision() == Precision::Bf16;
     let parts = cpu::depth_parts(form, sizes);
     let mut partial = if parts > 1 { Some(pass.empty_f32(&[parts, m, n])?) } else { None };
     let mut packed =

@@ -1,5 +1,5 @@
 // y [z, m, n] = a . b over k without workgroup memory or barriers: a [z, m, k] or (TA) [z, k, m]; b [z, k, n] with n a
-// multiple of 4. A store part in front decides what becomes of a sum.
+// multiple of 4. Parts in front say how operands are stored and what becomes of a sum.
 //
 // One invocation computes 32 rows of TN columns in registers, four columns a vector; the 8 invocations of a workgroup are
 // one subgroup and lie side by side along the columns. Each reads another row of a, and the subgroup hands them round.
@@ -15,9 +15,6 @@ struct Parameters {
     layer: u32, // Of z, the first that this dispatch computes.
 }
 var<immediate> p: Parameters;
-
-@group(0) @binding(0) var<storage, read> lhs: array<f32>;
-@group(0) @binding(1) var<storage, read> rhs: array<vec4<f32>>;
 
 const OCTET = 8u; // Rows that a subgroup of 8 or more hands round.
 const ROWS = 4u * OCTET;
@@ -74,11 +71,11 @@ fn product(
     var sums3: array<vec4<f32>, OCTET * QUADS>;
     for (var depth = p.first; depth < p.last; depth++) {
         var b: array<vec4<f32>, QUADS>;
-        for (var j = 0u; j < QUADS; j++) { b[j] = rhs[columns[j] + depth * quads]; }
-        add_rows(&sums0, lhs[rows[0] + depth * step], b);
-        add_rows(&sums1, lhs[rows[1] + depth * step], b);
-        add_rows(&sums2, lhs[rows[2] + depth * step], b);
-        add_rows(&sums3, lhs[rows[3] + depth * step], b);
+        for (var j = 0u; j < QUADS; j++) { b[j] = rhs_four(columns[j] + depth * quads); }
+        add_rows(&sums0, lhs_at(rows[0] + depth * step), b);
+        add_rows(&sums1, lhs_at(rows[1] + depth * step), b);
+        add_rows(&sums2, lhs_at(rows[2] + depth * step), b);
+        add_rows(&sums3, lhs_at(rows[3] + depth * step), b);
     }
     store_rows(&sums0, layer, row0, quad0);
     store_rows(&sums1, layer, row0 + OCTET, quad0);

@@ -1,15 +1,15 @@
 use super::*;
 use crate::testing::*;
 
-const FORMS: [Form; 3] = Form::ALL;
+pub(super) const FORMS: [Form; 3] = Form::ALL;
 
 /// Ragged sizes around the tiles of the kernels and the blocks of the CPU form.
-const SIZES: [(usize, usize, usize); 8] =
+pub(super) const SIZES: [(usize, usize, usize); 8] =
     [(1, 1, 1), (3, 31, 33), (33, 3, 257), (31, 33, 16), (64, 65, 17), (257, 33, 5), (2, 255, 64), (65, 769, 3)];
 
-type Oracle = fn(usize, usize, usize, &[f64], &[f64]) -> Vec<f64>;
+pub(super) type Oracle = fn(usize, usize, usize, &[f64], &[f64]) -> Vec<f64>;
 
-fn oracle_for(form: Form) -> Oracle {
+pub(super) fn oracle_for(form: Form) -> Oracle {
     match form {
         Form::AB => oracle::ab,
         Form::ABt => oracle::abt,
@@ -17,7 +17,7 @@ fn oracle_for(form: Form) -> Oracle {
     }
 }
 
-fn shapes(form: Form, m: usize, n: usize, k: usize) -> ([usize; 2], [usize; 2]) {
+pub(super) fn shapes(form: Form, m: usize, n: usize, k: usize) -> ([usize; 2], [usize; 2]) {
     match form {
         Form::AB => ([m, k], [k, n]),
         Form::ABt => ([m, k], [n, k]),
@@ -57,74 +57,6 @@ fn many_rows_match_oracle() {
     check(Form::AB, 65_537, 2, 3);
     check(Form::AtB, 3, 2, 65_537);
     check(Form::AtB, 530, 3, 2049);
-}
-
-/// What a store makes of sums, given what was there before.
-fn stored(store: Store, sums: &[f64], before: &[f64], bias: &[f64]) -> Vec<f64> {
-    let with_bias = || sums.iter().enumerate().map(|(i, sum)| sum + bias[i % bias.len()]).collect::<Vec<_>>();
-    match store {
-        Store::Write => sums.to_vec(),
-        Store::Add => sums.iter().zip(before).map(|(sum, before)| sum + before).collect(),
-        Store::Bias => with_bias(),
-        Store::BiasGelu(kind) => crate::ops::gelu::oracle::forward(kind, &with_bias()),
-    }
-}
-
-/// The software adapter of the tests is given other tiles, so those of real GPUs are dispatched by hand.
-#[test]
-fn tiles_of_gpus_match_the_oracle_with_every_store() {
-    // Rows, columns and depths end within a tile; of the wide one, in one dispatch of two.
-    for (tile, (m, n, k), first) in [(Tile::Large, (65, 130, 35), 0), (Tile::Wide, (132, 260, 44), 20)] {
-        let gelus = Gelu::ALL.map(Store::BiasGelu);
-        for store in [Store::Write, Store::Add, Store::Bias].into_iter().chain(gelus) {
-            let forms: &[Form] = if matches!(store, Store::Write | Store::Add) { &FORMS } else { &[Form::ABt] };
-            forms.iter().for_each(|form| check_tile(tile, *form, store, (m, n, k), first));
-        }
-    }
-}
-
-/// The depths before `first` are left to a dispatch that adds.
-fn check_tile(tile: Tile, form: Form, store: Store, (m, n, k): (usize, usize, usize), first: usize) {
-    let mut pass = devices()[1].pass();
-    let [a, b, before, bias] = [m * k, k * n, m * n, n].map(|len| random(len, len as u64));
-    let sums = oracle_for(form)(m, n, k, &wide(&a), &wide(&b));
-    let (a_shape, b_shape) = shapes(form, m, n, k);
-    let (a, b) = (pass.upload(&a, &a_shape).unwrap(), pass.upload(&b, &b_shape).unwrap());
-    let (y, biases) = (pass.upload(&before, &[m, n]).unwrap(), pass.upload(&bias, &[n]).unwrap());
-    let pre = pass.empty_f32(&[m, n]).unwrap();
-    let all = [&a, &b, &y, &biases, &pre];
-    let used = match store {
-        Store::Write | Store::Add => 3,
-        Store::Bias => 4,
-        Store::BiasGelu(_) => 5,
-    };
-    let (rows, cols) = tile.sides();
-    let grid = Grid::rows(m.div_ceil(rows) * n.div_ceil(cols));
-    let split = if used == 5 { k } else { first };
-    for (store, depths) in [(store, 0..split), (if split == 0 { store } else { Store::Add }, split..k)] {
-        if !depths.is_empty() {
-            let used = if store == Store::Add { 3 } else { used };
-            let parameters = Parameters::new(Sizes { z: 1, m, n, k }, depths, 0);
-            pass.dispatch(&kernels::variant(form, store, tile), &all[..used], parameters, grid, 0.0).unwrap();
-        }
-    }
-    let want = stored(store, &sums, &wide(&before), &wide(&bias));
-    let tolerance = sum_tolerance(k + 2, k as f64 + 2.0) * 1.2 + crate::ops::gelu::TOLERANCE * 8.0;
-    let name = format!("{tile:?} {form:?} {store:?}");
-    assert_within(&name, &checked_read(&mut pass, "y", &y), &want, |_| tolerance);
-}
-
-#[test]
-fn tiles_are_chosen_by_adapter_and_shape() {
-    let choose = |software, form, (z, m, n, k)| Tile::choose(software, form, Sizes { z, m, n, k });
-    assert_eq!(choose(false, Form::ABt, (1, 8192, 768, 192)), Tile::Wide);
-    assert_eq!(choose(false, Form::ABt, (1, 8192, 192, 768)), Tile::Large, "a third of wide tiles would be empty");
-    assert_eq!(choose(false, Form::AB, (1, 8192, 770, 192)), Tile::Large, "rows of b are no whole vectors");
-    assert_eq!(choose(false, Form::AtB, (8, 768, 256, 1024)), Tile::Wide);
-    assert_eq!(choose(false, Form::AtB, (1, 768, 256, 1024)), Tile::Large, "12 workgroups do not fill a GPU");
-    assert_eq!(choose(false, Form::AB, (1, 63, 4096, 64)), Tile::Small);
-    assert_eq!(choose(true, Form::AB, (1, 64, 64, 64)), Tile::Small);
-    assert_eq!(choose(true, Form::AB, (1, 256, 256, 256)), Tile::Registers);
 }
 
 #[test]
@@ -307,7 +239,7 @@ fn deep_gradients_do_not_depend_on_the_thread_count() {
 fn a_gpu_says_that_bf16_is_the_cpu_devices() {
     let options = crate::DeviceOptions { precision: crate::Precision::Bf16, ..Default::default() };
     let error = crate::Device::open(&crate::DeviceRequest::Gpu, options).unwrap_err().to_string();
-    assert!(error.contains("lacks products in bf16") && error.contains("--device cpu"), "{error}");
+    assert!(error.contains("lacks products in bf16") && error.contains("--precision f16"), "{error}");
 }
 
 #[test]
@@ -344,7 +276,8 @@ fn products_in_registers_match_oracle_in_every_form() {
 fn deep_products_in_registers_are_whole() {
     // As deep as one dispatch sums, and one more: all sums are whole numbers, so they are exact.
     let (m, n, depth) = (64, 128, Tile::Registers.depth());
-    let kind = Tile::choose(true, Form::AB, Sizes { z: 1, m, n, k: depth });
+    let emulated = devices()[1].pass().abilities();
+    let kind = Tile::choose(emulated, Precision::F32, Form::AB, Sizes { z: 1, m, n, k: depth });
     assert_eq!(kind, Tile::Registers);
     for k in [depth, depth + 1, 3 * depth] {
         on_each_device(|pass| {

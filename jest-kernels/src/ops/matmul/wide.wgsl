@@ -1,5 +1,5 @@
 // y [z, m, n] = a . b over k, each operand plain or transposed in memory as in matmul.wgsl, its contiguous axis a multiple
-// of 4. A store part in front decides what becomes of a sum.
+// of 4. Parts in front say how operands are stored and what becomes of a sum.
 //
 // One workgroup computes SIDE x SIDE, one invocation 8 x 8 of it, 16 rows and 16 columns apart: neighbours read
 // neighbouring words. Tiles are double: the next BK of k arrive while these are summed, so that one barrier a step does.
@@ -13,9 +13,6 @@ struct Parameters {
     layer: u32, // Of z, the first that this dispatch computes.
 }
 var<immediate> p: Parameters;
-
-@group(0) @binding(0) var<storage, read> lhs: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> rhs: array<vec4<f32>>;
 
 const WG = 256u;
 const SIDE = 128u;
@@ -35,12 +32,12 @@ fn own(lane: u32, side_contiguous: bool) -> vec2<u32> {
 
 fn load_a(base: u32, at: vec2<u32>) -> vec4<f32> {
     if at.x >= p.m || at.y >= p.last { return vec4(0.0); }
-    return lhs[(base + select(at.x * p.k + at.y, at.y * p.m + at.x, TA == 1u)) / 4u];
+    return lhs_four((base + select(at.x * p.k + at.y, at.y * p.m + at.x, TA == 1u)) / 4u);
 }
 
 fn load_b(base: u32, at: vec2<u32>) -> vec4<f32> {
     if at.x >= p.n || at.y >= p.last { return vec4(0.0); }
-    return rhs[(base + select(at.y * p.n + at.x, at.x * p.k + at.y, TB == 1u)) / 4u];
+    return rhs_four((base + select(at.y * p.n + at.x, at.x * p.k + at.y, TB == 1u)) / 4u);
 }
 
 fn store_a(buffer: u32, at: vec2<u32>, four: vec4<f32>) {

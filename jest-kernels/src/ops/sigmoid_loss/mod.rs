@@ -90,7 +90,8 @@ impl LogitParameters<'_> {
 pub fn forward(pass: &mut Pass, image: &Tensor, text: &Tensor, parameters: LogitParameters<'_>) -> Result<Tensor> {
     let (n, d) = check(pass, image, text, parameters)?;
     if pass.cpu().is_none() {
-        return forward_on_gpu(pass, image, text, parameters, stripes::gpu::rows(image.rows()));
+        let stripe = stripes::gpu::rows(n);
+        return pass.in_f32(|pass| forward_on_gpu(pass, image, text, parameters, stripe));
     }
     let mut scratch = stripes::cpu::Scratch::new(pass, n, 0)?;
     let mut loss = pass.empty_f32(&[1])?;
@@ -126,7 +127,8 @@ pub fn forward_backward(
     dlog_scale.expect_f32(OP, "dlog_scale", &[1])?;
     dbias.expect_f32(OP, "dbias", &[1])?;
     if pass.cpu().is_none() {
-        return gradients_on_gpu(pass, image, text, parameters, dlog_scale, dbias, stripes::gpu::rows(image.rows()));
+        let stripe = stripes::gpu::rows(n);
+        return pass.in_f32(|pass| gradients_on_gpu(pass, image, text, parameters, dlog_scale, dbias, stripe));
     }
     let mut scratch = stripes::cpu::Scratch::new(pass, n, d)?;
     let mut loss = pass.empty_f32(&[1])?;

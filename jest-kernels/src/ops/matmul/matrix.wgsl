@@ -1,0 +1,110 @@
+// y [z, m, n] = a . b over k by matrix units: operands in f16, each plain or transposed in memory as in matmul.wgsl, its
+// contiguous axis a multiple of 4; products and sums in f32. Parts in front say what becomes of a sum, and how a
+// subgroup of 32 multiplies 16 x 16 by 16 x 16.
+//
+// One workgroup of four subgroups computes SIDE x SIDE, each subgroup a quarter of it. Tiles keep the order that their
+// operand has in memory; elements beyond an edge are zero. The next BK of k arrive while these are multiplied.
+
+struct Parameters {
+    m: u32,
+    n: u32,
+    k: u32,
+    first: u32, // Depths first .. last of k are summed by this dispatch.
+    last: u32,
+    layer: u32, // Of z, the first that this dispatch computes.
+}
+var<immediate> p: Parameters;
+
+@group(0) @binding(0) var<storage, read> lhs: array<vec4<f16>>;
+@group(0) @binding(1) var<storage, read> rhs: array<vec4<f16>>;
+
+const WG = 128u;
+const SIDE = 128u;
+const BK = 16u;
+const BLOCK = 16u; // Side of what a unit multiplies.
+const OWN = 4u; // Blocks of a subgroup along each side.
+const FOURS = SIDE * BK / 4u / WG; // Elements that an invocation brings of each tile, in fours.
+// Pitches of a tile in fours, a little more than its width, so that its rows begin in different banks.
+const ALONG_DEPTH = 6u; // [SIDE][BK]
+const ALONG_SIDE = 34u; // [BK][SIDE]
+
+var<workgroup> tile_a: array<vec4<f16>, SIDE * ALONG_DEPTH>;
+var<workgroup> tile_b: array<vec4<f16>, SIDE * ALONG_DEPTH>;
+var<workgroup> scratch: array<f32, 4 * BLOCK * BLOCK>; // One block of sums a subgroup.
+
+// Where the four elements of an invocation lie in a tile: (place along SIDE, place along BK).
+fn place(four: u32, side_contiguous: bool) -> vec2<u32> {
+    return select(vec2(four / 4u, four % 4u * 4u), vec2(four % 32u * 4u, four / 32u), side_contiguous);
+}
+
+// The same as an index of a tile.
+fn index(at: vec2<u32>, side_contiguous: bool) -> u32 {
+    return select(at.x * ALONG_DEPTH + at.y / 4u, at.y * ALONG_SIDE + at.x / 4u, side_contiguous);
+}
+
+fn load_a(base: u32, at: vec2<u32>) -> vec4<f16> {
+    if at.x >= p.m || at.y >= p.last { return vec4<f16>(); }
+    return lhs[(base + select(at.x * p.k + at.y, at.y * p.m + at.x, TA == 1u)) / 4u];
+}
+
+fn load_b(base: u32, at: vec2<u32>) -> vec4<f16> {
+    if at.x >= p.n || at.y >= p.last { return vec4<f16>(); }
+    return rhs[(base + select(at.y * p.n + at.x, at.x * p.k + at.y, TB == 1u)) / 4u];
+}
+
+// Every invocation of the workgroup must call it; `unit` is its subgroup's number.
+fn multiply(group: vec3<u32>, groups: vec3<u32>, lane: u32, unit: u32) {
+    let tiles_n = (p.n + SIDE - 1u) / SIDE;
+    let tile = group.y * groups.x + group.x;
+    let row0 = tile / tiles_n * SIDE;
+    let col0 = tile % tiles_n * SIDE;
+    if row0 >= p.m { return; } // Uniform in the workgroup.
+    let layer = p.layer + group.z;
+    let base_a = layer * p.m * p.k;
+    let base_b = layer * p.k * p.n;
+    let unit_row = unit / 2u * OWN * BLOCK;
+    let unit_col = unit % 2u * OWN * BLOCK;
+
+    var sums: array<Sums, OWN * OWN>;
+    var next_a: array<vec4<f16>, FOURS>;
+    var next_b: array<vec4<f16>, FOURS>;
+    for (var i = 0u; i < FOURS; i++) {
+        next_a[i] = load_a(base_a, place(i * WG + lane, TA == 1u) + vec2(row0, p.first));
+        next_b[i] = load_b(base_b, place(i * WG + lane, TB == 0u) + vec2(col0, p.first));
+    }
+    for (var k0 = p.first; k0 < p.last; k0 += BK) {
+        // Orders the reads of the last step before the tiles are overwritten.
+        workgroupBarrier();
+        for (var i = 0u; i < FOURS; i++) {
+            tile_a[index(place(i * WG + lane, TA == 1u), TA == 1u)] = next_a[i];
+            tile_b[index(place(i * WG + lane, TB == 0u), TB == 0u)] = next_b[i];
+        }
+        // Orders the writes of the tiles before their use.
+        workgroupBarrier();
+        for (var i = 0u; i < FOURS; i++) {
+            next_a[i] = load_a(base_a, place(i * WG + lane, TA == 1u) + vec2(row0, k0 + BK));
+            next_b[i] = load_b(base_b, place(i * WG + lane, TB == 0u) + vec2(col0, k0 + BK));
+        }
+        var left: array<Left, OWN>;
+        for (var i = 0u; i < OWN; i++) { left[i] = load_left(index(vec2(unit_row + i * BLOCK, 0u), TA == 1u)); }
+        for (var j = 0u; j < OWN; j++) {
+            let right = load_right(index(vec2(unit_col + j * BLOCK, 0u), TB == 0u));
+            for (var i = 0u; i < OWN; i++) { sums[i * OWN + j] = multiply_add(left[i], right, sums[i * OWN + j]); }
+        }
+    }
+    for (var block = 0u; block < OWN * OWN; block++) {
+        store_sums(sums[block], unit * BLOCK * BLOCK, BLOCK);
+        // Orders the writes of the blocks before their reads.
+        workgroupBarrier();
+        let source = lane / 32u;
+        let row = row0 + source / 2u * OWN * BLOCK + block / OWN * BLOCK;
+        let col = col0 + source % 2u * OWN * BLOCK + block % OWN * BLOCK + lane % BLOCK;
+        for (var i = lane % 32u / BLOCK; i < BLOCK; i += 2u) {
+            if row + i < p.m && col < p.n {
+                store((layer * p.m + row + i) * p.n + col, col, scratch[source * BLOCK * BLOCK + i * BLOCK + lane % BLOCK]);
+            }
+        }
+        // Orders the reads of these blocks before the writes of the next.
+        workgroupBarrier();
+    }
+}

@@ -1,0 +1,102 @@
+//! Products with operands in f16: every kernel, both devices, and what overflows.
+
+use super::tests::{FORMS, SIZES, oracle_for, shapes};
+use super::tests_tiles::check_ends;
+use super::*;
+use crate::testing::*;
+
+/// The same values as f16 has them.
+fn rounded(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|value| half::f16::from_f32(*value).to_f64()).collect()
+}
+
+#[test]
+fn f16_products_equal_the_oracle_on_rounded_operands() {
+    let devices = devices_in(Precision::F16);
+    // The last is large enough for products in registers on an emulated adapter.
+    for (m, n, k) in SIZES.into_iter().chain([(530, 3, 2049), (70, 260, 250)]) {
+        let (a, b, start) = (random(m * k, 1), random(k * n, 2), random(m * n, 3));
+        for form in FORMS {
+            let exact = oracle_for(form);
+            let want = exact(m, n, k, &rounded(&a), &rounded(&b));
+            let magnitude = exact(m, n, k, &magnitudes(&rounded(&a)), &magnitudes(&rounded(&b)));
+            let added: Vec<f64> = want.iter().zip(&start).map(|(y, start)| y + f64::from(*start)).collect();
+            let (a_shape, b_shape) = shapes(form, m, n, k);
+            for device in &devices {
+                let pass = &mut device.pass();
+                let (a, b) = (pass.upload(&a, &a_shape).unwrap(), pass.upload(&b, &b_shape).unwrap());
+                let y = forward(pass, form, &a, &b).unwrap();
+                let name = format!("{form:?} {m}x{n}x{k}");
+                assert_within(&name, &checked_read(pass, &name, &y), &want, |i| sum_tolerance(k, magnitude[i]));
+                let mut out = pass.upload(&start, &[m, n]).unwrap();
+                accumulate(pass, form, &a, &b, &mut out).unwrap();
+                let tolerance = |i: usize| sum_tolerance(k + 1, magnitude[i] + 1.0);
+                assert_within(&name, &checked_read(pass, &name, &out), &added, tolerance);
+                tally(device);
+            }
+        }
+    }
+}
+
+#[test]
+fn f16_layers_add_bias_and_activation_in_f32() {
+    let (m, n, k) = (70, 37, 45);
+    let (x, w, bias) = (random(m * k, 1), random(n * k, 2), random(n, 3));
+    let mut want = oracle::abt(m, n, k, &rounded(&x), &rounded(&w));
+    want.iter_mut().enumerate().for_each(|(i, y)| *y += f64::from(bias[i % n]));
+    let active = crate::ops::gelu::oracle::forward(Gelu::Tanh, &want);
+    for device in devices_in(Precision::F16) {
+        let pass = &mut device.pass();
+        let (x, w) = (pass.upload(&x, &[m, k]).unwrap(), pass.upload(&w, &[n, k]).unwrap());
+        let bias = pass.upload(&bias, &[n]).unwrap();
+        let tolerance = sum_tolerance(k + 1, k as f64 + 1.0);
+        let (y, pre) = linear_gelu(pass, Gelu::Tanh, &x, &w, &bias).unwrap();
+        assert_within("pre", &checked_read(pass, "pre", &pre), &want, |_| tolerance);
+        // GELU's slope is at most 1.13.
+        let slack = |i: usize| 1.2 * tolerance + crate::ops::gelu::TOLERANCE * (1.0 + want[i].abs());
+        assert_within("y", &checked_read(pass, "y", &y), &active, slack);
+    }
+}
+
+#[test]
+fn every_kernel_on_f16_matches_the_oracle_with_every_end() {
+    check_ends(Tile::Small, true, (33, 35, 19), 0);
+    check_ends(Tile::Large, true, (65, 130, 35), 0);
+    check_ends(Tile::Wide, true, (132, 260, 44), 20);
+    check_ends(Tile::Registers, true, (19, 132, 33), 0);
+    check_ends(Tile::Subgroup, true, (35, 132, 43), 20);
+}
+
+#[test]
+fn the_tiles_of_matrix_units_match_the_oracle_with_every_end() {
+    check_ends(Tile::Emulated, true, (132, 148, 36), 20);
+    // Without matrix units only the unit itself is emulated: tiles, edges, order of memory and ends are theirs.
+    if devices()[1].pass().abilities().matrices {
+        check_ends(Tile::Matrix, true, (132, 148, 36), 20);
+    }
+}
+
+#[test]
+fn a_trial_tells_right_products_from_wrong_ones() {
+    let mut pass = devices()[1].pass();
+    for form in FORMS {
+        let variant = |form| kernels::variant(form, Store::Write, Tile::Emulated, true);
+        assert!(trial::agrees(&mut pass, form, &variant(form)).unwrap());
+        let other = if form == Form::AB { Form::AtB } else { Form::AB };
+        assert!(!trial::agrees(&mut pass, form, &variant(other)).unwrap());
+    }
+}
+
+#[test]
+fn what_f16_cannot_hold_is_not_finite_and_f32_can_be_asked_for() {
+    for device in devices_in(Precision::F16) {
+        let pass = &mut device.pass();
+        let a = pass.upload(&[70_000.0, 1.0, 1.0, 1.0], &[2, 2]).unwrap();
+        let b = pass.upload(&[1.0, 0.0, 0.0, 1.0], &[2, 2]).unwrap();
+        let y = forward(pass, Form::AB, &a, &b).unwrap();
+        let y = pass.read(&y).unwrap();
+        assert!(!y[0].is_finite() && y[2..] == [1.0, 1.0], "{y:?}");
+        let exact = pass.in_f32(|pass| forward(pass, Form::AB, &a, &b)).unwrap();
+        assert_eq!(pass.read(&exact).unwrap(), [70_000.0, 1.0, 1.0, 1.0]);
+    }
+}
