@@ -60,9 +60,9 @@ def milliseconds(work, repeats):
     return statistics.median(times)
 
 
-def jest(binary, verb, threads, precision="f32"):
+def jest(binary, verb, threads, precision=None):
     command = [binary, "bench", verb, "--threads", str(threads), "--device", "cpu", "--repeats", "3", "--json"]
-    command += ["--precision", precision]
+    command += ["--precision", precision] if precision else []
     output = subprocess.run(command, check=True, capture_output=True, text=True)
     seconds = json.loads(output.stdout.strip().splitlines()[-1])["seconds"]
     return {op: 1e3 * value for op, value in seconds.items()}
@@ -94,8 +94,9 @@ def main():
         print(round_, {op: [round(ours[op][-1], 1), round(theirs[op][-1], 1)] for op in times}, flush=True)
     median = {op: [statistics.median(ours[op]), statistics.median(theirs[op])] for op in ours}
     ratios = {op: theirs / ours for op, (ours, theirs) in median.items()}
+    spread = {op: [[min(all), max(all)] for all in (ours[op], theirs[op])] for op in ours}
     setting = dict(threads=args.threads, rounds=args.rounds)
-    print(json.dumps({**setting, "milliseconds_jest_torch": median, "jest_over_torch": ratios}))
+    print(json.dumps({**setting, "milliseconds_jest_torch": median, "spread": spread, "jest_over_torch": ratios}))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard};
 
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
@@ -50,7 +51,7 @@ pub(super) fn product_by_parts(
     let packed = scratch.par_chunks_mut(scratch.len() / parts);
     partial.par_chunks_mut(y.len()).zip(packed).enumerate().for_each(|(index, (partial, packed))| {
         let depths = index * part..((index + 1) * part).min(k);
-        sums(operands, 0, depths, PART_ROWS, false, partial, packed);
+        sums(operands, 0, depths, PART_ROWS, false, partial, packed, |_, _| {});
     });
     cpu::add_parts(partial, add, y);
 }
@@ -75,27 +76,42 @@ pub(super) fn product(
 ) {
     let Sizes { m, n, k, .. } = operands.sizes;
     let rows = rows_per_block(m);
-    let block = rows * n;
     match (store, pre) {
         (Store::BiasGelu(kind), Some(pre)) => {
-            sums(operands, 0, 0..k, rows, false, pre, scratch);
-            y.par_chunks_mut(block).zip(pre.par_chunks_mut(block)).for_each(|(y, pre)| {
+            let y = RowBlocks::new(y, rows * n);
+            sums(operands, 0, 0..k, rows, false, pre, scratch, |index, pre| {
                 add_bias(pre, operands.bias);
-                gelu::cpu::forward_block(kind, pre, y);
+                gelu::cpu::forward_block(kind, pre, &mut y.of(index));
             });
         }
         _ => {
             for (z, y) in y.chunks_exact_mut(m * n).enumerate() {
-                sums(operands, z, 0..k, rows, store == Store::Add, y, scratch);
-            }
-            if store == Store::Bias {
-                y.par_chunks_mut(block).for_each(|y| add_bias(y, operands.bias));
+                sums(operands, z, 0..k, rows, store == Store::Add, y, scratch, |_, y| {
+                    if store == Store::Bias {
+                        add_bias(y, operands.bias);
+                    }
+                });
             }
         }
     }
 }
 
-/// One product over some depths, written or added to y in blocks of rows.
+/// Blocks of rows that different threads write, each locked by the one that writes it.
+struct RowBlocks<'a>(Vec<Mutex<&'a mut [f32]>>);
+
+impl<'a> RowBlocks<'a> {
+    fn new(y: &'a mut [f32], block: usize) -> Self {
+        Self(y.chunks_mut(block).map(Mutex::new).collect())
+    }
+
+    fn of(&self, index: usize) -> MutexGuard<'_, &'a mut [f32]> {
+        self.0[index].lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// One product over some depths, written or added to y in blocks of rows; `finish` is given each block, by its number, while it
+/// is in the cache.
+#[expect(clippy::too_many_arguments, reason = "the one place where all forms of the product meet")]
 fn sums(
     operands: &Operands<'_>,
     z: usize,
@@ -104,6 +120,7 @@ fn sums(
     add: bool,
     y: &mut [f32],
     scratch: &mut [u16],
+    finish: impl Fn(usize, &mut [f32]) + Sync,
 ) {
     let level = bf16::level();
     let Sizes { m, n, k, .. } = operands.sizes;
@@ -129,6 +146,9 @@ fn sums(
                 bf16::pack(level, Role::Left, &a, (index * block, rows), (depth, depths), own);
                 bf16::multiply(level, (own, rows), (packed, n), depths, (y, n), add || depth > all.start);
             });
+            if depth + depths == all.end {
+                finish(index, y);
+            }
         });
     }
 }
