@@ -79,7 +79,7 @@ def main():
     sizes = []
     for name in ["super_batch", "sub_batch", "chunks", "width", "threads"]:
         sizes += ["--" + name.replace("_", "-"), str(getattr(args, name))]
-    ours = [args.jest, "bench", "select", "--device", "cpu", *sizes]
+    ours = [args.jest, "bench", "select", "--device", "cpu", "--json", *sizes]
     theirs = [sys.executable, __file__, "--torch-once", *sizes]
     results = {"jest": [], "torch": []}
     for number in range(args.rounds):
