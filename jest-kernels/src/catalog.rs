@@ -138,6 +138,7 @@ pub fn all() -> Vec<Variant> {
         ops::add::variants(),
         ops::attention::variants(),
         ops::cast::variants(),
+        ops::column_scale::variants(),
         ops::column_sum::variants(),
         ops::contrastive_distillation::variants(),
         ops::contrastive_softmax::variants(),
@@ -147,11 +148,13 @@ pub fn all() -> Vec<Variant> {
         ops::l2_normalize::variants(),
         ops::layer_norm::variants(),
         ops::matmul::variants(),
+        ops::mean_pool::variants(),
         ops::patch_embed::variants(),
         ops::scale::variants(),
         ops::selection_scores::variants(),
         ops::sigmoid_loss::variants(),
         ops::softmax_cross_entropy::variants(),
+        ops::tanh::variants(),
         ops::token_embedding::variants(),
     ]
     .concat()

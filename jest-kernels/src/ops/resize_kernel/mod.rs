@@ -27,6 +27,9 @@ pub enum Resize {
     /// Between the four neighbours, where the corners stay corners: `scipy.ndimage.zoom` of order 1, big_vision's, for the
     /// positions of checkpoints.
     BilinearCorners,
+    /// Keys' cubic with a = -0.75, without antialias; a sample beyond the edge is the edge: torch's `interpolate`, DINOv2's, for
+    /// its positions.
+    Bicubic,
 }
 
 /// The matrix M [new * new, old * old] that resizes patch kernels: `M = pinv(Rᵀ)`, where R resizes patches.

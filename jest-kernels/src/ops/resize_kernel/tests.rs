@@ -9,7 +9,7 @@ use crate::testing::*;
 /// timm works in f32, with a pseudo-inverse of its own.
 const LIMIT: f64 = 1e-4;
 
-const KINDS: [Resize; 3] = [Resize::Bilinear, Resize::BicubicAntialias, Resize::BilinearCorners];
+const KINDS: [Resize; 4] = [Resize::Bilinear, Resize::BicubicAntialias, Resize::BilinearCorners, Resize::Bicubic];
 
 fn golden(name: &str) -> (Vec<usize>, Vec<f32>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/pi_resize.safetensors");
@@ -85,6 +85,14 @@ fn weights_are_known_ones_and_sum_to_one() {
     assert_eq!(rows, [1.0, 0.0, 0.75, 0.25, 0.25, 0.75, 0.0, 1.0]);
     let rows = weights::resize(Resize::BilinearCorners, 3, 5).values;
     assert_eq!(rows, [1.0, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0, 1.0, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0, 1.0]);
+    // Keys' cubic at a quarter and three quarters of the way; what would lie beyond the edge is the edge's.
+    let near = |got: &[f64], want: &[f64]| got.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-12);
+    let rows = weights::resize(Resize::Bicubic, 2, 4).values;
+    let [far, low, high, beyond] = [-0.105_468_75, 0.261_718_75, 0.878_906_25, -0.035_156_25];
+    assert!(
+        near(&rows[..2], &[far + low + high, beyond]) && near(&rows[2..4], &[far + high, low + beyond]),
+        "{rows:?}"
+    );
     for (old, new) in PAIRS {
         for kind in KINDS {
             let r = weights::resize(kind, old, new);

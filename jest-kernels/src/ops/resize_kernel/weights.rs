@@ -32,7 +32,8 @@ pub(super) fn resize(kind: Resize, old: usize, new: usize) -> Matrix {
         let row = &mut weights.values[i * old..(i + 1) * old];
         match kind {
             Resize::Bilinear => bilinear(row, i, new),
-            Resize::BicubicAntialias => bicubic(row, i, new),
+            Resize::BicubicAntialias => bicubic_antialias(row, i, new),
+            Resize::Bicubic => bicubic(row, i, new),
             Resize::BilinearCorners => corners(row, i, new),
         }
     }
@@ -57,25 +58,34 @@ fn between(row: &mut [f64], centre: f64) {
     row[(left + 1).min(last)] += share;
 }
 
-/// The cubic, widened when there are fewer new samples than old; samples beyond the edge do not count.
+/// The cubic between the four neighbours; a neighbour beyond the edge is the edge.
 fn bicubic(row: &mut [f64], i: usize, new: usize) {
+    let centre = (i as f64 + 0.5) * row.len() as f64 / new as f64 - 0.5;
+    let last = row.len() as f64 - 1.0;
+    for step in -1..=2 {
+        let neighbour = centre.floor() + f64::from(step);
+        row[neighbour.clamp(0.0, last) as usize] += cubic(-0.75, neighbour - centre);
+    }
+}
+
+/// The cubic, widened when there are fewer new samples than old; samples beyond the edge do not count.
+fn bicubic_antialias(row: &mut [f64], i: usize, new: usize) {
     let scale = row.len() as f64 / new as f64;
     let (centre, widening) = ((i as f64 + 0.5) * scale, scale.max(1.0));
     for (j, weight) in row.iter_mut().enumerate() {
-        *weight = cubic((j as f64 + 0.5 - centre) / widening);
+        *weight = cubic(-0.5, (j as f64 + 0.5 - centre) / widening);
     }
     let total: f64 = row.iter().sum();
     row.iter_mut().for_each(|weight| *weight /= total);
 }
 
-/// Keys' cubic with a = -0.5, 0 from a distance of 2 on.
-fn cubic(x: f64) -> f64 {
-    const A: f64 = -0.5;
+/// Keys' cubic, 0 from a distance of 2 on.
+fn cubic(a: f64, x: f64) -> f64 {
     let x = x.abs();
     if x < 1.0 {
-        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+        ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
     } else if x < 2.0 {
-        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+        (((x - 5.0) * x + 8.0) * x - 4.0) * a
     } else {
         0.0
     }
