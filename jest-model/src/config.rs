@@ -1,5 +1,7 @@
 //! Sizes and choices that make a model.
 
+use std::fmt;
+
 use jest_kernels::ops::gelu::Gelu;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +42,20 @@ pub enum Family {
     /// A class token that is pooled, a layer norm before the blocks, causal texts, projections without bias, no
     /// logit_bias.
     Clip,
+    /// Pretrained backbones: DINOv2's image tower, with a class token that is pooled and scales behind attention and MLP;
+    /// BERT's text tower, with norms behind attention and MLP, that sees no padding; projections without bias; a logit_bias
+    /// where it does not start at 0.
+    Dual,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Siglip => "siglip",
+            Self::Clip => "clip",
+            Self::Dual => "dual",
+        })
+    }
 }
 
 /// Sizes of the image tower.
@@ -119,6 +135,10 @@ pub enum TextPool {
     Last,
     /// The last token that is not padding: CLIP's.
     Eos,
+    /// The mean of all tokens that are not padding: of family dual.
+    Mean,
+    /// The first token, through a linear layer and tanh: BERT's pooler, of family dual.
+    Pooler,
 }
 
 /// Which GELU the MLPs use.
@@ -185,14 +205,29 @@ impl ModelConfig {
         self
     }
 
+    /// The same sizes with the choices of DINOv2 and BERT, a scale of 1 / 0.07 and no bias.
+    pub fn into_dual(mut self) -> Self {
+        self.family = Family::Dual;
+        (self.vision.gelu, self.text.gelu) = (Activation::Erf, Activation::Erf);
+        (self.vision.layer_norm_eps, self.text.layer_norm_eps) = (1e-6, 1e-12);
+        (self.text.padding, self.text.pool) = (TextPadding::Masked, TextPool::Mean);
+        (self.init_logit_scale, self.init_logit_bias) = (1.0 / 0.07, 0.0);
+        self
+    }
+
+    /// Whether the logits have a bias that is trained.
+    pub fn has_logit_bias(&self) -> bool {
+        self.family == Family::Siglip || self.init_logit_bias != 0.0
+    }
+
     /// Length of an embedding.
     pub fn embedding_dim(&self) -> usize {
         self.embedding_dim.unwrap_or(self.vision.width)
     }
 
-    /// Tokens of an image that are no patches: CLIP's class token.
+    /// Tokens of an image that are no patches: a class token.
     pub fn class_tokens(&self) -> usize {
-        usize::from(self.family == Family::Clip)
+        usize::from(self.family != Family::Siglip)
     }
 
     /// Refuses sizes that do not fit together, naming the nearest that do.
@@ -234,51 +269,25 @@ impl ModelConfig {
 
     /// What a family does not have cannot be asked for.
     fn validate_family(&self) -> Result<()> {
-        let d = self.embedding_dim();
+        let (d, family) = (self.embedding_dim(), self.family);
         within("embedding_dim", d, 16_384)?;
-        match self.family {
+        let refuse = |key, supported| Err(ModelError::Family { family, key, supported });
+        let (text, token) = (&self.text, matches!(self.text.pool, TextPool::Last | TextPool::Eos));
+        match family {
             Family::Siglip if d != self.vision.width => {
                 let rule =
                     format!("vision.width, {}: an image tower of family siglip has no projection", self.vision.width);
                 Err(ModelError::Size { what: "embedding_dim", got: d, rule })
             }
-            Family::Clip if self.text.pool != TextPool::Eos || self.text.padding != TextPadding::Attended => {
-                Err(ModelError::Family { key: "text.pool and text.padding", supported: "eos and attended" })
+            Family::Siglip if !token => refuse("text.pool", "last or eos"),
+            Family::Clip if text.pool != TextPool::Eos || text.padding != TextPadding::Attended => {
+                refuse("text.pool and text.padding", "eos and attended")
             }
-            Family::Clip if self.init_logit_bias != 0.0 => {
-                Err(ModelError::Family { key: "init_logit_bias", supported: "0: it has no logit_bias" })
-            }
+            Family::Clip if self.init_logit_bias != 0.0 => refuse("init_logit_bias", "0: it has no logit_bias"),
+            Family::Dual if token => refuse("text.pool", "mean or pooler"),
+            Family::Dual if text.padding != TextPadding::Masked => refuse("text.padding", "masked"),
             _ => Ok(()),
         }
-    }
-
-    /// Number of parameters, of both towers with logit_scale and logit_bias.
-    pub fn parameter_count(&self) -> u64 {
-        let logits = if self.family == Family::Siglip { 2 } else { 1 };
-        self.image_parameters() + self.text_parameters() + logits
-    }
-
-    /// Number of parameters of the image tower with its projection.
-    pub(crate) fn image_parameters(&self) -> u64 {
-        let (v, d) = (&self.vision, self.embedding_dim() as u64);
-        let [w, m, p] = [v.width, v.mlp_dim, v.patch_size].map(|size| size as u64);
-        let grid = (v.image_size / v.patch_size.max(1)) as u64;
-        let others = match self.family {
-            // Patch bias, pooling head.
-            Family::Siglip => w + w + 4 * (w * w + w) + 2 * w + mlp_parameters(w, m),
-            // Class token and its position, norm before the blocks, projection.
-            Family::Clip => 2 * w + 2 * w + w * d,
-        };
-        3 * p * p * w + grid * grid * w + v.depth as u64 * block_parameters(w, m) + 2 * w + others
-    }
-
-    /// Number of parameters of the text tower with its projection.
-    pub(crate) fn text_parameters(&self) -> u64 {
-        let t = &self.text;
-        let [w, m, d] = [t.width, t.mlp_dim, self.embedding_dim()].map(|size| size as u64);
-        let embedding = (t.vocab_size + t.tokens) as u64 * w;
-        let bias = if self.family == Family::Siglip { d } else { 0 };
-        embedding + t.depth as u64 * block_parameters(w, m) + 2 * w + w * d + bias
     }
 }
 
@@ -287,14 +296,6 @@ impl VisionConfig {
     pub fn grid(&self) -> usize {
         self.image_size / self.patch_size
     }
-}
-
-fn mlp_parameters(width: u64, mlp_dim: u64) -> u64 {
-    2 * width * mlp_dim + mlp_dim + width
-}
-
-fn block_parameters(width: u64, mlp_dim: u64) -> u64 {
-    4 * (width * width + width) + mlp_parameters(width, mlp_dim) + 4 * width
 }
 
 pub(crate) fn within(what: &'static str, got: usize, most: usize) -> Result<()> {
@@ -358,23 +359,18 @@ mod tests {
         };
         assert!(clip(|config| config.text.pool = TextPool::Last).contains("a model of family clip has text.pool"));
         assert!(clip(|config| config.init_logit_bias = -1.0).contains("init_logit_bias"));
+        let dual = |change: fn(&mut ModelConfig)| {
+            complaint(|config| {
+                *config = config.clone().into_dual();
+                change(config);
+            })
+        };
+        let said = dual(|config| config.text.pool = TextPool::Eos);
+        assert_eq!(said, "a model of family dual has text.pool mean or pooler");
+        assert!(dual(|config| config.text.padding = TextPadding::Attended).ends_with("text.padding masked"));
+        assert!(complaint(|config| config.text.pool = TextPool::Mean).ends_with("text.pool last or eos"));
         assert!(complaint(|config| config.vision.patch_size = 0).starts_with("vision.patch_size is 0"));
         assert!(complaint(|config| config.vision.image_size = usize::MAX).starts_with("vision.image_size is"));
-    }
-
-    #[test]
-    fn parameter_counts_are_those_of_published_models() {
-        assert_eq!(Preset::B224.config().parameter_count(), 203_155_970);
-        let mut large_vocabulary = Preset::B224.config();
-        large_vocabulary.text.vocab_size = 256_000;
-        assert_eq!(large_vocabulary.parameter_count(), 375_187_970);
-        // ViT-B/32 of CLIP.
-        let mut clip = Preset::B224.config().into_clip();
-        (clip.vision.patch_size, clip.embedding_dim) = (32, Some(512));
-        (clip.text.tokens, clip.text.vocab_size) = (77, 49_408);
-        (clip.text.width, clip.text.num_heads, clip.text.mlp_dim) = (512, 8, 2048);
-        clip.validate().unwrap();
-        assert_eq!(clip.parameter_count(), 151_277_313);
     }
 
     #[test]

@@ -54,8 +54,10 @@ pub enum ModelError {
         rule: &'static str,
     },
     /// A choice that the model's family does not have.
-    #[error("a model of family clip has {key} {supported}")]
+    #[error("a model of family {family} has {key} {supported}")]
     Family {
+        /// The family.
+        family: crate::Family,
         /// Keys of the configuration.
         key: &'static str,
         /// The only values.

@@ -4,8 +4,8 @@
 //! values, attention, output projection, MLP, pooling head, text projection. Not counted is what is done once for a
 //! whole batch (the probe's query, the resize of kernels) and element-wise work.
 
-use crate::View;
-use crate::config::{Family, ModelConfig};
+use crate::config::{Family, ModelConfig, TextPool};
+use crate::{Tower, View};
 
 /// Work of the backward pass relative to the forward pass: every product has two gradients.
 pub const BACKWARD: u64 = 2;
@@ -40,24 +40,38 @@ impl ModelConfig {
     /// ```
     pub fn image_flops(&self, view: &View) -> u64 {
         let v = &self.vision;
-        let (tokens, patch) = (view.image_tokens(self), view.patch_size(self));
+        let patch = view.patch_size(self);
         let embed = product(view.grid(self).pow(2), v.width, 3 * patch * patch);
-        let head = match self.family {
+        embed + self.image_block_flops(view) + self.image_head_flops(view)
+    }
+
+    /// Pooling head, or projection.
+    fn image_head_flops(&self, view: &View) -> u64 {
+        let (v, tokens) = (&self.vision, view.image_tokens(self));
+        match self.family {
             Family::Siglip => {
                 let keys_and_values = product(tokens, 2 * v.width, v.width);
                 let pooling = product(1, tokens, v.width) + product(1, v.width, tokens);
                 keys_and_values + pooling + product(1, v.width, v.width) + mlp(1, v.width, v.mlp_dim)
             }
-            Family::Clip => product(1, self.embedding_dim(), v.width),
-        };
-        embed + self.image_block_flops(view) + head
+            Family::Clip | Family::Dual => product(1, self.embedding_dim(), v.width),
+        }
     }
 
     /// Operations of the text tower's forward pass on one text.
     pub fn text_flops(&self, view: &View) -> u64 {
-        let t = &self.text;
-        let head = product(1, self.embedding_dim(), t.width);
-        self.text_block_flops(view) + head
+        self.text_block_flops(view) + self.pooler_flops() + self.text_head_flops()
+    }
+
+    /// Projection.
+    fn text_head_flops(&self) -> u64 {
+        product(1, self.embedding_dim(), self.text.width)
+    }
+
+    /// BERT's pooler, where there is one.
+    fn pooler_flops(&self) -> u64 {
+        let width = self.text.width;
+        if self.text.pool == TextPool::Pooler { product(1, width, width) } else { 0 }
     }
 
     /// Operations of both towers' forward pass on one example: an image and its text.
@@ -83,15 +97,43 @@ impl ModelConfig {
 
     /// The image tower's part of it.
     pub fn image_training_flops(&self, view: &View) -> u64 {
-        let (tokens, width) = (view.image_tokens(self), self.vision.width);
-        let pooling = if self.family == Family::Siglip { product(1, tokens, width) } else { 0 };
-        (1 + BACKWARD) * self.image_flops(view) + self.vision.depth as u64 * product(tokens, tokens, width) + pooling
+        self.update_flops(Tower::Image, view, None)
     }
 
     /// The text tower's part of it.
     pub fn text_training_flops(&self, view: &View) -> u64 {
-        let tokens = view.text_tokens(self);
-        (1 + BACKWARD) * self.text_flops(view) + self.text.depth as u64 * product(tokens, tokens, self.text.width)
+        self.update_flops(Tower::Text, view, None)
+    }
+
+    /// A tower's forward pass, and its backward pass as far as it goes: with `kept = (blocks, head)`, so many blocks and
+    /// what is in front of them have none, nor the head where that is kept.
+    pub(crate) fn update_flops(&self, tower: Tower, view: &View, kept: Option<(usize, bool)>) -> u64 {
+        let (forward, blocks, head, tokens, width, depth) = match tower {
+            Tower::Image => {
+                let (width, depth) = (self.vision.width, self.vision.depth);
+                let head = self.image_head_flops(view);
+                (self.image_flops(view), self.image_block_flops(view), head, view.image_tokens(self), width, depth)
+            }
+            Tower::Text => {
+                let (width, depth) = (self.text.width, self.text.depth);
+                let head = self.text_head_flops();
+                (self.text_flops(view), self.text_block_flops(view), head, view.text_tokens(self), width, depth)
+            }
+        };
+        let (first, head_kept) = kept.unwrap_or_default();
+        let trained = depth.saturating_sub(first) as u64;
+        let front = forward - blocks - head;
+        // In front of the blocks is the embedding; between them and the head, BERT's pooler.
+        let backward = match tower {
+            Tower::Image if kept.is_none() => front,
+            Tower::Text if trained > 0 => front,
+            _ => 0,
+        };
+        let backward = backward + blocks / depth as u64 * trained + if head_kept { 0 } else { head };
+        // Scores of attention are computed again, in blocks and in a pooling head.
+        let pooling = tower == Tower::Image && self.family == Family::Siglip && !head_kept;
+        let scores = trained * product(tokens, tokens, width) + if pooling { product(1, tokens, width) } else { 0 };
+        forward + BACKWARD * backward + scores
     }
 }
 
@@ -137,6 +179,16 @@ mod tests {
         let block = 17 * (2 * 64 * 192 + 2 * 64 * 64 + 2 * 64 * 256 * 2) + 2 * 17 * 17 * 64 * 2;
         let (config, full) = (Preset::Mu.config().into_clip(), View::default());
         assert_eq!(config.image_flops(&full), 2 * 16 * 192 * 64 + 2 * block + 2 * 64 * 64);
+        let scores = 2 * 2 * (17 * 17 * 64 + 16 * 16 * 64);
+        assert_eq!(config.training_flops(&full), 3 * config.forward_flops(&full) + scores);
+    }
+
+    #[test]
+    fn a_pooler_is_counted() {
+        let (mut config, full) = (Preset::Mu.config().into_dual(), View::default());
+        let without = config.text_flops(&full);
+        config.text.pool = TextPool::Pooler;
+        assert_eq!(config.text_flops(&full), without + 2 * 64 * 64);
         let scores = 2 * 2 * (17 * 17 * 64 + 16 * 16 * 64);
         assert_eq!(config.training_flops(&full), 3 * config.forward_flops(&full) + scores);
     }

@@ -212,7 +212,7 @@ impl Part {
     fn hold_enough(&self, config: &ModelConfig) -> Result<()> {
         // A tower on its own may come without its projection.
         let projection =
-            |width| if config.family == Family::Clip { (width * config.embedding_dim()) as u64 } else { 0 };
+            |width| if config.family == Family::Siglip { 0 } else { (width * config.embedding_dim()) as u64 };
         let parameters = match self.tower {
             None => config.parameter_count(),
             Some(Tower::Image) => config.image_parameters().saturating_sub(projection(config.vision.width)),
@@ -236,12 +236,16 @@ impl Part {
         [of(true), if alone { Vec::new() } else { of(false) }]
     }
 
-    fn differences(&self, [wanted, others]: &[Vec<Stored>; 2]) -> Differences {
+    fn differences(&self, [wanted, others]: &[Vec<Stored>; 2], config: &ModelConfig) -> Differences {
         let expected: Vec<_> = wanted.iter().map(|stored| (stored.name.as_str(), stored.shape.as_slice())).collect();
         let mut all = self.source.differences(&expected);
         let known: BTreeSet<&str> = others.iter().map(|stored| stored.name.as_str()).collect();
-        let other =
-            |found: &Difference| matches!(found, Difference::Unexpected { name, .. } if known.contains(name.as_str()));
+        let other = |found: &Difference| match found {
+            Difference::Unexpected { name, .. } => {
+                known.contains(name.as_str()) || self.layout.ignored(name, config).is_some()
+            }
+            _ => false,
+        };
         all.0.retain(|difference| !other(difference));
         all
     }
@@ -249,7 +253,7 @@ impl Part {
     /// Fills in the elements of the parameters that it holds.
     fn read(&mut self, params: &[&Param], config: &ModelConfig, values: &mut [Option<Vec<f32>>]) -> Result<()> {
         let tensors = self.tensors(params, config);
-        let differences = self.differences(&tensors);
+        let differences = self.differences(&tensors, config);
         if !differences.is_empty() {
             return Err(ModelError::Mismatch { path: self.source.path().to_path_buf(), differences });
         }
@@ -270,11 +274,13 @@ impl Part {
         how: impl Fn(&str) -> Option<String>,
     ) {
         let tensors = self.tensors(params, config);
-        for difference in self.differences(&tensors).0 {
+        for difference in self.differences(&tensors, config).0 {
             report.0.insert(difference.name().to_string(), Fate::Wrong(difference));
         }
         for entry in self.source.entries() {
-            if let Elements::Ignored(why) = entry.elements {
+            let unread = self.layout.ignored(&entry.name, config);
+            let why = if let Elements::Ignored(why) = entry.elements { Some(why) } else { unread };
+            if let Some(why) = why {
                 report.0.entry(entry.name).or_insert(Fate::Ignored(why));
             }
         }
@@ -318,7 +324,20 @@ impl ModelConfig {
                 Err(ModelError::NotExportable { format: "hf", why: why.to_string() })
             }
             Family::Clip => Ok(()),
+            Family::Dual => self.dual_can_be_hugging_face(),
         }
+    }
+
+    /// `VisionTextDualEncoderModel` has no bias, and takes what BERT's pooler gives.
+    fn dual_can_be_hugging_face(&self) -> Result<()> {
+        let why = if self.text.pool != TextPool::Pooler {
+            "its texts are means of tokens, for which VisionTextDualEncoderModel takes BERT's pooler"
+        } else if self.has_logit_bias() {
+            "it has a logit_bias, which VisionTextDualEncoderModel has not"
+        } else {
+            return Ok(());
+        };
+        Err(ModelError::NotExportable { format: "hf", why: format!("{why}; --format onnx writes both towers") })
     }
 }
 

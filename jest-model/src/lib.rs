@@ -1,9 +1,10 @@
-//! Vision and text transformers of SigLIP and CLIP on `jest-kernels`: forward facing backward, weight files, FLOP counts.
+//! Vision and text transformers of SigLIP and CLIP, and DINOv2 and BERT as backbones, on `jest-kernels`: forward facing
+//! backward, weight files, FLOP counts.
 //!
 //! A [`TwoTowers`] is made from a [`ModelConfig`], which a [`Preset`] gives by name. It turns images and texts into
 //! embeddings of unit length, and gradients by those embeddings into gradients by its parameters. A [`View`] asks for a
-//! cheaper approximation with the same parameters. Files have the names and shapes of Hugging Face's `SiglipModel`
-//! and `CLIPModel`.
+//! cheaper approximation with the same parameters. Files have the names and shapes of Hugging Face's `SiglipModel`,
+//! `CLIPModel` and `VisionTextDualEncoderModel`.
 //!
 //! ```
 //! use jest_kernels::{Device, DeviceOptions, DeviceRequest, ops::sigmoid_loss};
@@ -43,11 +44,13 @@ mod init;
 mod interchange;
 pub mod layers;
 mod layout;
+mod locked;
 mod npz;
 mod onnx;
 mod open_clip_config;
 mod packing;
 mod param;
+mod parameter_count;
 mod preset;
 pub mod protobuf;
 mod resize;
@@ -67,6 +70,7 @@ pub use differences::{Difference, Differences};
 pub use error::{ModelError, Result};
 pub use interchange::{Fate, Format, Import, OPEN_CLIP_CONFIG_FILE, OPEN_CLIP_WEIGHTS_FILE, Report};
 pub use layout::{Layout, Stacked};
+pub use locked::Locked;
 pub use onnx::{ONNX_FOLDER, ONNX_TEXT_FILE, ONNX_VISION_FILE};
 pub use param::{Param, Parameters};
 pub use preset::Preset;
@@ -74,7 +78,7 @@ pub use resize::{Interpolation, NewSizes, Resizing, TextPositions};
 pub use source::{Elements, Entry, TensorSource, open_weights};
 pub use tensor_file::TensorFile;
 pub use text::{TextSaved, TextTower};
-pub use towers::{Locked, Tower, TowerImport};
+pub use towers::{Tower, TowerImport};
 pub use two_towers::TwoTowers;
 pub use view::View;
 pub use vision::{ImageHead, VisionSaved, VisionTower};

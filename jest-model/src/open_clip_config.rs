@@ -222,11 +222,8 @@ impl ModelConfig {
                     "image_size": v.image_size, "timm_model_name": name, "timm_model_pretrained": false,
                     "timm_pool": "map", "timm_proj": "none",
                 });
-                for (key, value) in
-                    [("no_causal_mask", json!(true)), ("proj_bias", json!(true)), ("pool_type", json!("last"))]
-                {
-                    text[key] = value;
-                }
+                (text["no_causal_mask"], text["proj_bias"]) = (json!(true), json!(true));
+                text["pool_type"] = json!("last");
                 (model["init_logit_bias"], model["custom_text"]) = (json!(decimal(self.init_logit_bias)), json!(true));
             }
             Family::Clip => {
@@ -246,6 +243,7 @@ impl ModelConfig {
                 }
                 model["quick_gelu"] = json!(quick);
             }
+            Family::Dual => return refuse("its towers are DINOv2 and BERT; --format onnx writes them".to_string()),
         }
         model["text_cfg"] = text;
         Ok(format!("{:#}\n", json!({ "model_cfg": model, "preprocess_cfg": preprocess_cfg })))

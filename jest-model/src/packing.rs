@@ -22,10 +22,10 @@ pub(crate) struct Bucket {
 impl ModelConfig {
     /// Whether no token's output depends on the padding behind it: then texts can be computed without.
     ///
-    /// A causal text is read at its end, before its padding; so is one whose attention does not see padding. SigLIP as it
-    /// was published attends to padding, and reads it.
+    /// A causal text is read at its end, before its padding; so is one whose attention does not see padding, or it is read
+    /// at its start or by the mean of what is no padding. SigLIP as it was published attends to padding, and reads it.
     pub fn can_pack(&self) -> bool {
-        let masked = self.text.padding == TextPadding::Masked && self.text.pool == TextPool::Eos;
+        let masked = self.text.padding == TextPadding::Masked && self.text.pool != TextPool::Last;
         masked || self.family == Family::Clip
     }
 }
@@ -110,12 +110,15 @@ mod tests {
     /// Lengths with gaps, twice the longest, and one of a single token.
     const LENGTHS: [u32; 9] = [5, 16, 2, 9, 1, 16, 6, 5, 12];
 
-    fn models() -> [ModelConfig; 2] {
+    fn models() -> [ModelConfig; 4] {
         let mut masked = Preset::Mu.config();
         (masked.text.padding, masked.text.pool) = (TextPadding::Masked, TextPool::Eos);
         let mut clip = Preset::Mu.config().into_clip();
         clip.text.gelu = Activation::Erf;
-        [masked, clip]
+        let mean = Preset::Mu.config().into_dual();
+        let mut pooler = mean.clone();
+        pooler.text.pool = TextPool::Pooler;
+        [masked, clip, mean, pooler]
     }
 
     /// Embeddings, those without a backward, and every gradient of `sum z dz`.

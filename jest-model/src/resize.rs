@@ -3,7 +3,7 @@
 use jest_kernels::ops::resize_kernel::{Resize, resize_grid, resize_kernels, resize_line};
 use serde::{Deserialize, Serialize};
 
-use crate::config::ModelConfig;
+use crate::config::{Family, ModelConfig};
 use crate::init::{Init, values};
 use crate::{ModelError, Result};
 
@@ -34,6 +34,8 @@ pub enum Interpolation {
     Bicubic,
     /// Linear without antialias, in position tables with corners that stay corners: big_vision's.
     Bilinear,
+    /// Positions cubic without antialias, as DINOv2 does with its own; kernels as [`Interpolation::Bicubic`].
+    Cubic,
 }
 
 /// How a text tower's positions become fewer or more.
@@ -50,10 +52,10 @@ pub enum TextPositions {
 /// How a model gets to other sizes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resizing {
-    /// Of the image tower.
-    pub interpolation: Interpolation,
-    /// Of the text tower.
-    pub text_positions: TextPositions,
+    /// Of the image tower; where absent `Bicubic`, of family dual `Cubic`.
+    pub interpolation: Option<Interpolation>,
+    /// Of the text tower; where absent `Linear`, of family dual `Truncate`, as BERT's positions are counted from the start.
+    pub text_positions: Option<TextPositions>,
     /// Seed of rows that a larger vocabulary adds.
     pub seed: u64,
 }
@@ -77,7 +79,7 @@ impl ModelConfig {
             return Err(ModelError::Size { what: "text.vocab_size", got, rule });
         }
         let got = config.text.tokens;
-        if how.text_positions == TextPositions::Truncate && got > self.text.tokens {
+        if how.text_positions(self) == TextPositions::Truncate && got > self.text.tokens {
             let rule =
                 format!("within 1..={} when positions are truncated; interpolate them linearly", self.text.tokens);
             return Err(ModelError::Size { what: "text.tokens", got, rule });
@@ -88,23 +90,34 @@ impl ModelConfig {
 }
 
 impl Resizing {
+    fn interpolation(&self, config: &ModelConfig) -> Interpolation {
+        let own = if config.family == Family::Dual { Interpolation::Cubic } else { Interpolation::Bicubic };
+        self.interpolation.unwrap_or(own)
+    }
+
+    fn text_positions(&self, config: &ModelConfig) -> TextPositions {
+        let own = if config.family == Family::Dual { TextPositions::Truncate } else { TextPositions::Linear };
+        self.text_positions.unwrap_or(own)
+    }
+
     /// What becomes of a parameter between two sizes of a model, in words; none where it stays as it is.
     pub(crate) fn describe(&self, name: &str, from: &ModelConfig, to: &ModelConfig) -> Option<String> {
         let [(patch, grid), (new_patch, new_grid)] =
             [from, to].map(|config| (config.vision.patch_size, config.vision.grid()));
         let (text, new) = (&from.text, &to.text);
-        let kind = match self.interpolation {
-            Interpolation::Bicubic => "bicubic with antialias",
-            Interpolation::Bilinear => "bilinear",
+        let (kernels, positions) = match self.interpolation(from) {
+            Interpolation::Bicubic => ("bicubic with antialias", "bicubic with antialias"),
+            Interpolation::Bilinear => ("bilinear", "bilinear"),
+            Interpolation::Cubic => ("bicubic with antialias", "cubic without antialias"),
         };
         match name {
             PATCH_KERNEL if patch != new_patch => Some(format!(
-                "patches of {patch} x {patch} -> {new_patch} x {new_patch} by the pseudo-inverse of a {kind} resize"
+                "patches of {patch} x {patch} -> {new_patch} x {new_patch} by the pseudo-inverse of a {kernels} resize"
             )),
             IMAGE_POSITIONS if grid != new_grid => {
-                Some(format!("positions of {grid} x {grid} -> {new_grid} x {new_grid} patches, {kind}"))
+                Some(format!("positions of {grid} x {grid} -> {new_grid} x {new_grid} patches, {positions}"))
             }
-            TEXT_POSITIONS if text.tokens != new.tokens => Some(match self.text_positions {
+            TEXT_POSITIONS if text.tokens != new.tokens => Some(match self.text_positions(from) {
                 TextPositions::Linear => format!("positions of {} -> {} tokens, linear", text.tokens, new.tokens),
                 TextPositions::Truncate => format!("the first {} of {} positions", new.tokens, text.tokens),
             }),
@@ -124,9 +137,10 @@ impl Resizing {
         if self.describe(name, from, to).is_none() {
             return Ok(x);
         }
-        let (kernels, positions) = match self.interpolation {
+        let (kernels, positions) = match self.interpolation(from) {
             Interpolation::Bicubic => (Resize::BicubicAntialias, Resize::BicubicAntialias),
             Interpolation::Bilinear => (Resize::Bilinear, Resize::BilinearCorners),
+            Interpolation::Cubic => (Resize::BicubicAntialias, Resize::Bicubic),
         };
         let (width, text_width) = (from.vision.width, from.text.width);
         Ok(match name {
@@ -135,7 +149,7 @@ impl Resizing {
                 let (class, grid) = x.split_at(from.class_tokens() * width);
                 [class, &resize_grid(positions, grid, from.vision.grid(), to.vision.grid())?].concat()
             }
-            TEXT_POSITIONS if self.text_positions == TextPositions::Linear => {
+            TEXT_POSITIONS if self.text_positions(from) == TextPositions::Linear => {
                 resize_line(Resize::Bilinear, &x, from.text.tokens, to.text.tokens)?
             }
             TEXT_POSITIONS => x[..to.text.tokens * text_width].to_vec(),

@@ -1,15 +1,13 @@
-//! One tower of a model: which parameters are its own, towers read on their own, towers that are not trained.
+//! One tower of a model: which parameters are its own, and towers read on their own.
 
 use std::path::Path;
 
-use jest_kernels::Pass;
-
-use crate::config::{Family, ModelConfig};
+use crate::config::{Family, ModelConfig, TextConfig};
 use crate::hf_config::{Half, half_from_hf_json};
 use crate::interchange::{Import, Part};
 use crate::source::open_weights;
 use crate::weights::{CONFIG_FILE, MAX_CONFIG_BYTES, read_text};
-use crate::{Layout, ModelError, Param, Parameters, Result, TwoTowers, View};
+use crate::{Layout, ModelError, Param, Result};
 
 /// One of the two towers, its projection included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +31,7 @@ impl Tower {
         param.name().starts_with(prefix) || param.name() == projection
     }
 
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Image => "image",
             Self::Text => "text",
@@ -62,7 +60,8 @@ pub struct TowerImport {
 
 impl TowerImport {
     /// Opens one tower of what [`Import::open`] opens, or a folder of transformers' `SiglipVisionModel`,
-    /// `SiglipTextModel`, `CLIPVisionModel` or `CLIPTextModel`, the last two with a projection or without.
+    /// `SiglipTextModel`, `CLIPVisionModel` or `CLIPTextModel`, the last two with a projection or without, `Dinov2Model` or
+    /// `BertModel`.
     ///
     /// # Errors
     /// As [`Import::open`]; `NoTower` for a folder of the other tower alone.
@@ -114,6 +113,11 @@ impl Import {
             }
             match half {
                 Half::Image(vision) => config.vision = vision,
+                // Its file alone does not say what reads it.
+                Half::Text(text) if family == Family::Dual && embedding_dim.is_none() => {
+                    let (pool, eos_id) = (rest.text.pool, rest.text.eos_id);
+                    config.text = TextConfig { pool, eos_id, ..text };
+                }
                 Half::Text(text) => config.text = text,
             }
             parts.push(part);
@@ -122,7 +126,8 @@ impl Import {
         Ok(Self::of(config, parts, Some(seed)))
     }
 
-    /// A model of two towers; a projection that a file lacks, and the parameters of the logits, are new.
+    /// A model of two towers; a projection that a file lacks, and the parameters of the logits, are new. Where neither has a
+    /// projection, embeddings are as long as the image tower is wide.
     ///
     /// # Errors
     /// As [`Import::towers`].
@@ -134,63 +139,13 @@ impl Import {
                 let clip = ModelConfig::new(vision.clone(), text.clone()).into_clip();
                 ModelConfig { embedding_dim, ..clip }
             }
+            (Half::Image(vision), Half::Text(text), Family::Dual) => {
+                let dual = ModelConfig::new(vision.clone(), text.clone()).into_dual();
+                let text = TextConfig { pool: text.pool, eos_id: text.eos_id, ..dual.text };
+                ModelConfig { embedding_dim: Some(embedding_dim.unwrap_or(vision.width)), text, ..dual }
+            }
             _ => return Err(ModelError::NoTower { path: text.part.path().to_path_buf(), tower: "other" }),
         };
         Self::towers(&rest, vec![image, text], seed)
-    }
-}
-
-/// Towers that keep the parameters they have, as open_clip's `--lock-image` and `--lock-text`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Locked {
-    /// The image tower with its projection.
-    pub image: bool,
-    /// The text tower with its projection.
-    pub text: bool,
-}
-
-impl Locked {
-    fn holds(self, param: &Param) -> bool {
-        (self.image && Tower::Image.has(param)) || (self.text && Tower::Text.has(param))
-    }
-}
-
-impl TwoTowers {
-    /// Locks towers: they have no part in [`TwoTowers::trained`], and gradients of no length.
-    ///
-    /// # Errors
-    /// `Kernel` when the device fails.
-    pub fn lock(&mut self, pass: &mut Pass, locked: Locked) -> Result<()> {
-        self.locked = locked;
-        let nothing = pass.zeros(&[1])?;
-        for param in self.parameters_mut().into_iter().filter(|param| locked.holds(param)) {
-            param.grad = nothing.clone();
-        }
-        Ok(())
-    }
-
-    /// Towers that are not trained.
-    pub fn locked(&self) -> Locked {
-        self.locked
-    }
-
-    /// Parameters that training changes, in order.
-    pub fn trained(&self) -> Vec<&Param> {
-        let locked = self.locked;
-        self.parameters().into_iter().filter(|param| !locked.holds(param)).collect()
-    }
-
-    /// Parameters that training changes, in order, for changing.
-    pub fn trained_mut(&mut self) -> Vec<&mut Param> {
-        let locked = self.locked;
-        self.parameters_mut().into_iter().filter(|param| !locked.holds(param)).collect()
-    }
-
-    /// Operations of an update on one example: of a locked tower the forward pass alone.
-    pub fn training_flops(&self, view: &View) -> u64 {
-        let (config, Locked { image, text }) = (self.config(), self.locked);
-        let image = if image { config.image_flops(view) } else { config.image_training_flops(view) };
-        let text = if text { config.text_flops(view) } else { config.text_training_flops(view) };
-        image + text
     }
 }

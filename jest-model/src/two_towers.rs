@@ -4,9 +4,9 @@ use jest_kernels::{Pass, Tensor};
 
 use crate::config::{Family, ModelConfig};
 use crate::init::Init;
+use crate::locked::Locked;
 use crate::param::{Builder, Param, Parameters};
 use crate::text::{TextSaved, TextTower};
-use crate::towers::Locked;
 use crate::vision::{VisionSaved, VisionTower};
 use crate::{Result, View};
 
@@ -16,7 +16,7 @@ use crate::{Result, View};
 pub struct TwoTowers {
     /// Logarithm of the scale t of the logits, under the name that weight files give it: `[1]`.
     pub logit_scale: Param,
-    /// `[1]`; a constant 0, in no file and never trained, where the family has none.
+    /// `[1]`; a constant 0, in no file and never trained, where [`ModelConfig::has_logit_bias`] is false.
     pub logit_bias: Param,
     /// The text tower.
     pub text: TextTower,
@@ -29,7 +29,7 @@ pub struct TwoTowers {
 impl Parameters for TwoTowers {
     fn visit<'a>(&'a self, see: &mut dyn FnMut(&'a Param)) {
         self.logit_scale.visit(see);
-        if self.config.family == Family::Siglip {
+        if self.config.has_logit_bias() {
             self.logit_bias.visit(see);
         }
         self.text.visit(see);
@@ -38,7 +38,7 @@ impl Parameters for TwoTowers {
 
     fn visit_mut<'a>(&'a mut self, see: &mut dyn FnMut(&'a mut Param)) {
         self.logit_scale.visit_mut(see);
-        if self.config.family == Family::Siglip {
+        if self.config.has_logit_bias() {
             self.logit_bias.visit_mut(see);
         }
         self.text.visit_mut(see);
@@ -63,7 +63,7 @@ impl TwoTowers {
     fn build(b: &mut Builder, config: &ModelConfig) -> Result<Self> {
         config.validate()?;
         let (scale, bias) = (config.init_logit_scale.ln(), config.init_logit_bias);
-        // CLIP's file has a number without axes.
+        // Others' files have a number without axes.
         let shape: &[usize] = if config.family == Family::Siglip { &[1] } else { &[] };
         Ok(Self {
             logit_scale: b.single("logit_scale", shape, Init::Constant(scale), false)?,

@@ -18,7 +18,7 @@ use crate::{ModelError, Result, View};
 pub enum ImageHead {
     /// `map_head(norm(x))`: SigLIP's.
     Map(Box<MapHead>),
-    /// `projection(norm(class token of x))`: CLIP's.
+    /// `projection(norm(class token of x))`: CLIP's and DINOv2's.
     Class(Box<Linear>),
 }
 
@@ -63,7 +63,8 @@ visits!(VisionTower: embedding, encoder, norm, head);
 /// What [`VisionTower::backward`] needs.
 #[derive(Debug)]
 pub struct VisionSaved {
-    embedding: ImageEmbeddingSaved,
+    /// None where it is not trained.
+    embedding: Option<ImageEmbeddingSaved>,
     encoder: EncoderSaved,
     norm: LayerNormSaved,
     head: ImageHeadSaved,
@@ -74,14 +75,16 @@ impl VisionTower {
     pub(crate) fn new(b: &mut Builder, config: &ModelConfig) -> Result<Self> {
         let v = &config.vision;
         let (gelu, eps) = (v.gelu.gelu(), v.layer_norm_eps);
-        let sizes = BlockSizes { width: v.width, num_heads: v.num_heads, mlp_dim: v.mlp_dim, gelu, eps };
+        let (width, num_heads, mlp_dim) = (v.width, v.num_heads, v.mlp_dim);
+        let layer_scale = config.family == Family::Dual;
+        let sizes = BlockSizes { width, num_heads, mlp_dim, gelu, eps, layer_scale, norms_behind: false };
         Ok(Self {
             embedding: ImageEmbedding::new(b, config)?,
             encoder: Encoder::new(b, "vision_model.encoder", v.depth, sizes)?,
             norm: LayerNorm::new(b, "vision_model.post_layernorm", v.width, eps)?,
             head: match config.family {
                 Family::Siglip => ImageHead::Map(Box::new(MapHead::new(b, "vision_model.head", sizes)?)),
-                Family::Clip => {
+                Family::Clip | Family::Dual => {
                     let sizes = [config.embedding_dim(), v.width];
                     ImageHead::Class(Box::new(Linear::projection(b, "visual_projection", sizes)?))
                 }
@@ -100,6 +103,7 @@ impl VisionTower {
         let (x, encoder) = self.encoder.forward(pass, x, &rows)?;
         let (x, norm, head) = self.pool(pass, x, &rows)?;
         let (z, unit) = l2_normalize::forward(pass, &x)?;
+        let embedding = self.encoder.kept.is_none().then_some(embedding);
         Ok((z, VisionSaved { embedding, encoder, norm, head, unit }))
     }
 
@@ -110,9 +114,9 @@ impl VisionTower {
     pub fn backward(&mut self, pass: &mut Pass, saved: VisionSaved, dz: &Tensor) -> Result<()> {
         let VisionSaved { embedding, encoder, norm, head, unit } = saved;
         let dx = l2_normalize::backward(pass, unit, dz)?;
-        let dx = self.pool_backward(pass, norm, head, &dx)?;
+        let Some(dx) = self.pool_backward(pass, norm, head, &dx)? else { return Ok(()) };
         let dx = self.encoder.backward(pass, encoder, dx)?;
-        self.embedding.backward(pass, embedding, dx)
+        embedding.map_or(Ok(()), |saved| self.embedding.backward(pass, saved, dx))
     }
 
     /// As [`VisionTower::forward`] without a backward: activations are freed block by block.
@@ -145,26 +149,31 @@ impl VisionTower {
         }
     }
 
-    /// dy: `[n, d]` -> dx: `[n * l, width]`; each case read from the bottom up against its forward.
+    /// dy: `[n, d]` -> dx: `[n * l, width]`; each case read from the bottom up against its forward. None where nothing in
+    /// front of the head is trained.
     fn pool_backward(
         &mut self,
         pass: &mut Pass,
         norm: LayerNormSaved,
         head: ImageHeadSaved,
         dy: &Tensor,
-    ) -> Result<Tensor> {
-        match (&mut self.head, head) {
+    ) -> Result<Option<Tensor>> {
+        let further = self.encoder.is_trained();
+        Ok(match (&mut self.head, head) {
             (ImageHead::Map(head), ImageHeadSaved::Map(saved)) => {
                 let dx = head.backward(pass, *saved, dy)?;
-                self.norm.backward(pass, norm, &dx)
+                further.then(|| self.norm.backward(pass, norm, &dx)).transpose()?
             }
             (ImageHead::Class(head), ImageHeadSaved::Class { kept, projection }) => {
                 let dx = head.backward(pass, projection, dy)?;
+                if !further {
+                    return Ok(None);
+                }
                 let dx = self.norm.backward(pass, norm, &dx)?;
-                Ok(gather_tokens::backward(pass, &dx, &kept)?)
+                Some(gather_tokens::backward(pass, &dx, &kept)?)
             }
-            _ => Err(ModelError::OtherActivations),
-        }
+            _ => return Err(ModelError::OtherActivations),
+        })
     }
 
     fn rows(&self, images: &Tensor, view: &View) -> Result<Rows> {

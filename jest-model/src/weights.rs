@@ -1,4 +1,4 @@
-//! A model's files: `config.json` and `model.safetensors`, in the layout of Hugging Face's `SiglipModel`.
+//! A model's files: `config.json` and `model.safetensors`, in the layout of Hugging Face.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -96,7 +96,8 @@ impl TwoTowers {
         let params = self.parameters();
         let all = stored(&params, |param| layout.parts(param, self.config()));
         let expected: Vec<_> = all.iter().map(|stored| (stored.name.as_str(), stored.shape.as_slice())).collect();
-        let differences = source.differences(&expected);
+        let mut differences = source.differences(&expected);
+        differences.0.retain(|difference| layout.ignored(difference.name(), self.config()).is_none());
         if !differences.is_empty() {
             return Err(ModelError::Mismatch { path: source.path().to_path_buf(), differences });
         }
@@ -154,7 +155,7 @@ impl TwoTowers {
         let mut hasher = blake3::Hasher::new();
         hasher.update(choices.to_hf_json().as_bytes());
         let params = self.parameters();
-        for stored in stored(&params, Param::file_parts) {
+        for stored in stored(&params, |param| Layout::HuggingFace.parts(param, self.config())) {
             hasher.update(format!("\n{} {:?}\n", stored.name, stored.shape).as_bytes());
             let values = gather(pass, &params, &stored, |param| &param.value)?;
             hasher.update(&tensor_file::little_endian(&values));
@@ -172,7 +173,8 @@ impl TwoTowers {
             let values = gather(pass, &params, &stored, |param| &param.grad)?;
             Ok(NamedTensor { name: stored.name, shape: stored.shape, values })
         };
-        stored(&params, Param::file_parts).into_iter().map(read).collect()
+        let all = stored(&params, |param| Layout::HuggingFace.parts(param, self.config()));
+        all.into_iter().map(read).collect()
     }
 }
 

@@ -1,4 +1,5 @@
-//! Outputs, loss and every gradient of Hugging Face's `SiglipModel` and `CLIPModel` (transformers 5.23, torch 2.15).
+//! Outputs, loss and every gradient of Hugging Face's `SiglipModel`, `CLIPModel` and `VisionTextDualEncoderModel`
+//! (transformers 5.23, torch 2.15).
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -38,16 +39,14 @@ fn assert_close(what: &str, got: &[f32], want: &[f32], floor: f32, limit: f32) {
 
 /// Loss, and its gradients by both embeddings.
 fn loss(pass: &mut Pass, model: &mut TwoTowers, image: &Tensor, text: &Tensor) -> (Tensor, Tensor, Tensor) {
-    let family = model.config().family;
+    let biased = model.config().has_logit_bias();
     let TwoTowers { logit_scale, logit_bias, .. } = model;
     let (scale, dscale) = (&logit_scale.value, &mut logit_scale.grad);
-    match family {
-        Family::Siglip => {
-            let logits = LogitParameters { log_scale: scale, bias: &logit_bias.value };
-            sigmoid_loss::forward_backward(pass, image, text, logits, dscale, &mut logit_bias.grad).unwrap()
-        }
-        Family::Clip => contrastive_softmax::forward_backward(pass, image, text, scale, dscale).unwrap(),
+    if !biased {
+        return contrastive_softmax::forward_backward(pass, image, text, scale, dscale).unwrap();
     }
+    let logits = LogitParameters { log_scale: scale, bias: &logit_bias.value };
+    sigmoid_loss::forward_backward(pass, image, text, logits, dscale, &mut logit_bias.grad).unwrap()
 }
 
 fn agrees_on(device: &Device, folder: &Path) {
@@ -94,7 +93,7 @@ fn agrees_on(device: &Device, folder: &Path) {
     }
 }
 
-const TINY: [&str; 2] = ["hf_siglip_tiny", "hf_clip_tiny"];
+const TINY: [&str; 4] = ["hf_siglip_tiny", "hf_clip_tiny", "hf_dual_pooler", "hf_dual_mean"];
 
 #[test]
 fn the_cpu_device_agrees_with_transformers() {
@@ -108,8 +107,9 @@ fn the_wgsl_kernels_agree_with_transformers() {
 
 #[test]
 fn names_and_shapes_are_those_of_transformers() {
-    // Of both: blocks with qkv, out, fc1, fc2; text head; patches. The pooling head has five, CLIP's projection is one.
-    for (name, kernels) in [("hf_siglip_tiny", 2 * 4 * 2 + 2 + 5), ("hf_clip_tiny", 2 * 4 * 2 + 2 + 1)] {
+    // Of all: blocks with qkv, out, fc1, fc2; text head; patches. The pooling head has five, a projection and a pooler are one.
+    let all = [2 + 5, 2 + 1, 2 + 1 + 1, 2 + 1].map(|others| 2 * 4 * 2 + others);
+    for (name, kernels) in TINY.into_iter().zip(all) {
         let pass = &mut testing::devices()[0].pass();
         let model = TwoTowers::load(pass, &folder(name)).unwrap();
         let bytes = std::fs::read(folder(name).join("model.safetensors")).unwrap();
@@ -140,10 +140,24 @@ fn configurations_are_read_as_transformers_writes_them() {
             (serde_json::from_str(&wanted).unwrap(), serde_json::from_str(&config.to_hf_json()).unwrap());
         // Ids of special tokens are the tokenizer's, and these two keys belong to the library.
         let own = ["bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "initializer_factor"];
+        // Of features that are off, and of the library's own objects.
+        let bookkeeping = [
+            "add_cross_attention",
+            "apply_layernorm",
+            "architectures",
+            "classifier_dropout",
+            "dtype",
+            "out_features",
+            "out_indices",
+            "reshape_hidden_states",
+            "stage_names",
+            "tie_word_embeddings",
+            "use_cache",
+        ];
+        let dual = config.family == Family::Dual;
+        let passed_over = |key: &str| own.contains(&key) || (dual && bookkeeping.contains(&key));
         for tower in ["text_config", "vision_config"] {
-            for (key, value) in
-                wanted[tower].as_object().unwrap().iter().filter(|(key, _)| !own.contains(&key.as_str()))
-            {
+            for (key, value) in wanted[tower].as_object().unwrap().iter().filter(|(key, _)| !passed_over(key)) {
                 assert_eq!(&got[tower][key], value, "{name}: {tower}.{key}");
             }
         }

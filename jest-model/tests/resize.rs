@@ -57,7 +57,7 @@ const KINDS: [(&str, Interpolation); 2] = [("bicubic", Interpolation::Bicubic), 
 #[test]
 fn kernels_and_positions_are_those_of_timm_and_big_vision() {
     for (kind, interpolation) in KINDS {
-        let how = Resizing { interpolation, ..Resizing::default() };
+        let how = Resizing { interpolation: Some(interpolation), ..Resizing::default() };
         for side in [4, 12] {
             let sizes = NewSizes { image_size: Some(4 * side), patch_size: Some(side), ..NewSizes::default() };
             let (model, report) = import("hf_siglip_tiny", sizes, how);
@@ -118,7 +118,7 @@ fn a_vocabulary_keeps_its_rows_and_gets_those_of_a_new_model() {
 
 #[test]
 fn truncated_positions_are_the_first_ones() {
-    let how = Resizing { text_positions: TextPositions::Truncate, ..Resizing::default() };
+    let how = Resizing { text_positions: Some(TextPositions::Truncate), ..Resizing::default() };
     let (stored, report) = import("hf_siglip_tiny", NewSizes::default(), how);
     assert_eq!(report.resized().count(), 0);
     let sizes = |tokens| NewSizes { text_tokens: Some(tokens), ..NewSizes::default() };

@@ -63,9 +63,19 @@ pub fn tokenizer(text: &config::TextPlan) -> Result<Tokenizer> {
 pub fn model_config(run: &RunPlan, tokenizer: &Tokenizer) -> Result<ModelConfig> {
     let (plan, preset) = (&run.model, run.model.preset.parse::<Preset>()?);
     let mut config = preset.config();
-    if plan.family == Family::Clip {
-        config = config.into_clip();
-    }
+    config = match plan.family {
+        Family::Siglip => config,
+        Family::Clip => config.into_clip(),
+        Family::Dual => {
+            let start = (config.init_logit_scale, config.init_logit_bias);
+            let mut dual = config.into_dual();
+            // The logits of the sigmoid loss begin as SigLIP's do.
+            if run.objective == config::Objective::Sigmoid {
+                (dual.init_logit_scale, dual.init_logit_bias) = start;
+            }
+            dual
+        }
+    };
     let set = |slot: &mut usize, value: Option<usize>| *slot = value.unwrap_or(*slot);
     set(&mut config.vision.image_size, plan.image_size);
     set(&mut config.vision.patch_size, plan.patch_size);
@@ -90,13 +100,15 @@ pub fn model_config(run: &RunPlan, tokenizer: &Tokenizer) -> Result<ModelConfig>
         return Err(TrainError::Vocabulary { model, tokenizer });
     }
     config.text.padding = match run.text.padding {
-        config::Padding::Attended => jest_model::TextPadding::Attended,
+        config::Padding::Attended => config.text.padding,
         config::Padding::Masked => jest_model::TextPadding::Masked,
     };
     config.text.pool = match run.text.pool {
         None => config.text.pool,
         Some(config::TextPool::Last) => jest_model::TextPool::Last,
         Some(config::TextPool::Eos) => jest_model::TextPool::Eos,
+        Some(config::TextPool::Mean) => jest_model::TextPool::Mean,
+        Some(config::TextPool::Pooler) => jest_model::TextPool::Pooler,
     };
     config.text.eos_id = tokenizer.eos_id().unwrap_or(config.text.eos_id);
     let scalar = |slot: &mut f32, value: Option<f64>| *slot = value.map_or(*slot, |value| value as f32);

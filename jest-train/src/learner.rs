@@ -9,7 +9,7 @@ use jest_data::SuperBatch;
 use jest_kernels::ops::gather_tokens::{self, KeptTokens};
 use jest_kernels::ops::{add, contrastive_distillation, contrastive_softmax, sigmoid_loss};
 use jest_kernels::{Pass, Pending, Tensor};
-use jest_model::{TwoTowers, View};
+use jest_model::{Tower, TwoTowers, View};
 
 use crate::approximation::Part;
 use crate::config::{MemoryPlan, Objective};
@@ -149,23 +149,23 @@ impl Learner {
         reuse: &Reuse,
     ) -> Result<Loss> {
         let (mut image, mut text) = (Vec::new(), Vec::new());
-        let locked = self.model.locked();
+        let [train_images, train_texts] = [Tower::Image, Tower::Text].map(|tower| self.model.trains(tower));
         for part in images {
             let pixels = pixels_of(pass, batch, part)?;
-            image.push(if locked.image {
-                (self.model.embed_images(pass, &pixels, &part.view)?, None)
-            } else {
+            image.push(if train_images {
                 let (z, saved) = self.model.encode_images(pass, &pixels, &part.view)?;
                 (z, Some(saved))
+            } else {
+                (self.model.embed_images(pass, &pixels, &part.view)?, None)
             });
         }
         for Part { rows, view } in texts {
             let (tokens, lengths) = (batch.tokens_of(rows.clone()), &batch.lengths[rows.clone()]);
-            text.push(if locked.text {
-                (self.model.embed_texts(pass, tokens, lengths, view)?, None)
-            } else {
+            text.push(if train_texts {
                 let (z, saved) = self.model.encode_texts(pass, tokens, lengths, view)?;
                 (z, Some(saved))
+            } else {
+                (self.model.embed_texts(pass, tokens, lengths, view)?, None)
             });
         }
         let (image, saved_images) = join(pass, image)?;
@@ -218,13 +218,13 @@ impl Learner {
             pass.copy_rows(&embedded, &mut text, rows.start)?;
         }
         let (loss, dimage, dtext) = self.loss(pass, [&image, &text], reuse)?;
-        let locked = self.model.locked();
-        for part in images.iter().filter(|_| !locked.image) {
+        let [train_images, train_texts] = [Tower::Image, Tower::Text].map(|tower| self.model.trains(tower));
+        for part in images.iter().filter(|_| train_images) {
             let (pixels, dimage) = (pixels_of(pass, batch, part)?, rows_of(pass, &dimage, part.rows.clone())?);
             let (_, saved) = self.model.encode_images(pass, &pixels, &part.view)?;
             self.model.backward_images(pass, saved, &dimage)?;
         }
-        for Part { rows, view } in texts.iter().filter(|_| !locked.text) {
+        for Part { rows, view } in texts.iter().filter(|_| train_texts) {
             let (tokens, lengths) = (batch.tokens_of(rows.clone()), &batch.lengths[rows.clone()]);
             let dtext = rows_of(pass, &dtext, rows.clone())?;
             let (_, saved) = self.model.encode_texts(pass, tokens, lengths, view)?;

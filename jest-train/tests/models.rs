@@ -127,9 +127,9 @@ fn an_import_has_the_sizes_that_were_asked_for() {
     let pixels = fs::read_to_string(place.path("imported/preprocessor_config.json")).unwrap();
     assert!(pixels.contains("48"), "{pixels}");
     run("refused", &["--vocab-size", "1"]).refused(3, &["above 1, the id that ends a text"]);
-    let cubic = run("refused", &["--interpolation", "cubic"]);
-    assert_eq!(cubic.code, Some(2));
-    cubic.tells(&["unknown variant `cubic`, expected `bicubic` or `bilinear`"]);
+    let nearest = run("refused", &["--interpolation", "nearest"]);
+    assert_eq!(nearest.code, Some(2));
+    nearest.tells(&["unknown variant `nearest`, expected one of `bicubic`, `bilinear`, `cubic`"]);
     assert!(!place.path("refused").exists());
 }
 

@@ -19,7 +19,8 @@ def transformers_model(folder):
     import transformers
 
     kind = json.loads((folder / "config.json").read_text())["model_type"]
-    cls = {"siglip": transformers.SiglipModel, "clip": transformers.CLIPModel}[kind]
+    cls = {"siglip": transformers.SiglipModel, "clip": transformers.CLIPModel,
+           "vision-text-dual-encoder": transformers.VisionTextDualEncoderModel}[kind]
     model, info = cls.from_pretrained(folder, output_loading_info=True)
     print(f"{folder}: {cls.__name__}, missing {sorted(info['missing_keys'])}, unexpected {sorted(info['unexpected_keys'])}")
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]

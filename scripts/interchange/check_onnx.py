@@ -2,8 +2,7 @@
 
     python scripts/interchange/check_onnx.py [JEST [CHECKPOINT ...]]
 
-JEST is the program (target/release/jest). First the models of fixtures/hf_siglip_tiny and fixtures/hf_clip_tiny against the embeddings that
-transformers gave for them; then each CHECKPOINT against `jest embed` on assets/sample/eval/clipart_retrieval, with pixels made by Pillow
+JEST is the program (target/release/jest). First the models of fixtures/hf_* against the embeddings that transformers gave for them; then each CHECKPOINT against `jest embed` on assets/sample/eval/clipart_retrieval, with pixels made by Pillow
 and ids made by tokenizers from the exported folder alone. Needs onnx, onnxruntime, numpy, safetensors, Pillow and tokenizers. Exits with 1
 where a unit embedding is off by more than 1e-5."""
 
@@ -98,7 +97,7 @@ def checkpoint(folder, place):
 
 
 good = []
-for name in ["hf_siglip_tiny", "hf_clip_tiny"]:
+for name in ["hf_siglip_tiny", "hf_clip_tiny", "hf_dual_pooler", "hf_dual_mean"]:
     with tempfile.TemporaryDirectory() as place:
         good.append(fixture(name, pathlib.Path(place)))
 for folder in sys.argv[2:]:

@@ -1,9 +1,11 @@
-//! `config.json` of Hugging Face's `SiglipModel` and `CLIPModel`, with our own choices under the key `jest`.
+//! `config.json` of Hugging Face's `SiglipModel`, `CLIPModel` and `VisionTextDualEncoderModel`, with our own choices under the key `jest`.
 
+mod dual;
 mod write;
 
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -21,6 +23,23 @@ struct File {
     /// Old files of CLIP: where present, the library takes it in place of `text_config`.
     text_config_dict: Option<Tower>,
     vision_config_dict: Option<Tower>,
+    projection_dim: Option<usize>,
+    logit_scale_init_value: Option<f32>,
+    #[serde(default)]
+    jest: Jest,
+}
+
+/// Whose file it is.
+#[derive(Deserialize)]
+struct Kind {
+    model_type: String,
+}
+
+/// As [`File`], of a `VisionTextDualEncoderModel`.
+#[derive(Deserialize)]
+struct DualFile {
+    text_config: dual::Backbone,
+    vision_config: dual::Backbone,
     projection_dim: Option<usize>,
     logit_scale_init_value: Option<f32>,
     #[serde(default)]
@@ -116,6 +135,10 @@ impl Refuse<'_> {
     }
 }
 
+fn parse<T: DeserializeOwned>(json: &str, path: &Path) -> Result<T> {
+    serde_json::from_str(json).map_err(|source| ModelError::Json { path: path.to_path_buf(), source })
+}
+
 /// One tower of a model.
 #[derive(Clone, Debug)]
 pub(crate) enum Half {
@@ -136,11 +159,19 @@ pub(crate) fn half_from_hf_json(json: &str, path: &Path) -> Result<Option<(Famil
         #[serde(flatten)]
         tower: Tower,
     }
-    let One { model_type, projection_dim, tower } =
-        serde_json::from_str(json).map_err(|source| ModelError::Json { path: path.to_path_buf(), source })?;
+    let One { model_type, projection_dim, tower } = parse(json, path)?;
     let (family, defaults) =
         if model_type.starts_with("siglip_") { (Family::Siglip, SIGLIP) } else { (Family::Clip, CLIP) };
     let refuse = Refuse(path);
+    if [dual::VISION, dual::TEXT].contains(&model_type.as_str()) {
+        let backbone: dual::Backbone = parse(json, path)?;
+        let half = match model_type.as_str() {
+            dual::VISION => Half::Image(backbone.vision(&refuse)?),
+            _ => Half::Text(backbone.text(TextPool::Mean, &refuse)?),
+        };
+        // What it has no projection to.
+        return Ok(Some((Family::Dual, half, 0)));
+    }
     let half = match model_type.as_str() {
         "siglip_vision_model" if tower.vision_use_head == Some(false) => {
             return refuse.unsupported("vision_use_head", &false, "true");
@@ -177,15 +208,18 @@ impl ModelConfig {
     /// # Errors
     /// `Json` for damaged text; `Unsupported` for another architecture; what [`ModelConfig::validate`] reports.
     pub fn from_hf_json(json: &str, path: &Path) -> Result<Self> {
-        let file: File =
-            serde_json::from_str(json).map_err(|source| ModelError::Json { path: path.to_path_buf(), source })?;
+        let kind: Kind = parse(json, path)?;
+        if kind.model_type == dual::WHOLE {
+            return Self::from_dual_json(json, path);
+        }
+        let file: File = parse(json, path)?;
         let refuse = Refuse(path);
         let File { model_type, jest, .. } = &file;
         let (family, defaults) = match model_type.as_str() {
             "siglip" => (Family::Siglip, SIGLIP),
             "clip" => (Family::Clip, CLIP),
             _ => {
-                let supported = "siglip, clip; a tower on its own by init_image, init_text, or jest import IMAGE FOLDER --text TEXT";
+                let supported = "siglip, clip, vision-text-dual-encoder; a tower on its own by init_image, init_text, or jest import IMAGE FOLDER --text TEXT";
                 return refuse.unsupported("model_type", model_type, supported);
             }
         };
@@ -194,32 +228,50 @@ impl ModelConfig {
         let mut config =
             ModelConfig::new(self::vision(vision, &defaults, &refuse)?, self::text(text, &defaults, &refuse)?);
         config.text.padding = jest.padding;
-        match family {
-            Family::Siglip => {
-                if vision.vision_use_head == Some(false) {
-                    return refuse.unsupported("vision_config.vision_use_head", &false, "true");
-                }
-                let projected = text.projection_size.unwrap_or(config.text.width);
-                if projected != config.vision.width {
-                    let rule = "vision_config.hidden_size";
-                    return refuse.unsupported("text_config.projection_size", &projected, rule);
-                }
+        if family == Family::Siglip {
+            if vision.vision_use_head == Some(false) {
+                return refuse.unsupported("vision_config.vision_use_head", &false, "true");
             }
-            Family::Clip => {
-                config.family = family;
-                config.embedding_dim = Some(file.projection_dim.unwrap_or(512));
-                config.text.eos_id = clip_eos(text, &config.text);
-                config.text.pool = TextPool::Eos;
-                config.init_logit_scale = file.logit_scale_init_value.unwrap_or(2.6592).exp();
-                config.init_logit_bias = 0.0;
+            let projected = text.projection_size.unwrap_or(config.text.width);
+            if projected != config.vision.width {
+                let rule = "vision_config.hidden_size";
+                return refuse.unsupported("text_config.projection_size", &projected, rule);
             }
+        } else {
+            config.family = family;
+            config.embedding_dim = Some(file.projection_dim.unwrap_or(512));
+            config.text.eos_id = clip_eos(text, &config.text);
+            config.text.pool = TextPool::Eos;
+            config.init_logit_scale = file.logit_scale_init_value.unwrap_or(2.6592).exp();
+            config.init_logit_bias = 0.0;
         }
-        config.text.pool = jest.pool.unwrap_or(config.text.pool);
-        config.text.eos_id = jest.eos_id.unwrap_or(config.text.eos_id);
-        config.init_logit_scale = jest.init_logit_scale.unwrap_or(config.init_logit_scale);
-        config.init_logit_bias = jest.init_logit_bias.unwrap_or(config.init_logit_bias);
+        jest.fill(&mut config);
         config.validate()?;
         Ok(config)
+    }
+
+    /// A `VisionTextDualEncoderModel`, which reads texts by BERT's pooler unless we say otherwise.
+    fn from_dual_json(json: &str, path: &Path) -> Result<Self> {
+        let (file, refuse): (DualFile, _) = (parse(json, path)?, Refuse(path));
+        let text = file.text_config.text(TextPool::Pooler, &refuse)?;
+        let mut config = ModelConfig::new(file.vision_config.vision(&refuse)?, text);
+        config.family = Family::Dual;
+        config.embedding_dim = Some(file.projection_dim.unwrap_or(512));
+        config.init_logit_scale = file.logit_scale_init_value.unwrap_or(2.6592).exp();
+        config.init_logit_bias = 0.0;
+        file.jest.fill(&mut config);
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+impl Jest {
+    /// What a file says of it.
+    fn fill(&self, config: &mut ModelConfig) {
+        config.text.pool = self.pool.unwrap_or(config.text.pool);
+        config.text.eos_id = self.eos_id.unwrap_or(config.text.eos_id);
+        config.init_logit_scale = self.init_logit_scale.unwrap_or(config.init_logit_scale);
+        config.init_logit_bias = self.init_logit_bias.unwrap_or(config.init_logit_bias);
     }
 }
 

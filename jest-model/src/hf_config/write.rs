@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Jest;
+use super::{Jest, dual};
 use crate::config::{Activation, Family, ModelConfig};
 
 fn activation_name(gelu: Activation) -> &'static str {
@@ -46,9 +46,17 @@ impl ModelConfig {
                 value["logit_scale_init_value"] = json!(decimal(self.init_logit_scale.ln()));
                 ("CLIPModel", "clip")
             }
+            Family::Dual => {
+                dual::write(self, &mut text, &mut vision);
+                value["projection_dim"] = json!(d);
+                value["logit_scale_init_value"] = json!(decimal(self.init_logit_scale.ln()));
+                ("VisionTextDualEncoderModel", dual::WHOLE)
+            }
         };
-        text["model_type"] = json!(format!("{kind}_text_model"));
-        vision["model_type"] = json!(format!("{kind}_vision_model"));
+        if self.family != Family::Dual {
+            text["model_type"] = json!(format!("{kind}_text_model"));
+            vision["model_type"] = json!(format!("{kind}_vision_model"));
+        }
         (value["architectures"], value["model_type"]) = (json!([architecture]), json!(kind));
         (value["text_config"], value["vision_config"]) = (text, vision);
         format!("{value:#}\n")

@@ -13,6 +13,9 @@ pub struct Encoder {
     pub blocks: Vec<Block>,
     /// Whether a backward pass computes the activations of a block again, from its input alone.
     pub recompute: bool,
+    /// Where training begins: so many blocks, and what is in front of them, keep their parameters and have no backward
+    /// pass. None: nothing is kept.
+    pub(crate) kept: Option<usize>,
 }
 
 visits!(Encoder: blocks);
@@ -21,6 +24,7 @@ visits!(Encoder: blocks);
 #[derive(Debug)]
 pub struct EncoderSaved {
     rows: Rows,
+    /// Of the last blocks, those that are trained.
     blocks: Vec<Kept>,
 }
 
@@ -34,7 +38,12 @@ enum Kept {
 impl Encoder {
     pub(crate) fn new(b: &mut Builder, name: &str, depth: usize, sizes: BlockSizes) -> Result<Self> {
         let blocks = (0..depth).map(|index| Block::new(b, &format!("{name}.layers.{index}"), sizes));
-        Ok(Self { blocks: blocks.collect::<Result<_>>()?, recompute: false })
+        Ok(Self { blocks: blocks.collect::<Result<_>>()?, recompute: false, kept: None })
+    }
+
+    /// Whether a block, or what follows the blocks, has a gradient.
+    pub(crate) fn is_trained(&self) -> bool {
+        self.kept.is_none_or(|kept| kept < self.blocks.len())
     }
 
     /// x: `[n * l, width]` -> y: `[n * l, width]`
@@ -42,8 +51,10 @@ impl Encoder {
     /// # Errors
     /// `Kernel` when the sizes do not fit.
     pub fn forward(&self, pass: &mut Pass, mut x: Tensor, rows: &Rows) -> Result<(Tensor, EncoderSaved)> {
-        let mut all = Vec::with_capacity(self.blocks.len());
-        for block in &self.blocks {
+        let (kept, trained) = self.blocks.split_at(self.kept.unwrap_or_default().min(self.blocks.len()));
+        x = kept.iter().try_fold(x, |x, block| Ok::<_, crate::ModelError>(block.forward(pass, x, rows)?.0))?;
+        let mut all = Vec::with_capacity(trained.len());
+        for block in trained {
             let input = self.recompute.then(|| x.clone());
             let (y, saved) = block.forward(pass, x, rows)?;
             all.push(input.map_or_else(|| Kept::Activations(Box::new(saved)), Kept::Input));
@@ -60,13 +71,14 @@ impl Encoder {
         self.blocks.iter().try_fold(x, |x, block| Ok(block.forward(pass, x, rows)?.0))
     }
 
-    /// dy: `[n * l, width]` -> dx: `[n * l, width]`
+    /// dy: `[n * l, width]` -> dx: `[n * l, width]`, the gradient by the input of the first block that is trained.
     ///
     /// # Errors
     /// `Kernel` when the sizes do not fit.
     pub fn backward(&mut self, pass: &mut Pass, saved: EncoderSaved, dy: Tensor) -> Result<Tensor> {
         let EncoderSaved { rows, blocks } = saved;
-        self.blocks.iter_mut().zip(blocks).rev().try_fold(dy, |dy, (block, kept)| {
+        let first = self.blocks.len().saturating_sub(blocks.len());
+        self.blocks[first..].iter_mut().zip(blocks).rev().try_fold(dy, |dy, (block, kept)| {
             let saved = match kept {
                 Kept::Activations(saved) => *saved,
                 Kept::Input(x) => block.forward(pass, x, &rows)?.1,

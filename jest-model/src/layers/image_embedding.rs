@@ -15,7 +15,8 @@ use crate::init::{Init, stream, uniform};
 use crate::param::{Builder, Param, visits};
 use crate::{Result, View};
 
-/// `y = norm([class, conv(images)] + positions)`: a token for each patch; class token and norm are CLIP's.
+/// `y = norm([class, conv(images)] + positions)`: a token for each patch; the norm is CLIP's, the class token CLIP's and
+/// DINOv2's.
 #[derive(Clone, Debug)]
 pub struct ImageEmbedding {
     /// Patch kernels: `[width, 3, patch, patch]`.
@@ -62,15 +63,15 @@ impl ImageEmbedding {
         let kernel = Init::lecun(3 * patch * patch);
         let kernel = b.single(&format!("{patches}.weight"), &[width, 3, patch, patch], kernel, true)?;
         let (mut bias, mut class, mut norm) = (None, None, None);
-        match config.family {
-            Family::Siglip => {
-                bias = Some(b.single(&format!("{patches}.bias"), &[width], Init::Constant(0.0), false)?);
-            }
-            Family::Clip => {
-                class = Some(ClassToken::new(b, &format!("{name}.class_embedding"), width)?);
-                // Their spelling.
-                norm = Some(LayerNorm::new(b, "vision_model.pre_layrnorm", width, v.layer_norm_eps)?);
-            }
+        if config.family != Family::Clip {
+            bias = Some(b.single(&format!("{patches}.bias"), &[width], Init::Constant(0.0), false)?);
+        }
+        if config.family != Family::Siglip {
+            class = Some(ClassToken::new(b, &format!("{name}.class_embedding"), width)?);
+        }
+        if config.family == Family::Clip {
+            // Their spelling.
+            norm = Some(LayerNorm::new(b, "vision_model.pre_layrnorm", width, v.layer_norm_eps)?);
         }
         let position = b.single(&format!("{positions}.weight"), &[tokens, width], Init::embedding(width), false)?;
         Ok(Self { kernel, bias, class, position, norm, resizes: Arc::default() })

@@ -43,7 +43,7 @@ pub struct MapHeadSaved {
 
 impl MapHead {
     pub(crate) fn new(b: &mut Builder, name: &str, sizes: BlockSizes) -> Result<Self> {
-        let BlockSizes { width, num_heads, mlp_dim, gelu, eps } = sizes;
+        let BlockSizes { width, num_heads, mlp_dim, gelu, eps, .. } = sizes;
         let xavier = |fan_in| Init::XavierUniform { fan_in, fan_out: width };
         let scope = format!("{name}.attention");
         // The file has queries, keys and values in one tensor; the queries are the probe's alone.

@@ -7,22 +7,29 @@
 mod attention;
 mod block;
 mod class_token;
+mod embedding_norm;
 mod encoder;
 mod image_embedding;
 mod layer_norm;
+mod layer_scale;
 mod linear;
 mod map_head;
 mod mlp;
+mod text_pooling;
 
 pub use attention::{SelfAttention, SelfAttentionSaved};
 pub use block::{Block, BlockSaved};
 pub use class_token::{ClassToken, ClassTokenSaved};
+pub use embedding_norm::{EmbeddingNorm, EmbeddingNormSaved};
 pub use encoder::{Encoder, EncoderSaved};
 pub use image_embedding::{ImageEmbedding, ImageEmbeddingSaved};
 pub use layer_norm::{LayerNorm, LayerNormSaved};
+pub use layer_scale::{LayerScale, LayerScaleSaved};
 pub use linear::{Linear, LinearSaved};
 pub use map_head::{MapHead, MapHeadSaved};
 pub use mlp::{Mlp, MlpSaved};
+pub(crate) use text_pooling::Counting;
+pub use text_pooling::{TextPooling, TextPoolingSaved};
 
 use jest_kernels::Tensor;
 use jest_kernels::ops::attention::Mask;
@@ -49,4 +56,8 @@ pub(crate) struct BlockSizes {
     pub mlp_dim: usize,
     pub gelu: Gelu,
     pub eps: f32,
+    /// Whether what a block adds is scaled column by column.
+    pub layer_scale: bool,
+    /// Whether norms are behind attention and MLP, not in front.
+    pub norms_behind: bool,
 }

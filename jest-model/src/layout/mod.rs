@@ -1,16 +1,17 @@
 //! Names, shapes and order of a model's tensors in the files of several libraries.
 
 mod big_vision;
+mod dual;
 mod open_clip;
 
-use crate::config::ModelConfig;
+use crate::config::{Family, ModelConfig};
 use crate::param::Param;
 use crate::stored::FilePart;
 
 /// Whose names and shapes a weight file has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// Hugging Face's `SiglipModel` and `CLIPModel`.
+    /// Hugging Face's `SiglipModel`, `CLIPModel` and `VisionTextDualEncoderModel`.
     HuggingFace,
     /// Hugging Face's, of one tower on its own.
     HuggingFaceTower {
@@ -35,6 +36,9 @@ impl Layout {
     /// Tensors of the file that hold a parameter, one after the other.
     pub(crate) fn parts(self, param: &Param, config: &ModelConfig) -> Vec<FilePart> {
         match self {
+            Self::HuggingFace | Self::HuggingFaceTower { prefixed: true } if config.family == Family::Dual => {
+                dual::parts(param)
+            }
             Self::HuggingFace | Self::HuggingFaceTower { prefixed: true } => param.file_parts(),
             Self::HuggingFaceTower { prefixed: false } => {
                 let bare = |name: &str| {
@@ -42,11 +46,17 @@ impl Layout {
                     inner.unwrap_or(name).to_string()
                 };
                 let named = |part: FilePart| FilePart { name: bare(&part.name), ..part };
-                param.file_parts().into_iter().map(named).collect()
+                Self::HuggingFace.parts(param, config).into_iter().map(named).collect()
             }
             Self::OpenClip { custom_text } => vec![open_clip::part(param, config, custom_text)],
             Self::BigVision { prefix, stacked } => big_vision::parts(param, config, prefix, stacked),
         }
+    }
+
+    /// Why a tensor of the file is not read; none where it is.
+    pub(crate) fn ignored(self, name: &str, config: &ModelConfig) -> Option<&'static str> {
+        let named_so = matches!(self, Self::HuggingFace | Self::HuggingFaceTower { .. });
+        (named_so && config.family == Family::Dual).then(|| dual::ignored(name, config)).flatten()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::graph::{Attribute, Graph};
 use crate::config::Activation;
-use crate::layers::{Block, LayerNorm, Linear, MapHead, Mlp, SelfAttention};
+use crate::layers::{Block, LayerNorm, LayerScale, Linear, MapHead, Mlp, SelfAttention};
 
 /// Shorter rows are divided by this length.
 const LEAST_NORM: f32 = jest_kernels::ops::l2_normalize::EPSILON;
@@ -39,12 +39,28 @@ pub(super) fn layer_norm<'a>(g: &mut Graph<'a>, x: &str, layer: &'a LayerNorm, e
 }
 
 pub(super) fn block<'a>(g: &mut Graph<'a>, x: &str, layer: &'a Block, sizes: &Sizes) -> String {
+    if layer.norms_behind() {
+        let h = attention(g, x, &layer.attention, sizes);
+        let x = g.node("Add", &[x, &h], &[]);
+        let x = layer_norm(g, &x, &layer.norm1, sizes.eps);
+        let h = mlp(g, &x, &layer.mlp, sizes.gelu);
+        let x = g.node("Add", &[&x, &h], &[]);
+        return layer_norm(g, &x, &layer.norm2, sizes.eps);
+    }
     let h = layer_norm(g, x, &layer.norm1, sizes.eps);
     let h = attention(g, &h, &layer.attention, sizes);
+    let h = scaled(g, h, layer.scale1.as_ref());
     let x = g.node("Add", &[x, &h], &[]);
     let h = layer_norm(g, &x, &layer.norm2, sizes.eps);
     let h = mlp(g, &h, &layer.mlp, sizes.gelu);
+    let h = scaled(g, h, layer.scale2.as_ref());
     g.node("Add", &[&x, &h], &[])
+}
+
+fn scaled<'a>(g: &mut Graph<'a>, h: String, scale: Option<&'a LayerScale>) -> String {
+    let Some(scale) = scale else { return h };
+    let scale = g.param(&scale.scale);
+    g.node("Mul", &[&h, &scale], &[])
 }
 
 /// x: `[batch, l, width]` -> y: `[batch, width]`

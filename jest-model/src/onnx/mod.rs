@@ -10,7 +10,6 @@ use std::path::Path;
 
 use jest_kernels::Pass;
 
-use crate::config::Family;
 use crate::weights::replace;
 use crate::{ModelError, Result, TwoTowers};
 use graph::Graph;
@@ -38,7 +37,7 @@ pub(crate) fn write(
     let config = model.config();
     let mut told: Vec<(String, String)> = metadata.clone().into_iter().collect();
     told.push(("logit_scale".to_string(), pass.read(&model.logit_scale.value)?[0].exp().to_string()));
-    if config.family == Family::Siglip {
+    if config.has_logit_bias() {
         told.push(("logit_bias".to_string(), pass.read(&model.logit_bias.value)?[0].to_string()));
     }
     let towers = [

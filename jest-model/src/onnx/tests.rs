@@ -98,7 +98,11 @@ fn models() -> Vec<(&'static str, ModelConfig)> {
     (masked.text.gelu, masked.vision.gelu) = (Activation::Erf, Activation::Erf);
     let mut clip = siglip.clone().into_clip();
     (clip.embedding_dim, clip.text.width) = (Some(24), 48);
-    vec![("siglip", siglip), ("masked", masked), ("clip", clip)]
+    let mut pooler = siglip.clone().into_dual();
+    (pooler.embedding_dim, pooler.text.width, pooler.text.pool) = (Some(24), 48, TextPool::Pooler);
+    let mut mean = pooler.clone();
+    (mean.text.pool, mean.init_logit_bias) = (TextPool::Mean, -10.0);
+    vec![("siglip", siglip), ("masked", masked), ("clip", clip), ("pooler", pooler), ("mean", mean)]
 }
 
 /// Both files of a model.

@@ -3,6 +3,7 @@
 use super::graph::{Attribute, Element, Graph};
 use super::layers::{Sizes, block, layer_norm, linear, map_head, unit};
 use crate::config::{Family, ModelConfig, TextPadding, TextPool};
+use crate::layers::TextPooling;
 use crate::text::TextTower;
 use crate::vision::{ImageHead, VisionTower};
 
@@ -73,11 +74,17 @@ pub(super) fn text<'a>(tower: &'a TextTower, config: &ModelConfig) -> Graph<'a> 
     let x = g.node("Gather", &[&table, "input_ids"], &[]);
     let position = g.param(&tower.position);
     let mut x = g.node("Add", &[&x, &position], &[]);
+    if let Some(layer) = &tower.embedding_norm {
+        let (types, first) = (g.param(&layer.types), g.int(0));
+        let kind = g.node("Gather", &[&types, &first], &[]);
+        x = g.node("Add", &[&x, &kind], &[]);
+        x = layer_norm(g, &x, &layer.norm, t.layer_norm_eps);
+    }
     let end = (t.pool == TextPool::Eos || t.padding == TextPadding::Masked).then(|| first_end(g, t.eos_id));
     let mask = match (config.family, t.padding, &end) {
         (Family::Clip, ..) => Some(causal(g, t.tokens)),
-        (Family::Siglip, TextPadding::Masked, Some(end)) => Some(behind(g, end, t.tokens)),
-        (Family::Siglip, ..) => None,
+        (_, TextPadding::Masked, Some(end)) => Some(behind(g, end, t.tokens)),
+        _ => None,
     };
     let sizes =
         Sizes { l: t.tokens, width: t.width, num_heads: t.num_heads, gelu: t.gelu, eps: t.layer_norm_eps, mask };
@@ -86,12 +93,20 @@ pub(super) fn text<'a>(tower: &'a TextTower, config: &ModelConfig) -> Graph<'a> 
     }
     let x = match (t.pool, &end) {
         (TextPool::Eos, Some(end)) => g.node("GatherND", &[&x, end], &[Attribute::Int("batch_dims", 1)]),
-        _ => {
-            let last = g.int(t.tokens as i64 - 1);
-            g.node("Gather", &[&x, &last], &[Attribute::Int("axis", 1)])
+        (TextPool::Mean, Some(end)) => mean(g, &x, end, t.tokens),
+        (pool, _) => {
+            let place = g.int(if pool == TextPool::Pooler { 0 } else { t.tokens as i64 - 1 });
+            g.node("Gather", &[&x, &place], &[Attribute::Int("axis", 1)])
         }
     };
-    let x = layer_norm(g, &x, &tower.norm, sizes.eps);
+    let x = match &tower.pooling {
+        TextPooling::Token(norm) => layer_norm(g, &x, norm, sizes.eps),
+        TextPooling::Mean => x,
+        TextPooling::Pooler(dense) => {
+            let h = linear(g, &x, dense);
+            g.node("Tanh", &[&h], &[])
+        }
+    };
     let pooled = linear(g, &x, &tower.head);
     finish(graph, &pooled, "text_embeds", config)
 }
@@ -109,6 +124,23 @@ fn causal(g: &mut Graph<'_>, l: usize) -> String {
     let hidden = |i: usize| move |j| if j > i { HIDDEN } else { 0.0 };
     let values: Vec<f32> = (0..l).flat_map(|i| (0..l).map(hidden(i))).collect();
     g.floats("causal", &[l, l], &values)
+}
+
+/// The mean of the tokens up to the end: `[batch, width]`.
+fn mean(g: &mut Graph<'_>, x: &str, end: &str, l: usize) -> String {
+    let places: Vec<i64> = (0..l as i64).collect();
+    let (places, one) = (g.ints(&places), g.int(1));
+    let later = g.node("Greater", &[&places, end], &[]);
+    let counted = g.node("Not", &[&later], &[]);
+    let counted = g.node("Cast", &[&counted], &[Attribute::Int("to", Element::F32 as i64)]);
+    let shape = g.ints(&[0, 1, l as i64]);
+    let counted = g.node("Reshape", &[&counted, &shape], &[]);
+    let sum = g.node("MatMul", &[&counted, x], &[]);
+    let width = g.ints(&[0, -1]);
+    let sum = g.node("Reshape", &[&sum, &width], &[]);
+    let count = g.node("Add", &[end, &one], &[]);
+    let count = g.node("Cast", &[&count], &[Attribute::Int("to", Element::F32 as i64)]);
+    g.node("Div", &[&sum, &count], &[])
 }
 
 /// No token sees one behind the end: `[batch, 1, 1, l]`.

@@ -9,7 +9,7 @@ const SHARDS: &str =
     "what a source is, and where its pictures and captions are, is found out: --train-data, --json-text-key";
 const TASKS: &str = "tasks are folders: --set evaluation.tasks=[\"FOLDER\"]";
 const STEPS: &str = "intervals are in steps, not epochs: --set checkpoint.every=STEPS or --set evaluation.every=STEPS";
-const PART: &str = "a tower is locked as a whole: --lock-image, --lock-text";
+const PART: &str = "layers are locked as a whole, norms too, and there is no batch norm: --lock-image-unlocked-groups, --lock-text-unlocked-layers";
 const KEPT: &str = "--set checkpoint.keep=N says how many checkpoints are kept";
 const RECORD: &str = "the record is metrics.jsonl, timing.jsonl, summary.json and report.html in the run folder, and --report-to tensorboard";
 const LOCAL: &str = "the run folder stays on this machine; copy it when the run has ended";
@@ -91,15 +91,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
         &["epochs-cooldown", "lr-cooldown-end", "lr-cooldown-power", "skip-scheduler"],
     ),
     ("--batch-size is that of an update; --micro-batch N computes it in pieces that fit the device", &["accum-freq"]),
-    (
-        PART,
-        &[
-            "lock-image-unlocked-groups",
-            "lock-image-freeze-bn-stats",
-            "lock-text-unlocked-layers",
-            "lock-text-freeze-layer-norm",
-        ],
-    ),
+    (PART, &["lock-image-freeze-bn-stats", "lock-text-freeze-layer-norm"]),
     (
         "the loss is that of --objective sigmoid or softmax",
         &["coca-caption-loss-weight", "coca-contrastive-loss-weight"],

@@ -30,12 +30,13 @@ pub struct ImportArgs {
     /// Ids of the text tower, where not as stored: rows are kept by id, new ones drawn
     #[arg(long, value_name = "N")]
     pub vocab_size: Option<usize>,
-    /// Of kernels and positions of images: bicubic (timm, open_clip) or bilinear (big_vision)
-    #[arg(long, value_name = "WORD", default_value = "bicubic", value_parser = word::<Interpolation>)]
-    pub interpolation: Interpolation,
-    /// Of positions of texts: linear (open_clip), or truncate: the first ones are kept
-    #[arg(long, value_name = "WORD", default_value = "linear", value_parser = word::<TextPositions>)]
-    pub text_positions: TextPositions,
+    /// Of kernels and positions of images: bicubic (timm, open_clip; the default), bilinear (big_vision) or cubic (DINOv2, the
+    /// default for it)
+    #[arg(long, value_name = "WORD", value_parser = word::<Interpolation>)]
+    pub interpolation: Option<Interpolation>,
+    /// Of positions of texts: linear (open_clip; the default), or truncate: the first ones are kept (the default for BERT)
+    #[arg(long, value_name = "WORD", value_parser = word::<TextPositions>)]
+    pub text_positions: Option<TextPositions>,
     /// Of rows that a larger vocabulary adds, and of what no file holds
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

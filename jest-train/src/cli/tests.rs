@@ -81,13 +81,13 @@ fn flags_known_elsewhere_are_answered() {
         Err(Usage::Clap(error)) => panic!("{error}"),
         Ok(command) => panic!("{command:?}"),
     };
-    let groups = "--lock-image-unlocked-groups: known in open_clip, not supported here: a tower is locked as a whole: \
-                  --lock-image, --lock-text";
-    assert_eq!(answer("--lock-image-unlocked-groups 2"), groups);
+    let norms = "--lock-text-freeze-layer-norm: known in open_clip, not supported here: layers are locked as a whole, norms \
+                 too, and there is no batch norm: --lock-image-unlocked-groups, --lock-text-unlocked-layers";
+    assert_eq!(answer("--lock-text-freeze-layer-norm"), norms);
     assert!(answer("--opt=lamb").ends_with("says"), "{}", answer("--opt=lamb"));
     assert!(answer("--dataset-type csv --precision amp").contains("--train-data"));
     // A flag that has lost its value does not swallow the next one.
-    assert_eq!(answer("--val-data --lock-image-unlocked-groups 2"), groups);
+    assert_eq!(answer("--val-data --lock-text-freeze-layer-norm"), norms);
     assert_eq!(answer("--ref_filter_ratio 0.8"), "--ref_filter_ratio: known in DRRho-CLIP; here it is --filter-ratio");
     let command = Cli::command();
     let ours: Vec<&str> =

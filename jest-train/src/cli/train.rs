@@ -119,6 +119,12 @@ pub struct KeyFlags {
     /// model.lock_text: the text tower is not trained
     #[arg(long, help_heading = "Model")]
     pub lock_text: bool,
+    /// model.lock_image_unlocked_groups: parts of a locked image tower that are trained, from its end
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    pub lock_image_unlocked_groups: Option<i64>,
+    /// model.lock_text_unlocked_layers: parts of a locked text tower that are trained, from its end
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    pub lock_text_unlocked_layers: Option<i64>,
     /// reference: an earlier run, or a checkpoint folder
     #[arg(long, value_name = "RUN|FOLDER", help_heading = "Selection")]
     pub reference: Option<String>,
@@ -286,11 +292,21 @@ impl KeyFlags {
     }
 
     /// Towers that are not trained.
-    fn locks(&self) -> [(&'static str, &'static str, Option<Value>); 2] {
+    fn locks(&self) -> [(&'static str, &'static str, Option<Value>); 4] {
         let set = |locked: bool| locked.then(|| Value::from(true));
         [
             ("--lock-image", "model.lock_image", set(self.lock_image)),
             ("--lock-text", "model.lock_text", set(self.lock_text)),
+            (
+                "--lock-image-unlocked-groups",
+                "model.lock_image_unlocked_groups",
+                self.lock_image_unlocked_groups.map(Value::from),
+            ),
+            (
+                "--lock-text-unlocked-layers",
+                "model.lock_text_unlocked_layers",
+                self.lock_text_unlocked_layers.map(Value::from),
+            ),
         ]
     }
 

@@ -31,11 +31,16 @@ pub(super) fn run(run: &RunPlan) -> Result<(), ConfigError> {
     if run.schedule.warmup > run.steps {
         return Err(ConfigError::Warmup { run: run.name.clone(), warmup: run.schedule.warmup, steps: run.steps });
     }
-    if run.model.family == Family::Clip && run.objective == Objective::Sigmoid {
+    let without_bias = match run.model.family {
+        Family::Siglip => None,
+        Family::Clip => Some("model.family = \"clip\""),
+        Family::Dual => (run.model.init_logit_bias == Some(0.0)).then_some("model.init_logit_bias = 0"),
+    };
+    if let Some(other) = without_bias.filter(|_| run.objective == Objective::Sigmoid) {
         return Err(ConfigError::Apart {
             run: run.name.clone(),
             key: "objective = \"sigmoid\"",
-            other: "model.family = \"clip\"".to_string(),
+            other: other.to_string(),
             remedy: "it has no logit_bias; set objective = \"softmax\"",
         });
     }
@@ -74,6 +79,16 @@ fn towers(run: &RunPlan) -> Result<(), ConfigError> {
             let (other, remedy) =
                 ("a tower drawn from the seed".to_string(), "name its weights in init, init_image or init_text");
             return Err(ConfigError::Apart { run: run.name.clone(), key: lock, other, remedy });
+        }
+    }
+    let model = &run.model;
+    for (key, groups, locked) in [
+        ("model.lock_image_unlocked_groups", model.lock_image_unlocked_groups, model.lock_image),
+        ("model.lock_text_unlocked_layers", model.lock_text_unlocked_layers, model.lock_text),
+    ] {
+        if groups > 0 && !locked {
+            let (other, remedy) = ("a tower that is not locked".to_string(), "lock it, or leave the key out");
+            return Err(ConfigError::Apart { run: run.name.clone(), key, other, remedy });
         }
     }
     Ok(())
@@ -152,9 +167,9 @@ fn selection(run: &RunPlan) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Whether a text is read at its end, by what does not see its padding: masked attention, or a causal text.
+/// Whether a text is read by what does not see its padding: masked attention, as always in family dual, or a causal text.
 fn reads_ends(run: &RunPlan) -> bool {
-    run.model.family == Family::Clip || (run.text.padding, run.text.pool) == (Padding::Masked, Some(TextPool::Eos))
+    run.model.family != Family::Siglip || (run.text.padding, run.text.pool) == (Padding::Masked, Some(TextPool::Eos))
 }
 
 fn ranges(run: &RunPlan) -> [(&'static str, f64, bool, &'static str); 14] {

@@ -165,6 +165,10 @@ pub enum TextPool {
     Last,
     /// The end of the text.
     Eos,
+    /// The mean of its tokens.
+    Mean,
+    /// The start of the text, through BERT's pooler.
+    Pooler,
 }
 
 /// `[text]`: how captions become tokens.
@@ -239,9 +243,13 @@ pub struct ModelPlan {
     #[serde(skip_serializing_if = "is_default")]
     pub lock_text: bool,
     #[serde(skip_serializing_if = "is_default")]
-    pub init_interpolation: jest_model::Interpolation,
+    pub lock_image_unlocked_groups: usize,
     #[serde(skip_serializing_if = "is_default")]
-    pub init_text_positions: jest_model::TextPositions,
+    pub lock_text_unlocked_layers: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_interpolation: Option<jest_model::Interpolation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_text_positions: Option<jest_model::TextPositions>,
 }
 
 /// Parameters that weight decay reaches.

@@ -1,6 +1,6 @@
 //! Floating-point operations of scoring and of updates, as they are executed.
 
-use jest_model::View;
+use jest_model::{Tower, View};
 
 use super::Learner;
 use crate::approximation::Part;
@@ -42,16 +42,18 @@ impl Learner {
 
     /// FLOPs of what is computed a second time for each of n examples, to be kept for a shorter time.
     fn flops_again(&self, n: usize, view: &View, part: &Part, reuse: &Reuse) -> u64 {
-        let (config, locked) = (self.model.config(), self.model.locked());
+        let config = self.model.config();
         let in_pieces = self.in_pieces(n);
         let in_blocks = u64::from(self.memory.recompute);
         let embedded = |reused: bool| u64::from(in_pieces && !reused);
         let (images, texts) = (reuse.images(&part.view, config), reuse.texts(&part.view, config));
         let towers = [
-            (locked.image, embedded(images.is_some()), config.image_flops(view), config.image_block_flops(view)),
-            (locked.text, embedded(texts.is_some()), config.text_flops(view), config.text_block_flops(view)),
+            (Tower::Image, embedded(images.is_some()), config.image_flops(view)),
+            (Tower::Text, embedded(texts.is_some()), config.text_flops(view)),
         ];
-        let learning = towers.into_iter().filter(|(locked, ..)| !locked);
-        learning.map(|(_, embedded, forward, blocks)| embedded * forward + in_blocks * blocks).sum()
+        let learning = towers.into_iter().filter(|(tower, ..)| self.model.trains(*tower));
+        let again =
+            |(tower, embedded, forward)| embedded * forward + in_blocks * self.model.trained_block_flops(tower, view);
+        learning.map(again).sum()
     }
 }

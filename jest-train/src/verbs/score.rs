@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jest_data::{DataError, LoaderConfig};
 use jest_kernels::Pass;
-use jest_model::{Family, TwoTowers};
+use jest_model::TwoTowers;
 use serde::{Deserialize, Serialize};
 
 use super::open;
@@ -144,10 +144,7 @@ pub(super) fn objective_of(folder: &Path, model: &TwoTowers) -> Result<Objective
     if RunState::is_in(folder) {
         return Ok(RunState::read(folder)?.objective);
     }
-    Ok(match model.config().family {
-        Family::Siglip => Objective::Sigmoid,
-        Family::Clip => Objective::Softmax,
-    })
+    Ok(if model.config().has_logit_bias() { Objective::Sigmoid } else { Objective::Softmax })
 }
 
 impl Rows {

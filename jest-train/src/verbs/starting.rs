@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use jest_kernels::Pass;
-use jest_model::{Fate, Import, ModelConfig, NewSizes, Report, Resizing, Tower, TowerImport, TwoTowers};
+use jest_model::{Family, Fate, Import, ModelConfig, NewSizes, Report, Resizing, Tower, TowerImport, TwoTowers};
 
 use super::train::first_difference;
 use crate::config::RunPlan;
@@ -73,7 +73,8 @@ fn read(
     for (locked, projection) in
         [(plan.model.lock_image, "visual_projection.weight"), (plan.model.lock_text, "text_projection.weight")]
     {
-        if locked && report.0.get(projection) == Some(&Fate::Drawn) {
+        let trained = config.family == Family::Dual;
+        if locked && !trained && report.0.get(projection) == Some(&Fate::Drawn) {
             return refuse(format!("no {projection}, which would be locked as it is drawn; train the tower"));
         }
     }

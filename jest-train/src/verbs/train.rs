@@ -183,7 +183,7 @@ impl<'a> Session<'a> {
         let Prepared { model, data, evaluation } = prepared;
         let mut meter = Meter::new(&self.clock);
         let mut model = self.starting_model(&mut pass, plan, model, saved.as_ref())?;
-        model.lock(&mut pass, Locked { image: plan.model.lock_image, text: plan.model.lock_text })?;
+        model.lock(&mut pass, locked(plan))?;
         model.set_packing(plan.text.packing.unwrap_or(true));
         let selector = self.selector(&mut pass, plan, data, &mut meter)?;
         let max_logit_scale = plan.model.max_logit_scale.map(|scale| scale as f32);
@@ -386,4 +386,15 @@ pub(super) fn first_difference(before: &str, now: &str) -> String {
         }
     }
     format!("was nothing, is `{}`", now_lines.next().unwrap_or_default().trim())
+}
+
+/// What of the towers is not trained.
+fn locked(plan: &RunPlan) -> Locked {
+    let model = &plan.model;
+    Locked {
+        image: model.lock_image,
+        text: model.lock_text,
+        unlocked_image: model.lock_image_unlocked_groups,
+        unlocked_text: model.lock_text_unlocked_layers,
+    }
 }

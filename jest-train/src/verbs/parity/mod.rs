@@ -68,7 +68,9 @@ fn group(pass: &mut Pass, path: &Path, name: &str, checks: &mut Checks) -> Resul
         "jest_scores.safetensors" => scores::jest_scores(pass, path, checks),
         "preprocess" => operations::preprocess(path, checks),
         "text" => text::text(path, checks),
-        _ if name.starts_with("hf_siglip_") || name.starts_with("hf_clip_") => models::hugging_face(pass, path, checks),
+        _ if ["hf_siglip_", "hf_clip_", "hf_dual_"].iter().any(|kind| name.starts_with(kind)) => {
+            models::hugging_face(pass, path, checks)
+        }
         _ => {
             eprintln!("{name}: not known; docs/interchange.md lists the files and folders that can be checked");
             checks.fail("known");

@@ -5,7 +5,7 @@ use std::path::Path;
 use jest_kernels::ops::matmul::{self, Form};
 use jest_kernels::ops::{contrastive_softmax, sigmoid_loss};
 use jest_kernels::{Pass, Tensor};
-use jest_model::{Family, ModelConfig, NamedTensor, TwoTowers, View};
+use jest_model::{ModelConfig, NamedTensor, TwoTowers, View};
 
 use super::checks::{Checks, Expected, largest};
 use crate::Result;
@@ -16,7 +16,8 @@ const OUTPUT: f64 = 2e-5;
 const GRADIENT: f64 = 1e-4;
 const GRADIENT_FLOOR: f64 = 1e-3;
 
-/// `config.json`, `model.safetensors` and `expected.safetensors` of a `SiglipModel` or a `CLIPModel`.
+/// `config.json`, `model.safetensors` and `expected.safetensors` of a `SiglipModel`, a `CLIPModel` or a
+/// `VisionTextDualEncoderModel`.
 pub(super) fn hugging_face(pass: &mut Pass, folder: &Path, checks: &mut Checks) -> Result<()> {
     let mut expected = Expected::open(&folder.join("expected.safetensors"))?;
     let mut model = TwoTowers::load(pass, folder)?;
@@ -42,15 +43,14 @@ pub(super) fn hugging_face(pass: &mut Pass, folder: &Path, checks: &mut Checks) 
 
 /// The loss that the library trains such a model with, and its gradients by both embeddings.
 fn loss(pass: &mut Pass, model: &mut TwoTowers, image: &Tensor, text: &Tensor) -> Result<[Tensor; 3]> {
-    let family = model.config().family;
+    let biased = model.config().has_logit_bias();
     let TwoTowers { logit_scale, logit_bias, .. } = model;
     let (scale, dscale) = (&logit_scale.value, &mut logit_scale.grad);
-    let (loss, dimage, dtext) = match family {
-        Family::Siglip => {
-            let logits = sigmoid_loss::LogitParameters { log_scale: scale, bias: &logit_bias.value };
-            sigmoid_loss::forward_backward(pass, image, text, logits, dscale, &mut logit_bias.grad)?
-        }
-        Family::Clip => contrastive_softmax::forward_backward(pass, image, text, scale, dscale)?,
+    let (loss, dimage, dtext) = if biased {
+        let logits = sigmoid_loss::LogitParameters { log_scale: scale, bias: &logit_bias.value };
+        sigmoid_loss::forward_backward(pass, image, text, logits, dscale, &mut logit_bias.grad)?
+    } else {
+        contrastive_softmax::forward_backward(pass, image, text, scale, dscale)?
     };
     Ok([loss, dimage, dtext])
 }
