@@ -9,6 +9,9 @@ use crate::Result;
 /// Examples embedded at once: enough rows for full-speed products, few enough for their activations to stay small.
 pub(crate) const BLOCK: usize = 128;
 
+/// Pixels of the images of a block in f32, at most, where it has more than [`BLOCK`]: every adapter binds as much.
+const PIXEL_BYTES: usize = 32 << 20;
+
 /// What the embeddings of this data by this model on this device belong to.
 pub fn cache_key(pass: &mut Pass, model: &TwoTowers, data: &LoaderConfig) -> Result<CacheKey> {
     // Embeddings computed in another precision are others.
@@ -39,8 +42,9 @@ pub fn both(pass: &mut Pass, model: &TwoTowers, batch: &SuperBatch, view: &View)
 pub fn images(pass: &mut Pass, model: &TwoTowers, batch: &SuperBatch, view: &View) -> Result<Tensor> {
     let (n, side) = (batch.len(), batch.preprocess.size);
     let mut all = pass.zeros(&[n, model.config().embedding_dim()])?;
-    for first in (0..n).step_by(BLOCK) {
-        let last = (first + BLOCK).min(n);
+    let block = image_block(model, view);
+    for first in (0..n).step_by(block) {
+        let last = (first + block).min(n);
         let images = pass.upload(&batch.pixels_of(first..last), &[last - first, 3, side, side])?;
         // Blocks drop patches of their own.
         let seed = view.seed.wrapping_add(first as u64);
@@ -48,6 +52,14 @@ pub fn images(pass: &mut Pass, model: &TwoTowers, batch: &SuperBatch, view: &Vie
         pass.copy_rows(&block, &mut all, first)?;
     }
     Ok(all)
+}
+
+/// Images embedded at once: as many tokens as [`BLOCK`] images at the full view, where their pixels are few.
+fn image_block(model: &TwoTowers, view: &View) -> usize {
+    let config = model.config();
+    let most = PIXEL_BYTES / (3 * 4 * config.vision.image_size.pow(2));
+    let tokens = |view: &View| view.image_tokens(config);
+    (BLOCK * tokens(&View::default()) / tokens(view)).min(most).max(BLOCK)
 }
 
 /// Unit-norm embeddings of captions given as token ids `[n * l]` and their lengths `[n]`: `[n, d]`.
@@ -66,7 +78,7 @@ pub fn texts(pass: &mut Pass, model: &TwoTowers, tokens: &[u32], lengths: &[u32]
 
 /// Where blocks of captions end: each has as many tokens as [`BLOCK`] whole captions, or one caption.
 fn text_blocks(model: &TwoTowers, lengths: &[u32], view: &View) -> Vec<usize> {
-    let most = BLOCK * view.text_tokens(model.config());
+    let most = BLOCK * model.config().text.tokens;
     let (mut ends, mut tokens) = (Vec::new(), 0);
     for (place, length) in lengths.iter().enumerate() {
         let own: usize = model.text_views(&[*length], view).iter().map(|(_, at)| at.text_tokens(model.config())).sum();
