@@ -1,7 +1,7 @@
 //! Evaluation tasks: a folder of shards and a `classes.json` that says what is asked, or a folder of CLIP_benchmark.
 
 use crate::loader::{ReadAll, read_all, read_labelled};
-use crate::{Captions, DataError, LoaderConfig, Result, Source};
+use crate::{Captions, DataError, Fields, LoaderConfig, Result, Source};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -159,7 +159,9 @@ impl EvalTask {
     fn read(&self, folder: &Path, config: &LoaderConfig, n: usize) -> Result<ReadAll> {
         let sources = vec![Source::folder(folder)?.with_whole_texts()];
         // What is said of the training data holds for them alone.
-        let config = LoaderConfig { sources, captions: Captions::default(), subset: None, ..config.clone() };
+        let all =
+            LoaderConfig { captions: Captions::default(), subset: None, fields: Fields::default(), ..config.clone() };
+        let config = LoaderConfig { sources, ..all };
         match &self.kind {
             EvalKind::ZeroShot { classes, .. } => read_labelled(&config, n, classes.len() as u32),
             EvalKind::Retrieval => read_all(&config, n),

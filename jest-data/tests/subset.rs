@@ -5,7 +5,7 @@
 mod common;
 
 use common::{archive, config, folder, png};
-use jest_data::{DataError, ExampleId, Loader, LoaderConfig, LoaderState, Source, Subset, read_all};
+use jest_data::{DataError, ExampleId, Fields, Loader, LoaderConfig, LoaderState, Source, Subset, read_all};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -113,6 +113,26 @@ fn training_on_a_subset_reads_it_alone_and_resumes() {
     // Another subset is another order.
     let whole = LoaderConfig { subset: None, ..config };
     assert!(matches!(Loader::new(whole, want[1].0.clone()).err(), Some(DataError::Resume { .. })));
+}
+
+#[test]
+fn training_on_what_the_json_says_reads_it_alone() {
+    let mut files = Vec::new();
+    for (i, json) in [r#"{"noise":"none"}"#, r#"{"noise":"spam"}"#, "{}", r#"{"noise":"weak"}"#].iter().enumerate() {
+        files.push((format!("{i}.png"), png(i as u32)));
+        files.push((format!("{i}.txt"), b"a caption".to_vec()));
+        files.push((format!("{i}.json"), json.as_bytes().to_vec()));
+    }
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    let place = folder(&[("0.tar", archive(&files))]);
+    let keys = |conditions: &[&str]| {
+        let fields = Fields::parse(conditions).unwrap();
+        let config = LoaderConfig { fields, ..config(place.path()) };
+        read_all(&config, 10).unwrap().next().map(|batch| batch.map(|batch| batch.keys))
+    };
+    assert_eq!(keys(&["noise=none", "noise=weak"]).unwrap().unwrap(), ["0", "3"]);
+    let error = keys(&["noise=none", "style=flat"]).unwrap().unwrap_err().to_string();
+    assert!(error.contains("noise=none, style=flat"), "{error}");
 }
 
 #[test]

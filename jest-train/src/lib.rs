@@ -36,6 +36,7 @@ pub mod embed;
 pub mod error;
 pub mod evaluation;
 pub mod events;
+mod exit_code;
 pub mod history;
 pub mod learnability;
 pub mod learner;
@@ -57,6 +58,7 @@ pub mod selector;
 pub mod signals;
 pub mod sinks;
 pub mod storage;
+pub mod studies;
 pub mod table;
 mod verbs;
 

@@ -42,6 +42,7 @@ mod tests {
     fn every_key_is_documented() {
         let sources = [include_str!("config/raw.rs"), include_str!("config/tables.rs")].concat();
         let keys = sources.lines().filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(": "));
+        let keys = keys.map(|(key, kind)| (key.trim_start_matches("r#"), kind));
         let tables = ["data", "augmentation", "text", "model", "selection", "optimizer", "schedule", "checkpoint"];
         let tables = [&tables[..], &["memory", "evaluation", "logging", "distillation"]].concat();
         let mut count = 0;

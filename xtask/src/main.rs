@@ -6,7 +6,9 @@
 
 mod bench;
 mod ci;
+mod data;
 mod parity;
+mod reproduce;
 mod suggest;
 mod tally;
 mod test;
@@ -27,7 +29,7 @@ struct Verb {
     run: fn(&[String]) -> u8,
 }
 
-const VERBS: [Verb; 6] = [
+const VERBS: [Verb; 8] = [
     Verb {
         name: "train",
         help: "train; without ARGS configs/quickstart.toml, with --smoke a one-minute run",
@@ -54,6 +56,12 @@ const VERBS: [Verb; 6] = [
         help: "hold a folder of other libraries' values against ours; ARGS go to jest parity",
         run: parity::run,
     },
+    Verb { name: "data", help: "build the data set `quickstart` or `bulk` in runs/data", run: data::run },
+    Verb {
+        name: "reproduce",
+        help: "train and draw studies of the paper; ARGS go to jest reproduce, --list names them",
+        run: reproduce::run,
+    },
 ];
 
 /// Names of all verbs, in the order of the help.
@@ -62,7 +70,7 @@ fn verb_names() -> Vec<&'static str> {
 }
 
 fn help() -> String {
-    let lines: String = VERBS.iter().map(|verb| format!("  {:<7}{}\n", verb.name, verb.help)).collect();
+    let lines: String = VERBS.iter().map(|verb| format!("  {:<10}{}\n", verb.name, verb.help)).collect();
     format!(
         "usage: cargo xtask VERB [ARGS]\n\n{lines}\n\
          Commands run in the workspace root; relative paths in ARGS start there.\n\

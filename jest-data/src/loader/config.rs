@@ -3,7 +3,7 @@
 use super::stream::Shared;
 use crate::example::{Needs, Recipe};
 use crate::source::check_distinct;
-use crate::{DataError, Limits, Preprocess, Result, SkipReason, SkipReport, Source, Subset, Tokenizer};
+use crate::{DataError, Fields, Limits, Preprocess, Result, SkipReason, SkipReport, Source, Subset, Tokenizer};
 use std::sync::Arc;
 
 /// How far samples are mixed.
@@ -71,6 +71,8 @@ pub struct LoaderConfig {
     pub weights: Vec<f64>,
     /// The only examples that are used, where it is given: those with a `uid` in their JSON, or an id, that it has.
     pub subset: Option<Arc<Subset>>,
+    /// What the JSON of an example that is used says.
+    pub fields: Fields,
     /// Memory for decoded samples, so that a small data set is decoded once; 0 is off.
     pub cache_bytes: u64,
 }
@@ -96,6 +98,7 @@ impl LoaderConfig {
             captions: Captions::default(),
             weights: Vec::new(),
             subset: None,
+            fields: Fields::default(),
             cache_bytes: 1 << 30,
         }
     }

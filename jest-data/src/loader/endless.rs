@@ -198,6 +198,9 @@ fn fingerprint(config: &LoaderConfig) -> String {
     if let Some(subset) = &config.subset {
         hash.update(subset.hash().as_bytes());
     }
+    if !config.fields.is_empty() {
+        hash.update(config.fields.to_string().as_bytes());
+    }
     if config.captions != Captions::default() {
         hash.update(format!("{:?}", config.captions).as_bytes());
     }

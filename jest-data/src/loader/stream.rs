@@ -7,7 +7,7 @@ use super::cache::OutcomeCache;
 use super::reader::{Pass, Reader};
 use crate::example::{Example, Outcome, Place, Recipe};
 use crate::shard::{Broken, Found, RawSample};
-use crate::{DataError, LoaderConfig, Result, Shard, SkipReason, SkipReport, Subset};
+use crate::{DataError, Fields, LoaderConfig, Result, Shard, SkipReason, SkipReport, Subset};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,6 +57,7 @@ pub(super) struct Shared {
     pub shards: Vec<PlacedShard>,
     pub recipe: Recipe,
     pub subset: Option<Arc<Subset>>,
+    pub fields: Fields,
     pub cache: OutcomeCache,
     pub stop: AtomicBool,
 }
@@ -72,19 +73,23 @@ impl Shared {
             shards.extend(source.shards().iter().map(placed));
         }
         let cache = OutcomeCache::new(cache_bytes, shards.len());
-        Shared { shards, recipe, subset: config.subset.clone(), cache, stop: AtomicBool::new(false) }
+        let (subset, fields) = (config.subset.clone(), config.fields.clone());
+        Shared { shards, recipe, subset, fields, cache, stop: AtomicBool::new(false) }
     }
 }
 
 impl Shared {
-    /// What is found, if the subset has it; what is no sample always is.
+    /// What is found, if its JSON is as asked and the subset has it; what is no sample always is.
     pub fn within(&self, found: Found, place: &Place) -> Option<Found> {
-        let Some(subset) = &self.subset else { return Some(found) };
         let mut raw = match found {
-            Found::Sample(raw) => raw,
-            note => return Some(note),
+            Found::Sample(raw) if !self.fields.is_empty() || self.subset.is_some() => raw,
+            other => return Some(other),
         };
         raw.load_json(&self.recipe.limits);
+        if !self.fields.hold(&place.source, raw.json.as_deref()) {
+            return None;
+        }
+        let Some(subset) = &self.subset else { return Some(Found::Sample(raw)) };
         match subset.holds(raw.json.as_deref(), raw.id(place)) {
             Ok(true) => Some(Found::Sample(raw)),
             Ok(false) => None,
@@ -142,7 +147,10 @@ impl Stream {
         let subset = self.shared.subset.as_ref();
         let within =
             |subset: &Arc<Subset>| format!("; of them with {} uids of {}", subset.len(), subset.path().display());
-        let skips = format!("{skips}{}", subset.map(within).unwrap_or_default());
+        let mut skips = format!("{skips}{}", subset.map(within).unwrap_or_default());
+        if !self.shared.fields.is_empty() {
+            skips += &format!("; of them with {}", self.shared.fields);
+        }
         DataError::NoExamples { shards: self.shared.shards.len(), skips }
     }
 }

@@ -6,6 +6,7 @@ mod data;
 mod eval;
 mod foreign;
 mod interchange;
+mod reproduce;
 mod train;
 
 use std::ffi::OsString;
@@ -23,6 +24,7 @@ pub use curate::{Cosine, CurateArgs, ExplainArgs, GainFlag, Keep};
 pub use data::{DataBuildArgs, DataCheckArgs, DataCommand, DataStatsArgs, DataSubsetArgs};
 pub use eval::{EvalArgs, EvalFormat, Probe};
 pub use interchange::{ExportArgs, ExportFormat, ImportArgs};
+pub use reproduce::ReproduceArgs;
 pub use train::{KeyFlags, TrainArgs};
 
 use crate::error::Result;
@@ -70,6 +72,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Hold what is computed here against what other libraries computed
     Parity(ParityArgs),
+    /// Repeat a study of the paper
+    Reproduce(ReproduceArgs),
     /// Show what is in a checkpoint or a shard
     Inspect(InspectArgs),
 }

@@ -46,6 +46,9 @@ pub struct DataPlan {
     /// DataComp subset file: the only examples that are used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subset: Option<PathBuf>,
+    /// `FIELD=VALUE` of the JSON beside a picture: the only examples that are used.
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub r#where: Vec<String>,
     /// Examples in `train`, for a length in epochs; counted where it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_examples: Option<u64>,
@@ -87,6 +90,7 @@ impl Default for DataPlan {
             csv_caption_key: None,
             csv_separator: None,
             subset: None,
+            r#where: Vec::new(),
             num_examples: None,
             workers: 2,
             shuffle_buffer: 5000,

@@ -15,6 +15,7 @@ mod open;
 mod parity;
 mod reference;
 mod report;
+mod reproduce;
 mod score;
 mod starting;
 mod train;
@@ -57,6 +58,7 @@ pub fn execute(command: Command) -> Result<()> {
         Command::Export(args) => interchange::export(&args),
         Command::Parity(args) => parity::parity(&args),
         Command::Bench(BenchCommand::Select(args)) => bench_select::select(&args),
+        Command::Reproduce(args) => reproduce::reproduce(&args),
         Command::Inspect(args) => inspect::inspect(&args),
     }
 }

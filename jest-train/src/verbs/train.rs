@@ -47,10 +47,26 @@ pub(super) fn train(args: &TrainArgs) -> Result<()> {
         println!("{text}");
         return Ok(());
     }
+    work(plan, How { resume: args.resume.as_deref(), profile: args.profile, stop: StopFlag::install()? })
+}
+
+/// How a plan is worked through.
+#[derive(Debug)]
+pub(super) struct How<'a> {
+    /// Go on from a folder's checkpoints, or from the `latest`.
+    pub resume: Option<&'a str>,
+    /// Time every kernel.
+    pub profile: bool,
+    /// Set to end after a step.
+    pub stop: StopFlag,
+}
+
+/// Trains the runs of a plan.
+pub(super) fn work(plan: &Plan, how: How<'_>) -> Result<()> {
+    let text = plan.to_toml().map_err(|source| TrainError::PlanText { source })?;
     let prepared = assemble::prepare(plan)?;
     let device = open_device(&plan.device, plan.threads, plan.precision)?;
-    let mut session = Session::open(plan, &text, args.resume.as_deref(), device)?;
-    session.profile = args.profile;
+    let session = Session::open(plan, &text, device, how)?;
     session.run(&prepared)
 }
 
@@ -78,8 +94,8 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn open(plan: &'a Plan, text: &'a str, resume: Option<&str>, device: Device) -> Result<Self> {
-        let resume = match resume {
+    fn open(plan: &'a Plan, text: &'a str, device: Device, how: How<'_>) -> Result<Self> {
+        let resume = match how.resume {
             None => false,
             Some(word) => {
                 let named = Path::new(word);
@@ -103,8 +119,8 @@ impl<'a> Session<'a> {
             println!("note: {takeover}");
         }
         storage::write_atomic(plan.out.join(PLAN), text.as_bytes())?;
-        let (stop, clock) = (StopFlag::install()?, SystemClock::start());
-        Ok(Self { plan, text, device, stop, clock, resume, profile: false, _lock: lock })
+        let (clock, How { stop, profile, .. }) = (SystemClock::start(), how);
+        Ok(Self { plan, text, device, stop, clock, resume, profile, _lock: lock })
     }
 
     fn run(&self, prepared: &[Prepared]) -> Result<()> {

@@ -1,0 +1,183 @@
+//! Studies: what the paper's figures and tables ask, repeated at a scale that a CPU can afford.
+//!
+//! A study is a configuration of runs in `configs/reproduce/`, trained once a seed, and panels made of what the runs
+//! gave. `jest reproduce` runs them and writes `docs/reproduction/NAME.{json,svg,png}`.
+
+mod draw;
+mod error;
+mod figure;
+mod panels;
+mod record;
+mod sampler;
+mod speedup;
+
+pub use draw::{png, svg};
+pub use error::StudyError;
+pub use figure::{Kind, Panel, Point, Series};
+pub use record::{Record, StudyRun, TARGETS, finished};
+pub use sampler::{Draws, sampler};
+pub use speedup::Speedup;
+
+/// One question, and how it is answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Study {
+    /// Its name: a figure or table of the paper.
+    pub name: &'static str,
+    /// What the paper found.
+    pub claim: &'static str,
+    /// Seeds that are trained where no other number is asked for.
+    pub seeds: u64,
+    /// Runs of other studies that it looks at, by study and curve.
+    pub borrows: &'static [(&'static str, &'static [&'static str])],
+    /// Whether it trains the runs of `configs/reproduce/NAME.toml`; else it only looks at what it borrows.
+    pub trains: bool,
+    panels: fn(&Record) -> Vec<Panel>,
+    /// Method and the run that it is to reach, where a speed-up is asked for.
+    speedup: Option<(&'static str, &'static str)>,
+}
+
+/// The references that the others share, and the models of several qualities that stand in for curation.
+pub const REFERENCES: &str = "references";
+
+/// Every study, in an order in which each finds what it borrows.
+pub const STUDIES: [Study; 13] = [
+    Study {
+        name: REFERENCES,
+        claim: "Quality of the curated set, not its size, makes a reference; all others of these studies share these.",
+        seeds: 1,
+        borrows: &[],
+        trains: true,
+        panels: panels::references,
+        speedup: None,
+    },
+    Study {
+        name: "fig3",
+        claim: "Joint selection gains more with every step of the filter ratio, independent selection loses its gain at 0.9; \
+                learnability beats easy reference there.",
+        seeds: 5,
+        borrows: &[],
+        trains: true,
+        panels: panels::fig3,
+        speedup: None,
+    },
+    Study {
+        name: "fig1",
+        claim: "JEST++ reaches what uniform selection ends with on 13 times fewer examples, Flexi-JEST++ with 9.9 times fewer FLOPs.",
+        seeds: 5,
+        borrows: &[],
+        trains: true,
+        panels: panels::fig1,
+        speedup: Some(("flexi_jest_pp", "uniform-4000")),
+    },
+    Study {
+        name: "fig2",
+        claim: "Sixteen chunks come within 1 % of brute-force Gibbs sampling; choosing by an example's own score alone is worse than random.",
+        seeds: 5,
+        borrows: &[("fig3", &["uniform"])],
+        trains: false,
+        panels: panels::fig2,
+        speedup: None,
+    },
+    Study {
+        name: "fig5",
+        claim: "The cleaner the reference's data, the more JEST gains, even where the reference itself scores worse.",
+        seeds: 3,
+        borrows: &[("fig3", &["uniform"]), (REFERENCES, &["reference", "moderate", "weak", "raw", "early"])],
+        trains: true,
+        panels: panels::fig5,
+        speedup: None,
+    },
+    Study {
+        name: "fig6",
+        claim: "With selection, a beta2 of 0.999 brings spikes of the loss and gains nothing; 0.95 does not.",
+        seeds: 3,
+        borrows: &[("fig3", &["uniform", "joint_learnability"])],
+        trains: true,
+        panels: panels::fig6,
+        speedup: None,
+    },
+    Study {
+        name: "fig7",
+        claim: "Out of one super-batch, half the sub-batch costs nothing: the gain over uniform selection grows as batches shrink.",
+        seeds: 3,
+        borrows: &[],
+        trains: true,
+        panels: panels::fig7,
+        speedup: None,
+    },
+    Study {
+        name: "fig8",
+        claim: "The softmax loss tells the same story as the sigmoid loss, somewhat lower.",
+        seeds: 3,
+        borrows: &[("fig3", &["uniform", "joint_learnability"])],
+        trains: true,
+        panels: panels::fig8,
+        speedup: None,
+    },
+    Study {
+        name: "fig9",
+        claim: "Lower resolution is a better cheap view than dropped patches once it is trained on.",
+        seeds: 3,
+        borrows: &[("fig3", &["uniform", "joint_learnability"])],
+        trains: true,
+        panels: panels::fig9,
+        speedup: None,
+    },
+    Study {
+        name: "fig4",
+        claim: "Flexi-JEST adds 10 % to the work of a uniform step, JEST 133 %; a cheap scorer that is not trained at its view hurts.",
+        seeds: 3,
+        borrows: &[("fig1", &["uniform", "jest", "flexi_jest_pp"]), ("fig9", &["iid_patches", "jest_patches"])],
+        trains: false,
+        panels: panels::fig4,
+        speedup: None,
+    },
+    Study {
+        name: "fig10",
+        claim: "Choosing what the learner finds hard gains little and loses at high ratios, joint selection more so.",
+        seeds: 3,
+        borrows: &[("fig3", &["uniform"])],
+        trains: true,
+        panels: panels::fig10,
+        speedup: None,
+    },
+    Study {
+        name: "table3",
+        claim: "JEST makes filtering of the pool ahead of time redundant.",
+        seeds: 3,
+        borrows: &[("fig3", &["uniform", "joint_learnability"])],
+        trains: true,
+        panels: panels::table3,
+        speedup: None,
+    },
+    Study {
+        name: "table5",
+        claim: "A reference that is a specialist trains a learner that is a generalist.",
+        seeds: 3,
+        borrows: &[("fig1", &["uniform", "jest_pp"]), (REFERENCES, &["reference_pp"])],
+        trains: false,
+        panels: panels::table5,
+        speedup: None,
+    },
+];
+
+impl Study {
+    /// The study of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        STUDIES.into_iter().find(|study| study.name == name)
+    }
+
+    /// The same runs with panels and speed-up made of them.
+    pub fn conclude(&self, record: Record) -> Record {
+        let speedup = self.speedup.and_then(|(method, uniform)| Speedup::of(&record, method, uniform));
+        Record {
+            study: self.name.to_string(),
+            claim: self.claim.to_string(),
+            command: format!("cargo xtask reproduce {}", self.name),
+            targets: TARGETS.map(String::from).to_vec(),
+            speedup,
+            panels: (self.panels)(&record),
+            ..record
+        }
+    }
+}

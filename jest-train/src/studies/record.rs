@@ -1,0 +1,199 @@
+//! What the runs of a study gave: the contents of `docs/reproduction/NAME.json`.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::figure::Panel;
+use super::speedup::Speedup;
+use crate::events::{Metrics, RunSummary, Summary};
+use crate::{Result, TrainError, storage};
+
+/// The tasks whose kind of picture the curated pairs show; a target score is the mean over them.
+pub const TARGETS: [&str; 7] =
+    ["emoji_zs", "emoji_group_zs", "flags_zs", "clipart_zs", "clipart_retrieval", "fashion_zs", "stamps_retrieval"];
+
+/// A study with its runs and what was made of them.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Record {
+    /// Its name.
+    pub study: String,
+    /// What the paper found.
+    pub claim: String,
+    /// What makes this file again.
+    pub command: String,
+    /// Name of the device.
+    pub device: String,
+    /// Threads of the CPU device.
+    pub threads: usize,
+    /// Tasks of the target score.
+    pub targets: Vec<String>,
+    /// How much sooner a method reaches what uniform selection ends with, where the study asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speedup: Option<Speedup>,
+    /// What is drawn.
+    pub panels: Vec<Panel>,
+    /// Every run of every seed.
+    pub runs: Vec<StudyRun>,
+}
+
+/// One run of one seed.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct StudyRun {
+    /// Seed of parameters, order and noise.
+    pub seed: u64,
+    /// Largest rise of the loss from one step to the next, in nats of its logarithm.
+    pub loss_jump: f64,
+    /// What it took, and what it gave.
+    #[serde(flatten)]
+    pub run: RunSummary,
+}
+
+impl StudyRun {
+    /// Its name without the number behind the last `-`: the curve that it is a point of.
+    pub fn series(&self) -> &str {
+        match self.run.name.rsplit_once('-') {
+            Some((series, x)) if x.parse::<f64>().is_ok() => series,
+            _ => &self.run.name,
+        }
+    }
+
+    /// The number behind the last `-` of its name.
+    pub fn x(&self) -> Option<f64> {
+        self.run.name.rsplit_once('-')?.1.parse().ok()
+    }
+
+    /// Mean over the target tasks that it was evaluated on, in percent.
+    pub fn target(&self) -> f64 {
+        let scores: Vec<f64> = TARGETS.iter().filter_map(|task| self.task(task)).collect();
+        scores.iter().sum::<f64>() / scores.len() as f64
+    }
+
+    /// Score of a task, in percent: top-1, or of a retrieval the mean of both R@10.
+    pub fn task(&self, task: &str) -> Option<f64> {
+        let metrics: &Metrics = self.run.eval.get(task)?;
+        let retrieval = || Some((metrics.get("image_to_text_R@10")? + metrics.get("text_to_image_R@10")?) / 2.0);
+        metrics.get("top1").copied().or_else(retrieval).map(|score| 100.0 * score)
+    }
+
+    /// All of its work, the reference's included.
+    pub fn flops(&self) -> f64 {
+        self.run.flops.total()
+    }
+}
+
+impl Record {
+    /// The run of that name and seed.
+    pub fn run(&self, name: &str, seed: u64) -> Option<&StudyRun> {
+        self.runs.iter().find(|run| run.seed == seed && run.run.name == name)
+    }
+
+    /// Seeds that it has runs of, ascending.
+    pub fn seeds(&self) -> Vec<u64> {
+        let mut seeds: Vec<u64> = self.runs.iter().map(|run| run.seed).collect();
+        seeds.sort_unstable();
+        seeds.dedup();
+        seeds
+    }
+
+    /// Reads a file that [`write`](Self::write) wrote.
+    ///
+    /// # Errors
+    /// `Storage` or `Json`.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read(path).map_err(TrainError::storage("read", path))?;
+        serde_json::from_slice(&text).map_err(|source| TrainError::Json { what: "a study's record", source })
+    }
+
+    /// Writes it, a run a line.
+    ///
+    /// # Errors
+    /// `Storage` or `Json`.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let json = |source| TrainError::Json { what: "a study's record", source };
+        let lines: std::result::Result<Vec<String>, _> = self.runs.iter().map(serde_json::to_string).collect();
+        let head = serde_json::to_string_pretty(&Self { runs: Vec::new(), ..self.clone() }).map_err(json)?;
+        let runs = lines.map_err(json)?.join(",\n    ");
+        let text = head.replace("\"runs\": []", &format!("\"runs\": [\n    {runs}\n  ]"));
+        storage::write_atomic(path, format!("{text}\n").as_bytes())
+    }
+}
+
+/// The finished runs of a run folder.
+///
+/// # Errors
+/// `Storage` or `Json`, where its files cannot be read.
+pub fn finished(folder: &Path) -> Result<(Summary, Vec<StudyRun>)> {
+    let path = folder.join("summary.json");
+    let text = std::fs::read(&path).map_err(TrainError::storage("read", &path))?;
+    let summary: Summary =
+        serde_json::from_slice(&text).map_err(|source| TrainError::Json { what: "summary.json", source })?;
+    let path = folder.join("metrics.jsonl");
+    let events = std::fs::read_to_string(&path).map_err(TrainError::storage("read", &path))?;
+    let study_run =
+        |run: &RunSummary| StudyRun { seed: summary.seed, loss_jump: loss_jump(&events, &run.name), run: run.clone() };
+    let runs = summary.runs.iter().map(study_run).collect();
+    Ok((summary, runs))
+}
+
+/// Largest rise of a run's loss between steps, as a difference of logarithms; the warm-up's first tenth is left out.
+fn loss_jump(events: &str, run: &str) -> f64 {
+    #[derive(Deserialize)]
+    struct Step {
+        event: String,
+        run: String,
+        loss: Option<f64>,
+    }
+    let steps = events.lines().filter_map(|line| serde_json::from_str::<Step>(line).ok());
+    let losses: Vec<f64> =
+        steps.filter(|step| step.event == "step" && step.run == run).filter_map(|step| step.loss).collect();
+    let settled = &losses[losses.len() / 10..];
+    settled.windows(2).map(|pair| (pair[1] / pair[0]).ln()).fold(0.0, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub fn run(name: &str, seed: u64, top1: f64) -> StudyRun {
+        let metrics = [("top1".to_string(), top1)].into_iter().collect();
+        let eval = [("fashion_zs".to_string(), metrics)].into_iter().collect();
+        StudyRun { seed, loss_jump: 0.0, run: RunSummary { name: name.into(), eval, ..RunSummary::default() } }
+    }
+
+    #[test]
+    fn a_name_is_a_curve_and_a_place_on_it() {
+        for (name, series, x) in [
+            ("joint_easy-0.8", "joint_easy", Some(0.8)),
+            ("uniform", "uniform", None),
+            ("jest_pp-1200", "jest_pp", Some(1200.0)),
+            ("a-b", "a-b", None),
+        ] {
+            let run = run(name, 0, 0.1);
+            assert_eq!((run.series(), run.x()), (series, x));
+        }
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.json");
+        let record =
+            Record { study: "fig3".into(), runs: vec![run("a-1", 0, 0.25), run("a-1", 2, 0.5)], ..Record::default() };
+        record.write(&path).unwrap();
+        assert_eq!(Record::read(&path).unwrap(), record);
+        assert_eq!(record.seeds(), [0, 2]);
+        assert_eq!(record.run("a-1", 2).unwrap().target(), 50.0);
+    }
+
+    #[test]
+    fn the_largest_rise_of_the_loss() {
+        let line =
+            |run: &str, loss: f64| format!("{{\"event\":\"step\",\"run\":\"{run}\",\"step\":1,\"loss\":{loss}}}\n");
+        let events: String = [("a", 4.0), ("b", 1.0), ("a", 2.0), ("a", 6.0), ("b", 9.0), ("a", 3.0)]
+            .map(|(run, loss)| line(run, loss))
+            .concat();
+        assert!((loss_jump(&events, "a") - 3f64.ln()).abs() < 1e-12);
+        assert_eq!(loss_jump(&events, "c"), 0.0);
+    }
+}

@@ -1,0 +1,268 @@
+//! `jest reproduce`: studies of the paper, trained seed by seed, gone on with after a stop, recorded and drawn.
+
+use std::path::{Path, PathBuf};
+
+use jest_data::LoaderConfig;
+use jest_select::{DenseScores, Embeddings, LearnerLoss, ReferenceLoss, ScoreKind, ScoreTerms};
+
+use super::train::How;
+use super::{open, train};
+use crate::assemble::{self, checkpoints_folder};
+use crate::cli::{KeyFlags, Pairs, ReproduceArgs, TrainArgs};
+use crate::config::{Plan, Surroundings};
+use crate::signals::StopFlag;
+use crate::studies::{self, Record, STUDIES, Study, StudyError, StudyRun};
+use crate::{Result, TrainError, embed, storage};
+
+/// Where `base.toml` finds its data, and the studies each other's runs.
+const DATA: &str = "runs/data/quickstart";
+const OUT: &str = "runs/reproduce";
+/// The shipped data of the same shape.
+const SAMPLE: &str = "assets/sample";
+/// Examples of figure 2's largest super-batch.
+const CANDIDATES: usize = 2560;
+
+pub(super) fn reproduce(args: &ReproduceArgs) -> Result<()> {
+    if args.list || args.names.is_empty() {
+        STUDIES.iter().for_each(|study| println!("{:<12}{}", study.name, study.claim));
+        return Ok(());
+    }
+    let stop = StopFlag::install()?;
+    if let Some(budget) = args.budget {
+        let stop = stop.clone();
+        // It ends with the process.
+        std::thread::spawn(move || {
+            std::thread::sleep(budget);
+            stop.set();
+        });
+    }
+    let job = Job::new(args, stop);
+    for study in asked(&args.names)? {
+        job.study(&study)?;
+    }
+    Ok(())
+}
+
+/// The studies of these names.
+fn asked(names: &[String]) -> Result<Vec<Study>> {
+    if names.iter().any(|name| name == "all") {
+        return Ok(STUDIES.to_vec());
+    }
+    let known = || STUDIES.map(|study| study.name).join(", ");
+    let named = |name: &String| {
+        Study::named(name).ok_or_else(|| TrainError::from(StudyError::Unknown { name: name.clone(), known: known() }))
+    };
+    names.iter().map(named).collect()
+}
+
+struct Job<'a> {
+    args: &'a ReproduceArgs,
+    stop: StopFlag,
+    data: PathBuf,
+    out: PathBuf,
+    records: PathBuf,
+}
+
+impl<'a> Job<'a> {
+    fn new(args: &'a ReproduceArgs, stop: StopFlag) -> Self {
+        let out = if args.quick { args.out.with_file_name("reproduce-quick") } else { args.out.clone() };
+        let records = if args.quick { out.join("records") } else { args.records.clone() };
+        let data = if args.quick { SAMPLE.into() } else { args.data.clone() };
+        Self { args, stop, data, out, records }
+    }
+
+    fn study(&self, study: &Study) -> Result<()> {
+        if self.args.draw {
+            return self.draw(study);
+        }
+        let seeds = if self.args.quick { 1 } else { self.args.seeds.unwrap_or(study.seeds) };
+        let trained = self.train_with_borrowed(study, seeds);
+        // Whole seeds are recorded, also where a later one was stopped.
+        let record = self.gather(study, seeds)?;
+        if record.panels.iter().all(|panel| panel.series.is_empty()) {
+            return trained.and(Err(StudyError::Nothing { study: study.name.into() }.into()));
+        }
+        record.write(&self.record(study.name))?;
+        self.draw(study)?;
+        trained
+    }
+
+    /// Where a study's record lies.
+    fn record(&self, name: &str) -> PathBuf {
+        self.records.join(format!("{name}.json"))
+    }
+
+    fn folder(&self, name: &str, seed: u64) -> PathBuf {
+        self.out.join(name).join(format!("seed-{seed}"))
+    }
+
+    /// The figures of a study's record.
+    fn draw(&self, study: &Study) -> Result<()> {
+        let path = self.record(study.name);
+        let record = study.conclude(Record::read(&path)?);
+        record.write(&path)?;
+        storage::write_atomic(path.with_extension("svg"), studies::svg(&record.panels)?.as_bytes())?;
+        storage::write_atomic(path.with_extension("png"), &studies::png(&record.panels)?)?;
+        let seeds = record.seeds().len();
+        println!(
+            "{}: {} runs of {seeds} seeds; {}",
+            study.name,
+            record.runs.len(),
+            path.with_extension("png").display()
+        );
+        Ok(())
+    }
+
+    /// Trains what is missing of a study and of those that it looks at.
+    fn train_with_borrowed(&self, study: &Study, seeds: u64) -> Result<()> {
+        let others = study.borrows.iter().filter_map(|(name, _)| Study::named(name));
+        others.filter(|other| other.name != studies::REFERENCES).try_for_each(|other| self.train(&other, seeds))?;
+        if study.trains { self.train(study, seeds) } else { Ok(()) }
+    }
+
+    /// Trains what is missing of seeds 0 to `seeds` - 1.
+    fn train(&self, study: &Study, seeds: u64) -> Result<()> {
+        if study.name != studies::REFERENCES && !finished(&self.folder(studies::REFERENCES, 0)) {
+            self.train(&STUDIES[0], 1)?;
+        }
+        for seed in 0..seeds {
+            let folder = self.folder(study.name, seed);
+            let plan = self.plan(study, seed, &folder)?;
+            let saved = std::fs::read_to_string(folder.join("plan.toml")).ok();
+            if saved.as_deref() == plan.to_toml().ok().as_deref() && finished(&folder) {
+                continue;
+            }
+            println!("{} seed {seed}: {} runs in {}", study.name, plan.runs.len(), folder.display());
+            let resume = saved.map(|_| "latest");
+            train::work(&plan, How { resume, profile: false, stop: self.stop.clone() })?;
+        }
+        Ok(())
+    }
+
+    /// The plan of one seed: the shared keys and the study's runs, with this job's data and folders.
+    fn plan(&self, study: &Study, seed: u64, folder: &Path) -> Result<Plan> {
+        let read = |name: &str| {
+            let path = self.args.configs.join(name);
+            std::fs::read_to_string(&path).map_err(TrainError::storage("read", &path))
+        };
+        let text = format!("{}\n{}", read("base.toml")?, read(&format!("{}.toml", study.name))?);
+        let place = |path: &Path| path.display().to_string();
+        let text = text.replace(DATA, &place(&self.data)).replace(OUT, &place(&self.out));
+        let path = folder.with_extension("toml");
+        storage::write_atomic(&path, without_missing_tasks(&text).as_bytes())?;
+        let keys = KeyFlags {
+            out: Some(place(folder)),
+            device: Some(self.args.on.device.clone()),
+            threads: self.args.on.threads.map(|threads| threads as i64),
+            seed: Some(seed as i64),
+            ..KeyFlags::default()
+        };
+        let args = TrainArgs { config: Some(path), smoke: self.args.quick, keys, ..TrainArgs::default() };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let around = Surroundings { cores, exists: &|path| path.exists(), count: &assemble::count_examples };
+        let mut plan = args.plan(&around)?.plan;
+        plan.out = folder.to_path_buf();
+        Ok(plan)
+    }
+
+    /// The finished runs of a study and of those that it borrows, concluded.
+    fn gather(&self, study: &Study, seeds: u64) -> Result<Record> {
+        let mut record = Record::default();
+        let mut add = |name: &str, wanted: &dyn Fn(&StudyRun) -> bool| -> Result<()> {
+            for seed in (0..seeds).filter(|&seed| finished(&self.folder(name, seed))) {
+                let (summary, runs) = studies::finished(&self.folder(name, seed))?;
+                (record.device, record.threads) = (summary.device, summary.threads);
+                record.runs.extend(runs.into_iter().filter(|run| wanted(run)));
+            }
+            Ok(())
+        };
+        if study.trains {
+            add(study.name, &|_| true)?;
+        }
+        for (other, curves) in study.borrows {
+            add(other, &|run| curves.contains(&run.series()))?;
+        }
+        if study.name == "fig2" {
+            record.panels = self.sampler(seeds)?;
+        }
+        Ok(study.conclude(record))
+    }
+
+    /// Figure 2, of super-batches that the references and the uniform learners of figure 3 score.
+    fn sampler(&self, seeds: u64) -> Result<Vec<studies::Panel>> {
+        let seeds: Vec<u64> = (0..seeds).filter(|&seed| finished(&self.folder("fig3", seed))).collect();
+        let device = open::device(&self.args.on)?;
+        let mut pass = device.pass();
+        let reference = checkpoints_folder(&self.folder(studies::REFERENCES, 0), "reference");
+        let mut embedded = Vec::new();
+        for &seed in &seeds {
+            let learner = checkpoints_folder(&self.folder("fig3", seed), "uniform");
+            let mut models = Vec::new();
+            for folder in [&learner, &reference] {
+                let origin = crate::config::Origin::Checkpoint(folder.clone());
+                let (folder, _) = assemble::origin(&self.out, &origin)?;
+                let (model, reads) = open::checkpoint(&mut pass, &folder)?;
+                let pairs = Pairs { data: self.data.join("train").display().to_string(), workers: 2 };
+                let data = open::pairs(&pairs, &model, reads)?;
+                models.push(Embedded::of(&mut pass, &model, &LoaderConfig { seed, ..data })?);
+            }
+            embedded.push((seed, models));
+        }
+        let scores = |seed: u64, super_batch: usize| {
+            let models = embedded.iter().find(|(known, _)| *known == seed).map(|(_, models)| models);
+            let [learner, reference] = models.map_or(&[][..], |models| models) else {
+                return Err(StudyError::Nothing { study: "fig2".into() }.into());
+            };
+            let (learner, reference) =
+                (LearnerLoss(learner.first(super_batch)?), ReferenceLoss(reference.first(super_batch)?));
+            Ok(DenseScores::new(&ScoreTerms::new(ScoreKind::Learnability, Some(learner), Some(reference))?))
+        };
+        studies::sampler(&seeds, &scores)
+    }
+}
+
+/// Embeddings of a super-batch on the host, with t and bias.
+struct Embedded {
+    image: Vec<f32>,
+    text: Vec<f32>,
+    width: usize,
+    logit_scale: f32,
+    logit_bias: f32,
+}
+
+impl Embedded {
+    fn of(pass: &mut jest_kernels::Pass, model: &jest_model::TwoTowers, data: &LoaderConfig) -> Result<Self> {
+        let mut loader = jest_data::Loader::new(data.clone(), Default::default())?;
+        let batch = loader.next_super_batch(CANDIDATES)?;
+        let [image, text] = embed::both(pass, model, &batch, &jest_model::View::default())?;
+        Ok(Self {
+            image: pass.read(&image)?,
+            text: pass.read(&text)?,
+            width: image.cols(),
+            logit_scale: pass.read(&model.logit_scale.value)?[0].exp(),
+            logit_bias: pass.read(&model.logit_bias.value)?[0],
+        })
+    }
+
+    fn first(&self, n: usize) -> Result<Embeddings<'_>> {
+        let (image, text) = (&self.image[..n * self.width], &self.text[..n * self.width]);
+        Ok(Embeddings::new(image, text, self.width, self.logit_scale, self.logit_bias)?)
+    }
+}
+
+/// Whether every run of a folder's plan has ended.
+fn finished(folder: &Path) -> bool {
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
+    let (Some(plan), Some(summary)) = (read("plan.toml"), read("summary.json")) else { return false };
+    let Ok(summary) = serde_json::from_str::<crate::events::Summary>(&summary) else { return false };
+    plan.matches("[[run]]").count() == summary.runs.len()
+}
+
+/// A configuration without the lines of evaluation tasks that are not there: the shipped sample has fewer.
+fn without_missing_tasks(text: &str) -> String {
+    let missing = |line: &&str| {
+        let path = line.trim().trim_end_matches(',').trim_matches('"');
+        path.contains("/eval/") && !Path::new(path).is_dir()
+    };
+    text.lines().filter(|line| !missing(line)).map(|line| format!("{line}\n")).collect()
+}

@@ -1,0 +1,110 @@
+//! `jest reproduce`: a study from its configuration to its figure, stopped by its budget and gone on with.
+#![expect(clippy::unwrap_used, reason = "helpers fail as tests do")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use jest_train::studies::{Record, STUDIES, png, svg};
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn jest(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_jest")).args(args).current_dir(workspace()).output().unwrap()
+}
+
+#[test]
+fn a_study_stops_at_its_budget_goes_on_and_is_drawn() {
+    let place = tempfile::tempdir().unwrap();
+    let out = place.path().join("studies").display().to_string();
+    let configs = place.path().join("configs");
+    std::fs::create_dir(&configs).unwrap();
+    let base = std::fs::read_to_string(workspace().join("configs/reproduce/base.toml")).unwrap();
+    // Smaller than any study, so that the test is quick; the shape is the same.
+    let base = base.replace("batch_size = 128", "batch_size = 16").replace("depth = 2", "depth = 1");
+    std::fs::write(configs.join("base.toml"), base).unwrap();
+    let run = |name: &str, more: &str| format!("[[run]]\nname = \"{name}\"\n{more}\n");
+    let pool = "selection.method = \"uniform\"";
+    std::fs::write(configs.join("references.toml"), run("reference", pool)).unwrap();
+    let reference = "reference = \"runs/reproduce/references/seed-0/checkpoints/reference\"\nselection.chunks = 8";
+    let runs = [
+        run("uniform", pool),
+        run("joint_learnability-0.5", &format!("{reference}\nselection.filter_ratio = 0.5")),
+        run(
+            "joint_easy-0.5",
+            &format!("{reference}\nselection.score = \"easy_reference\"\nselection.filter_ratio = 0.5"),
+        ),
+    ];
+    std::fs::write(configs.join("fig3.toml"), runs.concat()).unwrap();
+    let configs = configs.display().to_string();
+    let fig3 = ["reproduce", "fig3", "--quick", "--device", "cpu", "--out", &out, "--configs", &configs];
+
+    let stopped = jest(&[&fig3[..], &["--budget", "0s"]].concat());
+    assert_eq!(stopped.status.code(), Some(75), "{}", String::from_utf8_lossy(&stopped.stderr));
+
+    let done = jest(&fig3);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let folder = place.path().join("reproduce-quick/records");
+    let record = Record::read(&folder.join("fig3.json")).unwrap();
+    let names: Vec<&str> = record.runs.iter().map(|run| run.run.name.as_str()).collect();
+    assert_eq!(names, ["uniform", "joint_learnability-0.5", "joint_easy-0.5"]);
+    assert!(record.runs.iter().all(|run| run.run.steps == 20 && run.target().is_finite() && run.flops() > 0.0));
+    let drawn = std::fs::read_to_string(folder.join("fig3.svg")).unwrap();
+    assert!(drawn.contains("filter ratio f"));
+    assert!(std::fs::read(folder.join("fig3.png")).unwrap().starts_with(b"\x89PNG"));
+
+    // What has ended is not trained again, and the record comes out the same.
+    let again = jest(&fig3);
+    assert!(again.status.success() && !String::from_utf8_lossy(&again.stdout).contains("runs in"));
+    assert_eq!(Record::read(&folder.join("fig3.json")).unwrap(), record);
+
+    // Figure 2 draws from what these runs learned; 512 examples are fewer than the sample has.
+    let sampled = jest(&["reproduce", "fig2", "--quick", "--device", "cpu", "--out", &out, "--configs", &configs]);
+    assert!(sampled.status.success(), "{}", String::from_utf8_lossy(&sampled.stderr));
+    assert_eq!(Record::read(&folder.join("fig2.json")).unwrap().panels.len(), 4);
+}
+
+#[test]
+fn every_study_has_a_plan() {
+    for study in STUDIES.iter().filter(|study| study.trains) {
+        let read = |name: &str| std::fs::read_to_string(workspace().join("configs/reproduce").join(name)).unwrap();
+        let text = format!("{}\n{}", read("base.toml"), read(&format!("{}.toml", study.name)));
+        let text = text.replace("runs/data/quickstart", "assets/sample");
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("x.toml");
+        std::fs::write(&path, text).unwrap();
+        let plan = jest(&["train", "--config", path.to_str().unwrap(), "--dry-run"]);
+        assert!(plan.status.success(), "{}: {}", study.name, String::from_utf8_lossy(&plan.stderr));
+    }
+}
+
+#[test]
+fn names_that_are_none_are_answered_with_those_there_are() {
+    let unknown = jest(&["reproduce", "fig11"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(text.contains("fig11") && text.contains("table5"), "{text}");
+    let none = jest(&["reproduce", "fig1", "--draw", "--records", "nowhere"]);
+    assert_eq!(none.status.code(), Some(7), "{}", String::from_utf8_lossy(&none.stderr));
+}
+
+/// What is committed is what its own runs say.
+#[test]
+fn committed_figures_are_those_of_their_records() {
+    let folder = workspace().join("docs/reproduction");
+    let mut seen = 0;
+    for study in STUDIES {
+        let path = folder.join(format!("{}.json", study.name));
+        if !path.exists() {
+            continue;
+        }
+        seen += 1;
+        let record = Record::read(&path).unwrap();
+        let again = study.conclude(record.clone());
+        assert_eq!(again, record, "{}: run `jest reproduce {} --draw`", study.name, study.name);
+        assert_eq!(svg(&again.panels).unwrap(), std::fs::read_to_string(path.with_extension("svg")).unwrap());
+        assert_eq!(png(&again.panels).unwrap(), std::fs::read(path.with_extension("png")).unwrap());
+    }
+    assert!(seen > 0, "no study is recorded in {}", folder.display());
+}
