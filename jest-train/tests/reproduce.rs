@@ -26,7 +26,8 @@ fn a_study_stops_at_its_budget_goes_on_and_is_drawn() {
     std::fs::write(configs.join("base.toml"), base).unwrap();
     let run = |name: &str, more: &str| format!("[[run]]\nname = \"{name}\"\n{more}\n");
     let pool = "selection.method = \"uniform\"";
-    std::fs::write(configs.join("references.toml"), run("reference", pool)).unwrap();
+    let curated = format!("{pool}\ndata.train = \"curated=runs/data/quickstart/curated\"");
+    std::fs::write(configs.join("references.toml"), run("reference", &curated)).unwrap();
     let reference = "reference = \"runs/reproduce/references/seed-0/checkpoints/reference\"\nselection.chunks = 8";
     let runs = [
         run("uniform", pool),
@@ -54,7 +55,12 @@ fn a_study_stops_at_its_budget_goes_on_and_is_drawn() {
     assert!(drawn.contains("filter ratio f"));
     assert!(std::fs::read(folder.join("fig3.png")).unwrap().starts_with(b"\x89PNG"));
 
-    // What has ended is not trained again, and the record comes out the same.
+    // What has ended is not trained again, also where its plan is from a time that did not know every key, and the record comes
+    // out the same.
+    let plan = place.path().join("reproduce-quick/fig3/seed-0/plan.toml");
+    let (before, key) = (std::fs::read_to_string(&plan).unwrap(), "max_skipped_share = 0.5\n");
+    assert!(before.contains(key));
+    std::fs::write(&plan, before.replace(key, "")).unwrap();
     let again = jest(&fig3);
     assert!(again.status.success() && !String::from_utf8_lossy(&again.stdout).contains("runs in"));
     assert_eq!(Record::read(&folder.join("fig3.json")).unwrap(), record);
@@ -70,11 +76,18 @@ fn every_study_has_a_plan() {
     for study in STUDIES.iter().filter(|study| study.trains) {
         let read = |name: &str| std::fs::read_to_string(workspace().join("configs/reproduce").join(name)).unwrap();
         let text = format!("{}\n{}", read("base.toml"), read(&format!("{}.toml", study.name)));
-        let text = text.replace("runs/data/quickstart", "assets/sample");
         let place = tempfile::tempdir().unwrap();
+        let out = place.path().display().to_string();
+        let text = text.replace("runs/data/quickstart", "assets/sample").replace("runs/reproduce", &out);
+        // References are trained by another study.
+        for folder in text.lines().filter_map(|line| line.strip_prefix("reference = ")) {
+            std::fs::create_dir_all(folder.trim_matches('"')).unwrap();
+        }
         let path = place.path().join("x.toml");
         std::fs::write(&path, text).unwrap();
         let plan = jest(&["train", "--config", path.to_str().unwrap(), "--dry-run"]);
+        let runs = String::from_utf8_lossy(&plan.stdout).matches("[[run]]").count();
+        assert!(runs > 1 || !plan.status.success(), "{}: {runs} runs", study.name);
         assert!(plan.status.success(), "{}: {}", study.name, String::from_utf8_lossy(&plan.stderr));
     }
 }

@@ -97,7 +97,10 @@ impl Draws {
         let scaled = |all: &[(f64, Vec<f64>)], low: &[f64], high: &[f64]| {
             let point = |(x, values): &(f64, Vec<f64>)| {
                 let seeds = values.iter().zip(low).zip(high);
-                Point::of(*x, &seeds.map(|((value, low), high)| (value - low) / (high - low)).collect::<Vec<_>>())
+                // A seed whose batches all score the same has no scale.
+                let scaled =
+                    seeds.map(|((value, low), high)| (value - low) / (high - low)).filter(|value| value.is_finite());
+                Point::of(*x, &scaled.collect::<Vec<_>>())
             };
             all.iter().filter_map(point).collect::<Vec<Point>>()
         };

@@ -128,12 +128,13 @@ impl<'a> Job<'a> {
         for seed in 0..seeds {
             let folder = self.folder(study.name, seed);
             let plan = self.plan(study, seed, &folder)?;
-            let saved = std::fs::read_to_string(folder.join("plan.toml")).ok();
-            if saved.as_deref() == plan.to_toml().ok().as_deref() && finished(&folder) {
+            let (saved, text) =
+                (folder.join("plan.toml"), plan.to_toml().map_err(|source| TrainError::PlanText { source })?);
+            if finished(&folder) && train::hold_against_saved_plan(&saved, &text).is_ok() {
                 continue;
             }
             println!("{} seed {seed}: {} runs in {}", study.name, plan.runs.len(), folder.display());
-            let resume = saved.map(|_| "latest");
+            let resume = saved.exists().then_some("latest");
             train::work(&plan, How { resume, profile: false, stop: self.stop.clone() })?;
         }
         Ok(())

@@ -18,7 +18,7 @@ use crate::audit::Audit;
 use crate::checkpoint::Checkpoints;
 use crate::cli::TrainArgs;
 use crate::clock::SystemClock;
-use crate::config::{Plan, ReportTo, RunPlan, Surroundings};
+use crate::config::{Overrides, Plan, ReportTo, RunPlan, Surroundings, resolve};
 use crate::events::{Event, Events, Named, RunFinished, RunStarted, SkippedExamples, Summary, Warning};
 use crate::learner::Learner;
 use crate::lock::RunLock;
@@ -376,8 +376,8 @@ fn set_aside(out: &Path) -> Result<PathBuf> {
     Ok(aside)
 }
 
-/// Refuses to go on under another plan; device and threads may change.
-fn hold_against_saved_plan(path: &Path, text: &str) -> Result<()> {
+/// Refuses to go on under another plan; device and threads may change, and keys that are new have their defaults.
+pub(super) fn hold_against_saved_plan(path: &Path, text: &str) -> Result<()> {
     let Ok(saved) = fs::read_to_string(path) else {
         return Err(TrainError::NothingToResume { path: path.to_path_buf() });
     };
@@ -385,6 +385,9 @@ fn hold_against_saved_plan(path: &Path, text: &str) -> Result<()> {
         let free = |line: &&str| !line.starts_with("device = ") && !line.starts_with("threads = ");
         text.lines().filter(free).collect::<Vec<_>>().join("\n")
     };
+    let around = Surroundings { cores: 1, exists: &|path| path.exists(), count: &assemble::count_examples };
+    let with_new_keys = resolve(&saved, None, &Overrides::default(), &around).ok();
+    let saved = with_new_keys.and_then(|resolved| resolved.plan.to_toml().ok()).unwrap_or(saved);
     let (saved, now) = (fixed(&saved), fixed(text));
     if saved == now {
         return Ok(());
