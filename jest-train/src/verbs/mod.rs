@@ -16,6 +16,7 @@ mod parity;
 mod reference;
 mod report;
 mod reproduce;
+mod run_folder;
 mod score;
 mod starting;
 mod train;

@@ -6,7 +6,7 @@ use jest_data::LoaderConfig;
 use jest_select::{DenseScores, Embeddings, LearnerLoss, ReferenceLoss, ScoreKind, ScoreTerms};
 
 use super::train::How;
-use super::{open, train};
+use super::{open, run_folder, train};
 use crate::assemble::{self, checkpoints_folder};
 use crate::cli::{KeyFlags, Pairs, ReproduceArgs, TrainArgs};
 use crate::config::{Plan, Surroundings};
@@ -130,7 +130,7 @@ impl<'a> Job<'a> {
             let plan = self.plan(study, seed, &folder)?;
             let (saved, text) =
                 (folder.join("plan.toml"), plan.to_toml().map_err(|source| TrainError::PlanText { source })?);
-            if finished(&folder) && train::hold_against_saved_plan(&saved, &text).is_ok() {
+            if finished(&folder) && run_folder::hold_against_saved_plan(&saved, &text).is_ok() {
                 continue;
             }
             println!("{} seed {seed}: {} runs in {}", study.name, plan.runs.len(), folder.display());

@@ -5,7 +5,7 @@ use std::path::Path;
 use jest_kernels::Pass;
 use jest_model::{Family, Fate, Import, ModelConfig, NewSizes, Report, Resizing, Tower, TowerImport, TwoTowers};
 
-use super::train::first_difference;
+use super::run_folder::first_difference;
 use crate::config::RunPlan;
 use crate::{Result, TrainError};
 
