@@ -310,6 +310,7 @@ fn optimisers(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
     let count = s.mlp * s.width;
     let gradient2 = gradient.clone();
     let settings = adamw::AdamW {
+        gradient_scale: 1.0,
         lr: 1e-3,
         beta1: 0.9,
         beta2: 0.95,

@@ -7,12 +7,13 @@ use std::path::Path;
 
 use jest_data::SuperBatch;
 use jest_kernels::ops::gather_tokens::{self, KeptTokens};
-use jest_kernels::ops::{add, contrastive_distillation, contrastive_softmax, sigmoid_loss};
-use jest_kernels::{Pass, Pending, Tensor};
+use jest_kernels::ops::{add, contrastive_distillation, contrastive_softmax, scale, sigmoid_loss};
+use jest_kernels::{Pass, Pending, Precision, Tensor};
 use jest_model::{Tower, TwoTowers, View};
 
 use crate::approximation::Part;
 use crate::config::{MemoryPlan, Objective};
+use crate::loss_scale::LossScale;
 use crate::optimizer::Optimizer;
 use crate::reuse::{Reuse, Teacher};
 use crate::{Result, embed};
@@ -26,6 +27,10 @@ pub struct Learner {
     pub optimizer: Optimizer,
     /// The loss.
     pub objective: Objective,
+    /// How many times its gradients are multiplied, where products are in f16.
+    pub loss_scale: Option<LossScale>,
+    /// The same in the update under way; 1 without.
+    gradient_scale: f32,
     memory: MemoryPlan,
     /// Weight of distillation where there is a teacher.
     distillation: f32,
@@ -46,6 +51,7 @@ pub struct StepNumbers {
     norm: Pending,
     log_scale: Pending,
     bias: Pending,
+    gradient_scale: f32,
 }
 
 /// Numbers of one step.
@@ -64,6 +70,11 @@ pub struct Arrived {
 }
 
 impl StepNumbers {
+    /// What the gradients of the step were multiplied by.
+    pub fn gradient_scale(&self) -> f32 {
+        self.gradient_scale
+    }
+
     /// Waits for the numbers.
     pub fn arrive(self) -> Result<Arrived> {
         let first = |pending: Pending| -> Result<f32> { Ok(pending.wait()?[0]) };
@@ -71,7 +82,7 @@ impl StepNumbers {
         Ok(Arrived {
             loss: first(self.loss)? + distillation.unwrap_or(0.0),
             distillation,
-            grad_norm: first(self.norm)?,
+            grad_norm: first(self.norm)? / self.gradient_scale,
             logit_scale: first(self.log_scale)?.exp(),
             logit_bias: first(self.bias)?,
         })
@@ -81,7 +92,14 @@ impl StepNumbers {
 impl Learner {
     /// A learner that keeps all activations of a sub-batch.
     pub fn new(model: TwoTowers, optimizer: Optimizer, objective: Objective) -> Self {
-        Self { model, optimizer, objective, memory: MemoryPlan::default(), distillation: 0.0 }
+        let memory = MemoryPlan::default();
+        Self { model, optimizer, objective, loss_scale: None, gradient_scale: 1.0, memory, distillation: 0.0 }
+    }
+
+    /// The same learner with a loss scale where products are in f16: the saved one, or a new one.
+    pub fn with_precision(self, precision: Precision, saved: Option<LossScale>) -> Self {
+        let loss_scale = (precision == Precision::F16).then(|| saved.unwrap_or_default());
+        Self { loss_scale, ..self }
     }
 
     /// The same learner, keeping no more than this.
@@ -113,15 +131,18 @@ impl Learner {
         lr: f64,
         decay: f64,
     ) -> Result<StepNumbers> {
+        let (gradient_scale, skipped) = self.loss_scale.as_mut().map_or((1.0, 0), LossScale::begin);
+        self.gradient_scale = gradient_scale;
+        self.optimizer.take_back(skipped);
         let loss = self.forward_backward(pass, batch, parts, reuse)?;
         let Loss { contrastive, distillation } = loss;
         let loss = pass.read_later(&contrastive)?;
         let distillation = distillation.map(|loss| pass.read_later(&loss)).transpose()?;
-        let norm = self.optimizer.update(pass, &mut self.model, lr, decay)?;
+        let norm = self.optimizer.update(pass, &mut self.model, lr, decay, gradient_scale)?;
         let log_scale = pass.read_later(&self.model.logit_scale.value)?;
         let bias = pass.read_later(&self.model.logit_bias.value)?;
         pass.submit()?;
-        Ok(StepNumbers { loss, distillation, norm, log_scale, bias })
+        Ok(StepNumbers { loss, distillation, norm, log_scale, bias, gradient_scale })
     }
 
     /// Adds the gradients of the joined loss to the parameters' of towers that are not locked; gives the loss.
@@ -233,8 +254,25 @@ impl Learner {
         Ok(loss)
     }
 
-    /// Loss and its gradients by both embeddings; those by logit scale and bias are added to their parameters.
-    fn loss(&mut self, pass: &mut Pass, [image, text]: [&Tensor; 2], reuse: &Reuse) -> Result<(Loss, Tensor, Tensor)> {
+    /// Loss and its gradients by both embeddings; those by logit scale and bias are added to their parameters. All
+    /// gradients are multiplied by the scale of the update.
+    fn loss(&mut self, pass: &mut Pass, embedded: [&Tensor; 2], reuse: &Reuse) -> Result<(Loss, Tensor, Tensor)> {
+        let (loss, mut dimage, mut dtext) = self.unscaled_loss(pass, embedded, reuse)?;
+        if self.gradient_scale != 1.0 {
+            let TwoTowers { logit_scale, logit_bias, .. } = &mut self.model;
+            for gradient in [&mut dimage, &mut dtext, &mut logit_scale.grad, &mut logit_bias.grad] {
+                scale::in_place(pass, gradient, self.gradient_scale)?;
+            }
+        }
+        Ok((loss, dimage, dtext))
+    }
+
+    fn unscaled_loss(
+        &mut self,
+        pass: &mut Pass,
+        [image, text]: [&Tensor; 2],
+        reuse: &Reuse,
+    ) -> Result<(Loss, Tensor, Tensor)> {
         let TwoTowers { logit_scale, logit_bias, .. } = &mut self.model;
         let (contrastive, mut dimage, mut dtext) = match self.objective {
             Objective::Sigmoid => {

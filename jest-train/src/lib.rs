@@ -41,6 +41,7 @@ pub mod history;
 pub mod learnability;
 pub mod learner;
 pub mod lock;
+pub mod loss_scale;
 pub mod memory;
 pub mod meter;
 pub mod optimizer;

@@ -32,10 +32,23 @@ impl Optimizer {
         Ok(Self { plan, max_log_scale: max_logit_scale.map(f32::ln), moments, updates: 0 })
     }
 
-    /// Updates every parameter that is trained from its gradient and clears the gradients; gives the gradient's norm on its way.
+    /// Counts so many updates fewer, as they changed nothing: running means are as old as the updates that made them.
+    pub fn take_back(&mut self, skipped: u64) {
+        self.updates = self.updates.saturating_sub(skipped);
+    }
+
+    /// Updates every parameter that is trained from its gradient, which is `gradient_scale` times too large, and clears the
+    /// gradients; gives their norm on its way, as large.
     ///
     /// Nothing changes when the norm is not finite.
-    pub fn update(&mut self, pass: &mut Pass, model: &mut TwoTowers, lr: f64, decay: f64) -> Result<Pending> {
+    pub fn update(
+        &mut self,
+        pass: &mut Pass,
+        model: &mut TwoTowers,
+        lr: f64,
+        decay: f64,
+        gradient_scale: f32,
+    ) -> Result<Pending> {
         let gradients: Vec<&Tensor> = model.trained().into_iter().map(|param| &param.grad).collect();
         let norm = global_norm::forward(pass, &gradients)?;
         self.updates += 1;
@@ -47,6 +60,7 @@ impl Optimizer {
             eps: self.plan.eps as f32,
             decay: 0.0,
             step: self.updates,
+            gradient_scale,
             max_norm: clip.is_finite().then_some(clip as f32),
             max_value: None,
         };

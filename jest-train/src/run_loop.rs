@@ -12,6 +12,7 @@ use crate::config::RunPlan;
 use crate::evaluation::Evaluation;
 use crate::events::{Evaluated, Event, Events, Metrics, Named, Step, Timing, Warning};
 use crate::learner::{Learner, StepNumbers};
+use crate::loss_scale::LossScale;
 use crate::meter::{Kind, Meter};
 use crate::reuse::Reuse;
 use crate::run_state::{Progress, RunState};
@@ -67,13 +68,13 @@ pub fn train(run: &mut Run<'_>, events: &mut dyn Events) -> Result<()> {
         let step = run.step(&schedule);
         // The numbers of a step are read while the device works on the next.
         if let Some(earlier) = in_flight.take() {
-            earlier.tell(&mut run.meter, events)?;
+            earlier.tell(run, events)?;
         }
         in_flight = Some(step?);
         let stopping = run.stop.is_set();
         let evaluate = due(run.plan.evaluation.every, &run.progress, run.plan.steps);
         if evaluate || stopping || due(run.plan.checkpoint.every, &run.progress, run.plan.steps) {
-            in_flight.take().map_or(Ok(()), |last| last.tell(&mut run.meter, events))?;
+            in_flight.take().map_or(Ok(()), |last| last.tell(run, events))?;
             if evaluate {
                 run.evaluate(events)?;
             }
@@ -210,6 +211,8 @@ impl InFlight {
             examples_drawn: run.progress.examples_drawn,
             picked,
             timing: Timing::default(),
+            loss_scale: run.learner.loss_scale.as_ref().map(|_| numbers.gradient_scale()),
+            skipped_updates: None,
             loss: f32::NAN,
             distillation_loss: None,
             grad_norm: f32::NAN,
@@ -219,12 +222,19 @@ impl InFlight {
         Self { step, numbers }
     }
 
-    /// Waits for the numbers and tells them; one that is not finite ends the run.
-    fn tell(self, meter: &mut Meter<'_>, events: &mut dyn Events) -> Result<()> {
+    /// Waits for the numbers and tells them; one that is not finite ends the run, unless a smaller scale of the loss may
+    /// help.
+    fn tell(self, run: &mut Run<'_>, events: &mut dyn Events) -> Result<()> {
         // Where work is only recorded, this is where the host waits for it.
-        let arrived = meter.spend(Kind::Learn, || self.numbers.arrive())?;
+        let arrived = run.meter.spend(Kind::Learn, || self.numbers.arrive())?;
+        let scale = &mut run.learner.loss_scale;
+        if let Some(scale) = scale {
+            scale.learn(arrived.grad_norm.is_finite());
+        }
+        let may_overflow = scale.as_ref().is_some_and(|scale| !scale.has_failed());
         let step = Step {
-            timing: meter.lap(),
+            timing: run.meter.lap(),
+            skipped_updates: scale.as_ref().map(LossScale::skipped),
             loss: arrived.loss,
             distillation_loss: arrived.distillation,
             grad_norm: arrived.grad_norm,
@@ -235,7 +245,8 @@ impl InFlight {
         let (run, at) = (step.run.clone(), step.step);
         events.emit(&Event::Step(step))?;
         for (quantity, value) in [("loss", arrived.loss), ("grad_norm", arrived.grad_norm)] {
-            if !value.is_finite() {
+            let skipped = quantity == "grad_norm" && may_overflow;
+            if !value.is_finite() && !skipped {
                 return Err(TrainError::NonFinite { quantity, run, step: at });
             }
         }

@@ -6,6 +6,7 @@ use jest_data::LoaderState;
 use serde::{Deserialize, Serialize};
 
 use crate::events::{Flops, Metrics, Named, RunSummary, Seconds};
+use crate::loss_scale::LossScale;
 use crate::run_loop::Run;
 use crate::{Result, TrainError, resources, storage};
 
@@ -44,6 +45,9 @@ pub struct RunState {
     /// What was minimised, so that scores of the checkpoint alone are of the same loss.
     #[serde(default)]
     pub objective: crate::config::Objective,
+    /// Where products are in f16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
     /// What the run had cost.
     pub summary: RunSummary,
 }
@@ -56,6 +60,7 @@ impl RunState {
             progress: run.progress,
             loader: run.loader.state(),
             objective: run.plan.objective,
+            loss_scale: run.learner.loss_scale.clone(),
             summary: summary(run),
         }
     }
@@ -111,6 +116,7 @@ pub fn summary(run: &Run<'_>) -> RunSummary {
         flops: run.meter.flops,
         seconds: run.meter.seconds,
         peak_rss_mb: resources::peak_rss_mb(),
+        skipped_updates: run.learner.loss_scale.as_ref().map(LossScale::skipped),
         eval: run.metrics.clone(),
     }
 }

@@ -46,6 +46,11 @@ pub fn rows(summary: &Summary) -> Vec<Row> {
         row("seconds", &|run| format!("{:.1}", run.seconds.total())),
         row("peak memory, MB", &|run| grouped(run.peak_rss_mb as f64)),
     ];
+    if summary.runs.iter().any(|run| run.skipped_updates.is_some()) {
+        rows.push(row("updates skipped", &|run| {
+            run.skipped_updates.map_or_else(|| "-".to_owned(), |skipped| grouped(skipped as f64))
+        }));
+    }
     for (task, metric) in measured(summary) {
         let value = |run: &RunSummary| {
             let value = run.eval.get(&task).and_then(|metrics| metrics.get(&metric));
@@ -141,6 +146,14 @@ mod tests {
         assert!(text.contains("GFLOP learn") && text.contains("3,100"), "{text}");
         assert!(lines[10].starts_with("fashion_zs top1") && lines[10].ends_with("15.5 %"), "{text}");
         assert!(lines[15].ends_with("-"), "{text}");
+    }
+
+    #[test]
+    fn skipped_updates_are_shown_where_any_run_scales_its_loss() {
+        let scaled = RunSummary { skipped_updates: Some(3), ..samples::run_summary("f16") };
+        let text = comparison(&Summary { runs: vec![samples::run_summary("f32"), scaled], ..Summary::default() });
+        let line = text.lines().find(|line| line.starts_with("updates skipped")).unwrap();
+        assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["updates", "skipped", "-", "3"]);
     }
 
     #[test]

@@ -128,6 +128,17 @@ fn cheap_views_are_resumed() {
 }
 
 #[test]
+fn the_scale_of_the_loss_is_resumed() {
+    let place = Place::new("");
+    place.configure("precision = 'f16'", THREE_RUNS);
+    place.train("whole", &[]).well();
+    let metrics = place.metrics("whole");
+    assert_eq!(metrics.matches("\"loss_scale\":65536.0,\"skipped_updates\":0").count(), 18, "{metrics}");
+    assert!(interrupt(&place, "out", [7, 16, 24, 37].map(Moment::Lines)) > 0);
+    assert_same(&place, "out", "whole");
+}
+
+#[test]
 fn skipped_examples_are_counted_once() {
     let place = Place::new("");
     let bad = common::shards::members([("x.png", &b"no picture"[..]), ("x.txt", b"a caption")]);

@@ -13,7 +13,7 @@ const PART: &str = "layers are locked as a whole, norms too, and there is no bat
 const KEPT: &str = "--set checkpoint.keep=N says how many checkpoints are kept";
 const RECORD: &str = "the record is metrics.jsonl, timing.jsonl, summary.json and report.html in the run folder, and --report-to tensorboard";
 const LOCAL: &str = "the run folder stays on this machine; copy it when the run has ended";
-const PRECISION: &str = "products are in f32, or with operands rounded to bf16 where the device can: --precision bf16";
+const PRECISION: &str = "products are in f32, or with operands rounded to bf16 on the CPU device: --precision bf16";
 
 /// A flag without a value, passed over.
 const BARE: &[(&str, &str)] = &[
@@ -64,13 +64,16 @@ const WITH_VALUES: &[(&str, &[&str], Option<&str>)] = &[
     ("opt", &["adamw"], None),
     ("accum-freq", &["1"], None),
     ("lr-cooldown-end", &["0"], None),
-    ("precision", &["amp", "amp_bf16", "amp_bfloat16", "fp16", "pure_bf16", "pure_fp16"], Some(PRECISION)),
+    ("precision", &["amp_bf16", "amp_bfloat16", "pure_bf16"], Some(PRECISION)),
     ("report-to", &["wandb", "trackio"], Some(RECORD)),
 ];
 
 /// A flag with another word for what is meant.
 const REWORDED: &[(&str, &str, &str)] = &[
     ("precision", "fp32", "f32"),
+    ("precision", "amp", "f16"),
+    ("precision", "fp16", "f16"),
+    ("precision", "pure_fp16", "f16"),
     ("report-to", "", "none"),
     ("report-to", "all", "tensorboard"),
     ("report-to", "wandb,tensorboard", "tensorboard"),
@@ -96,7 +99,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
         "the loss is that of --objective sigmoid or softmax",
         &["coca-caption-loss-weight", "coca-contrastive-loss-weight"],
     ),
-    ("numbers are f32, or bf16 as operands: --precision bf16", &["use-bnb-linear"]),
+    ("numbers are f32, or f16 or bf16 as operands: --precision f16", &["use-bnb-linear"]),
     (
         "first parameters come from a folder: --set init=FOLDER or init_image=FOLDER",
         &["pretrained", "pretrained-image"],

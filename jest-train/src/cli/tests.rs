@@ -164,7 +164,9 @@ fn words_of_open_clip_are_read_as_ours() {
     let wandb = resolved("--report-to wandb --seed 3");
     assert_eq!((wandb.plan.runs[0].logging.report_to, wandb.plan.seed), (crate::config::ReportTo::None, 3));
     assert!(wandb.notes[0].to_string().contains("--report-to tensorboard"), "{:?}", wandb.notes);
-    for (word, precision, notes) in [("fp32", "f32", 0), ("bf16", "bf16", 0), ("amp", "f32", 1)] {
+    for (word, precision, notes) in
+        [("fp32", "f32", 0), ("bf16", "bf16", 0), ("amp", "f16", 0), ("fp16", "f16", 0), ("amp_bf16", "f32", 1)]
+    {
         let resolved = resolved(&format!("--precision {word}"));
         assert_eq!((resolved.plan.precision.to_string().as_str(), resolved.notes.len()), (precision, notes), "{word}");
     }

@@ -210,6 +210,6 @@ fn stack(pass: &mut Pass, parts: &[Tensor]) -> Result<Tensor> {
 
 /// Cosines of every image with every text, row-major.
 fn similarity(pass: &mut Pass, images: &Tensor, texts: &Tensor) -> Result<Vec<f32>> {
-    let cosines = matmul::forward(pass, matmul::Form::ABt, images, texts)?;
+    let cosines = pass.in_f32(|pass| matmul::forward(pass, matmul::Form::ABt, images, texts))?;
     Ok(pass.read(&cosines)?)
 }

@@ -99,6 +99,13 @@ pub struct Step {
     pub examples_trained: u64,
     /// Examples drawn so far in this run, repeats counted.
     pub examples_drawn: u64,
+    /// What gradients were multiplied by in the update, and updates skipped so far as they overflowed; absent where
+    /// products are not in f16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f32>,
+    /// See `loss_scale`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped_updates: Option<u64>,
     /// What was selected; absent where nothing was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picked: Option<Picked>,
@@ -234,6 +241,8 @@ pub(crate) mod samples {
             logit_scale: 10.0,
             logit_bias: -10.0,
             distillation_loss: None,
+            loss_scale: None,
+            skipped_updates: None,
             examples_trained: 128 * step,
             examples_drawn: 640 * step,
             picked: Some(picked),
@@ -258,6 +267,7 @@ pub(crate) mod samples {
             flops: Flops { learn: 3.1e12, score: 5.2e12, reference: 1.5e11 },
             seconds: Seconds { learn: 40.0, score: 61.5, reference: 9.0, data: 3.0, eval: 2.0 },
             peak_rss_mb: 812,
+            skipped_updates: None,
             eval: Named::from_iter([("fashion_zs".to_owned(), zero_shot), ("clipart_retrieval".to_owned(), retrieval)]),
         }
     }

@@ -48,6 +48,9 @@ pub struct RunSummary {
     pub seconds: Seconds,
     /// Largest resident memory of the process so far, in MB of 10^6 bytes.
     pub peak_rss_mb: u64,
+    /// Updates left out as their gradient overflowed; absent where products are not in f16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped_updates: Option<u64>,
     /// Numbers of each task, in the order of the plan.
     pub eval: Named<Metrics>,
 }

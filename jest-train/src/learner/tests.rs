@@ -6,6 +6,7 @@ use crate::config::OptimizerPlan;
 use crate::verbs::bench::synthetic;
 
 mod reuse;
+mod scale;
 
 const N: usize = 12;
 

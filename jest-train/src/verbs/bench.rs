@@ -26,7 +26,8 @@ pub(super) fn step(args: &BenchStepArgs) -> Result<()> {
     let model = TwoTowers::new(&mut pass, &config, 0)?;
     let optimizer = Optimizer::new(&mut pass, &model, OptimizerPlan::default(), None)?;
     let memory = MemoryPlan { micro_batch: args.micro_batch.map(usize::from), recompute: args.recompute };
-    let mut learner = Learner::new(model, optimizer, Objective::Sigmoid).with_memory(memory);
+    let mut learner =
+        Learner::new(model, optimizer, Objective::Sigmoid).with_memory(memory).with_precision(args.precision, None);
     let score = median(args.repeats, || {
         learner.embed(&mut pass, &batch)?;
         Ok(pass.wait()?)
@@ -125,14 +126,14 @@ mod tests {
 
     #[test]
     fn a_synthetic_batch_trains_and_the_loss_falls() {
-        for precision in [Precision::F32, Precision::Bf16] {
+        for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
             let options = DeviceOptions { precision, ..Default::default() };
             let mut pass = Device::open(&DeviceRequest::Cpu, options).unwrap().pass();
             let config = Preset::Mu.config();
             let batch = synthetic(&config, 16);
             let model = TwoTowers::new(&mut pass, &config, 0).unwrap();
             let optimizer = Optimizer::new(&mut pass, &model, OptimizerPlan::default(), None).unwrap();
-            let mut learner = Learner::new(model, optimizer, Objective::Sigmoid);
+            let mut learner = Learner::new(model, optimizer, Objective::Sigmoid).with_precision(precision, None);
             let mut losses = Vec::new();
             for _ in 0..30 {
                 losses.push(learner.step(&mut pass, &batch, 1e-3, 0.0).unwrap().arrive().unwrap().loss);

@@ -206,6 +206,7 @@ impl<'a> Session<'a> {
         let max_logit_scale = plan.model.max_logit_scale.map(|scale| scale as f32);
         let mut optimizer = Optimizer::new(&mut pass, &model, plan.optimizer.clone(), max_logit_scale)?;
         let (mut progress, mut metrics, mut start) = (Progress::default(), Named::default(), Default::default());
+        let loss_scale = saved.as_ref().and_then(|saved| saved.state.loss_scale.clone());
         if let Some(saved) = &saved {
             optimizer.load(&mut pass, &model, &saved.folder)?;
             (progress, metrics, start) = (saved.state.progress, saved.state.metrics(), saved.state.loader.clone());
@@ -218,7 +219,8 @@ impl<'a> Session<'a> {
             loader: Loader::new(data.clone(), start)?,
             learner: Learner::new(model, optimizer, plan.objective)
                 .with_memory(plan.memory)
-                .with_distillation(plan.distillation.weight),
+                .with_distillation(plan.distillation.weight)
+                .with_precision(self.plan.precision, loss_scale),
             selector,
             approximation: Approximation::of(&plan.selection, self.plan.seed),
             audit: plan

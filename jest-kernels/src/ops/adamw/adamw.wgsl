@@ -1,4 +1,4 @@
-// g = gradient * min(1, max_norm / (norm + 1e-6)); m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g g;
+// g = gradient * unscale * min(1, max_norm / (norm * unscale + 1e-6)); m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g g;
 // p = keep p - step_size m / (sqrt(v) * correction + eps), at most max_value.
 // step_size = lr / (1 - beta1^t), correction = 1 / sqrt(1 - beta2^t). One invocation an element.
 
@@ -10,6 +10,7 @@ struct Parameters {
     eps: f32,
     keep: f32,
     correction: f32,
+    unscale: f32, // A power of two.
     max_norm: f32,
     max_value: f32,
 }
@@ -31,7 +32,7 @@ fn step(
     // All exponent bits set: infinite or NaN. WGSL may assume that comparisons never see either.
     let finite = (bitcast<u32>(norm[0]) & 0x7f800000u) != 0x7f800000u;
     if i >= p.n || !finite { return; }
-    let g = gradient[i] * min(1.0, p.max_norm / (norm[0] + 1e-6));
+    let g = gradient[i] * (p.unscale * min(1.0, p.max_norm / (norm[0] * p.unscale + 1e-6)));
     let m = p.beta1 * mean[i] + (1.0 - p.beta1) * g;
     let v = p.beta2 * square[i] + (1.0 - p.beta2) * (g * g);
     mean[i] = m;

@@ -18,8 +18,8 @@ pub(super) fn step(
     if !norm.is_finite() {
         return;
     }
-    let ratio = settings.max_norm / (norm + 1e-6);
-    let scale = if ratio < 1.0 { ratio } else { 1.0 };
+    let ratio = settings.max_norm / (norm * settings.unscale + 1e-6);
+    let scale = settings.unscale * if ratio < 1.0 { ratio } else { 1.0 };
     let moments = mean.par_chunks_mut(BLOCK).zip(square.par_chunks_mut(BLOCK));
     let blocks = parameter.par_chunks_mut(BLOCK).zip(gradient.par_chunks(BLOCK)).zip(moments);
     blocks.for_each(|((parameter, gradient), (mean, square))| {

@@ -39,6 +39,9 @@ pub struct AdamW {
     pub decay: f32,
     /// Number of this update, from 1.
     pub step: u64,
+    /// The gradients and their norm are this many times what they should be: a power of two, so that taking it back is
+    /// exact.
+    pub gradient_scale: f32,
     /// Gradients are scaled so that their global norm is at most this; `None` leaves them.
     pub max_norm: Option<f32>,
     /// Upper bound of the parameter after the update; `None` leaves it.
@@ -55,6 +58,7 @@ parameters! {
         eps: f32,
         keep: f32,
         correction: f32,
+        unscale: f32,
         max_norm: f32,
         max_value: f32,
     }
@@ -71,14 +75,15 @@ impl AdamW {
             eps: self.eps,
             keep: 1.0 - self.decay,
             correction: (1.0 / power(self.beta2).sqrt()) as f32,
+            unscale: 1.0 / self.gradient_scale,
             max_norm: self.max_norm.unwrap_or(NO_LIMIT).min(NO_LIMIT),
             max_value: self.max_value.unwrap_or(NO_LIMIT).min(NO_LIMIT),
         }
     }
 }
 
-/// One update in place: `g = gradient * min(1, max_norm / (norm + 1e-6))`, `m = beta1 m + (1 - beta1) g`,
-/// `v = beta2 v + (1 - beta2) g²`, `p = (1 - decay) p - lr m̂ / (sqrt(v̂) + eps)`.
+/// One update in place: `g = gradient / s * min(1, max_norm / (norm / s + 1e-6))`, `m = beta1 m + (1 - beta1) g`,
+/// `v = beta2 v + (1 - beta2) g²`, `p = (1 - decay) p - lr m̂ / (sqrt(v̂) + eps)`; s is the gradients' scale.
 ///
 /// Does nothing at all when `norm` is not finite; the caller learns of that from the norm.
 ///
@@ -131,7 +136,7 @@ mod tests {
 
     fn settings() -> AdamW {
         let (lr, beta1, beta2, eps) = (1e-3, 0.9, 0.95, 1e-8);
-        AdamW { lr, beta1, beta2, eps, decay: 1e-7, step: 3, max_norm: Some(1.0), max_value: None }
+        AdamW { lr, beta1, beta2, eps, decay: 1e-7, step: 3, gradient_scale: 1.0, max_norm: Some(1.0), max_value: None }
     }
 
     fn check(settings: &AdamW, n: usize, norm: f32) {
@@ -156,6 +161,8 @@ mod tests {
         for n in [1, 63, 65, 4099] {
             check(&settings(), n, 0.3);
             check(&settings(), n, 17.0);
+            check(&AdamW { gradient_scale: 8.0, ..settings() }, n, 17.0);
+            check(&AdamW { gradient_scale: 64.0, ..settings() }, n, 17.0);
             check(&AdamW { step: 1, max_norm: None, decay: 0.1, max_value: Some(0.5), ..settings() }, n, 17.0);
         }
     }

@@ -21,9 +21,10 @@ pub fn step(settings: &AdamW, state: &mut State, gradient: &[f64], norm: f64) {
     let [lr, beta1, beta2, eps, decay] =
         [settings.lr, settings.beta1, settings.beta2, settings.eps, settings.decay].map(f64::from);
     let t = settings.step as f64;
-    let scale = settings.max_norm.map_or(1.0, |max| (f64::from(max) / (norm + 1e-6)).min(1.0));
+    let unscale = 1.0 / f64::from(settings.gradient_scale);
+    let clip = settings.max_norm.map_or(1.0, |max| (f64::from(max) / (norm * unscale + 1e-6)).min(1.0));
     for (i, gradient) in gradient.iter().enumerate() {
-        let g = gradient * scale;
+        let g = gradient * unscale * clip;
         state.mean[i] = beta1 * state.mean[i] + (1.0 - beta1) * g;
         state.square[i] = beta2 * state.square[i] + (1.0 - beta2) * g * g;
         let mean = state.mean[i] / (1.0 - beta1.powf(t));

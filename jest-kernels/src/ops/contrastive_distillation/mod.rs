@@ -90,7 +90,8 @@ pub fn forward_backward(
     pass.admit(OP, &[("dlog_scale", dlog_scale)])?;
     dlog_scale.expect_f32(OP, "dlog_scale", &[1])?;
     if pass.cpu().is_none() {
-        return gradients_on_gpu(pass, [student, teacher], weight, dlog_scale, stripes::gpu::rows(n));
+        let stripe = stripes::gpu::rows(n);
+        return pass.in_f32(|pass| gradients_on_gpu(pass, [student, teacher], weight, dlog_scale, stripe));
     }
     let (d, theirs) = (student.image.cols(), teacher.image.cols());
     let mut scratch = stripes::cpu::Scratch::new(pass, n, d)?;

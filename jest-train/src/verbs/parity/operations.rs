@@ -63,6 +63,7 @@ pub(super) fn adamw(pass: &mut Pass, path: &Path, checks: &mut Checks) -> Result
         let name = format!("norm{k}");
         checks.compare(&name, &pass.read(&norm)?, &expected.floats(&name)?, ADAMW);
         let settings = adamw::AdamW {
+            gradient_scale: 1.0,
             lr: 1e-3,
             beta1: 0.9,
             beta2: 0.95,
