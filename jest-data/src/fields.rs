@@ -1,6 +1,6 @@
 //! Conditions on the fields of a sample's JSON: which examples of a data set are used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::DataError;
 
 /// Values that fields must have: one of those named, for every field that is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fields(BTreeMap<(Option<String>, String), Vec<String>>);
+pub struct Fields(BTreeMap<(Option<String>, String), BTreeSet<String>>);
 
 impl Fields {
     /// Conditions `FIELD=VALUE`; several on one field leave a choice. `SOURCE:FIELD=VALUE` is asked of the examples of that source alone.
@@ -20,7 +20,7 @@ impl Fields {
         let mut all = Self::default();
         for condition in conditions {
             let Condition { source, field, value } = condition.as_ref().parse()?;
-            all.0.entry((source, field)).or_default().push(value);
+            all.0.entry((source, field)).or_default().insert(value);
         }
         Ok(all)
     }
@@ -30,8 +30,13 @@ impl Fields {
         self.0.is_empty()
     }
 
-    /// Whether a sample of `source` with this JSON is used; one without a named field is not. Numbers and truth values are compared
-    /// as written.
+    /// The first source that a condition names and that is none of these.
+    pub(crate) fn unknown<'a>(&'a self, known: &[&str]) -> Option<&'a str> {
+        self.0.keys().filter_map(|(source, _)| source.as_deref()).find(|source| !known.contains(source))
+    }
+
+    /// Whether a sample of `source` with this JSON is used; one without a named field is not. Numbers are compared as
+    /// serde_json writes them: 0.5 for 0.50.
     pub(crate) fn hold(&self, source: &str, json: Option<&[u8]>) -> bool {
         let asked = || self.0.iter().filter(|((of, _), _)| of.as_ref().is_none_or(|of| of == source));
         if asked().next().is_none() {
@@ -53,7 +58,7 @@ impl std::fmt::Display for Fields {
         let mut between = "";
         for ((source, field), values) in &self.0 {
             let source = source.as_ref().map(|source| format!("{source}:")).unwrap_or_default();
-            write!(f, "{between}{source}{field}={}", values.join("|"))?;
+            write!(f, "{between}{source}{field}={}", Vec::from_iter(values.iter().map(String::as_str)).join("|"))?;
             between = ", ";
         }
         Ok(())
@@ -107,6 +112,8 @@ mod tests {
         }
         assert!(!fields.hold("pool", None));
         assert!(Fields::default().hold("pool", None));
+        assert_eq!(fields.unknown(&["pool", "other"]), None);
+        assert_eq!(fields.unknown(&["other"]), Some("pool"));
         let scoped = Fields::parse(["pool:good=true"]).unwrap();
         assert!(scoped.hold("other", None) && !scoped.hold("pool", None));
     }

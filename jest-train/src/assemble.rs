@@ -219,7 +219,7 @@ pub fn prepare(plan: &Plan) -> Result<Vec<Prepared>> {
         data.check()?;
         for origin in &run.reference {
             match origin {
-                Origin::Checkpoint(folder) => reference::check(&newest_within(folder), &data)?,
+                Origin::Checkpoint(folder) => reference::check(folder, &data)?,
                 Origin::Run(name) => {
                     let earlier = plan.runs.iter().position(|earlier| earlier.name == *name).and_then(|at| all.get(at));
                     if let Some(Prepared { model, data: own, .. }) = earlier {
@@ -234,8 +234,7 @@ pub fn prepare(plan: &Plan) -> Result<Vec<Prepared>> {
     Ok(all)
 }
 
-/// The folder of an earlier run's newest checkpoint, or the folder that was named or its newest checkpoint, and its state when it
-/// has one.
+/// The folder of an earlier run's newest checkpoint, or the folder that was named, and its state when it has one.
 ///
 /// # Errors
 /// `NoCheckpoint` when the run has none that is whole.
@@ -249,19 +248,11 @@ pub fn origin(out: &Path, origin: &Origin) -> Result<(PathBuf, Option<RunState>)
             Ok((found.path, Some(state)))
         }
         Origin::Checkpoint(path) => {
-            let path = newest_within(path);
             if path.join("state.json").exists() {
-                crate::checkpoint::verify(&path)?;
-                let state = RunState::read(&path)?;
-                return Ok((path, Some(state)));
+                crate::checkpoint::verify(path)?;
+                return Ok((path.clone(), Some(RunState::read(path)?)));
             }
-            Ok((path, None))
+            Ok((path.clone(), None))
         }
     }
-}
-
-/// The newest whole checkpoint in the folder of a run's checkpoints; any other folder itself.
-fn newest_within(folder: &Path) -> PathBuf {
-    let newest = crate::checkpoint::Checkpoints::new(folder.to_path_buf(), 1).newest();
-    newest.ok().and_then(|(newest, _)| newest).map_or_else(|| folder.to_path_buf(), |found| found.path)
 }

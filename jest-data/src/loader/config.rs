@@ -109,6 +109,11 @@ impl LoaderConfig {
     /// `Setting`, `SameShard`; `NoExamples` if no shard is a file.
     pub fn check(&self) -> Result<()> {
         self.check_settings()?;
+        let names: Vec<&str> = self.sources.iter().map(Source::name).collect();
+        if let Some(source) = self.fields.unknown(&names) {
+            let problem = "a condition asks it of a source that is none of the data's";
+            return Err(DataError::Setting { setting: "where", value: source.to_string(), problem });
+        }
         let shards = || self.sources.iter().flat_map(|source| source.shards());
         // The shards of a source share their options.
         self.sources

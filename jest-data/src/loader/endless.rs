@@ -199,7 +199,7 @@ fn fingerprint(config: &LoaderConfig) -> String {
         hash.update(subset.hash().as_bytes());
     }
     if !config.fields.is_empty() {
-        hash.update(config.fields.to_string().as_bytes());
+        hash.update(format!("{:?}", config.fields).as_bytes());
     }
     if config.captions != Captions::default() {
         hash.update(format!("{:?}", config.captions).as_bytes());

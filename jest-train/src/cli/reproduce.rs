@@ -31,7 +31,7 @@ pub struct ReproduceArgs {
     /// Data set with train, curated, eval and tokenizer.json
     #[arg(long, value_name = "FOLDER", default_value = "runs/data/quickstart", conflicts_with = "quick")]
     pub data: PathBuf,
-    /// Folder of run folders
+    /// Folder of run folders; with --quick, another beside it
     #[arg(long, value_name = "FOLDER", default_value = "runs/reproduce")]
     pub out: PathBuf,
     /// Folder of the studies' configurations

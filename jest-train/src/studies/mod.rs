@@ -174,7 +174,7 @@ impl Study {
             study: self.name.to_string(),
             claim: self.claim.to_string(),
             command: format!("cargo xtask reproduce {}", self.name),
-            targets: TARGETS.map(String::from).to_vec(),
+            targets: TARGETS.iter().filter(|task| record.evaluated(task)).map(ToString::to_string).collect(),
             speedup,
             panels: (self.panels)(&record),
             ..record

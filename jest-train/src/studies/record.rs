@@ -63,10 +63,10 @@ impl StudyRun {
         self.run.name.rsplit_once('-')?.1.parse().ok()
     }
 
-    /// Mean over the target tasks that it was evaluated on, in percent.
+    /// Mean over the target tasks that it was evaluated on, in percent; 0 of none.
     pub fn target(&self) -> f64 {
         let scores: Vec<f64> = TARGETS.iter().filter_map(|task| self.task(task)).collect();
-        scores.iter().sum::<f64>() / scores.len() as f64
+        scores.iter().sum::<f64>() / scores.len().max(1) as f64
     }
 
     /// Score of a task, in percent: top-1, or of a retrieval the mean of both R@10.
@@ -86,6 +86,11 @@ impl Record {
     /// The run of that name and seed.
     pub fn run(&self, name: &str, seed: u64) -> Option<&StudyRun> {
         self.runs.iter().find(|run| run.seed == seed && run.run.name == name)
+    }
+
+    /// Whether any run was evaluated on a task.
+    pub fn evaluated(&self, task: &str) -> bool {
+        self.runs.iter().any(|run| run.run.eval.get(task).is_some())
     }
 
     /// Seeds that it has runs of, ascending.
@@ -148,7 +153,8 @@ fn loss_jump(events: &str, run: &str) -> f64 {
     let losses: Vec<f64> =
         steps.filter(|step| step.event == "step" && step.run == run).filter_map(|step| step.loss).collect();
     let settled = &losses[losses.len() / 10..];
-    settled.windows(2).map(|pair| (pair[1] / pair[0]).ln()).fold(0.0, f64::max)
+    let rises = settled.windows(2).map(|pair| (pair[1] / pair[0]).ln());
+    rises.filter(|rise| rise.is_finite()).fold(0.0, f64::max)
 }
 
 #[cfg(test)]

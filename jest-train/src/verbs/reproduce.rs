@@ -8,6 +8,7 @@ use jest_select::{DenseScores, Embeddings, LearnerLoss, ReferenceLoss, ScoreKind
 use super::train::How;
 use super::{open, run_folder, train};
 use crate::assemble::{self, checkpoints_folder};
+use crate::checkpoint::Checkpoints;
 use crate::cli::{KeyFlags, Pairs, ReproduceArgs, TrainArgs};
 use crate::config::{Plan, Surroundings};
 use crate::signals::StopFlag;
@@ -79,10 +80,16 @@ impl<'a> Job<'a> {
         let trained = self.train_with_borrowed(study, seeds);
         // Whole seeds are recorded, also where a later one was stopped.
         let record = self.gather(study, seeds)?;
-        if record.panels.iter().all(|panel| panel.series.is_empty()) {
+        if record.panels.iter().all(studies::Panel::is_empty) {
             return trained.and(Err(StudyError::Nothing { study: study.name.into() }.into()));
         }
-        record.write(&self.record(study.name))?;
+        let path = self.record(study.name);
+        let before = if path.exists() { Record::read(&path)?.seeds().len() } else { 0 };
+        if record.seeds().len() < before {
+            println!("{}: {} has {before} seeds, and is kept", study.name, path.display());
+            return trained;
+        }
+        record.write(&path)?;
         self.draw(study)?;
         trained
     }
@@ -122,7 +129,7 @@ impl<'a> Job<'a> {
 
     /// Trains what is missing of seeds 0 to `seeds` - 1.
     fn train(&self, study: &Study, seeds: u64) -> Result<()> {
-        if study.name != studies::REFERENCES && !finished(&self.folder(studies::REFERENCES, 0)) {
+        if study.name != studies::REFERENCES {
             self.train(&STUDIES[0], 1)?;
         }
         for seed in 0..seeds {
@@ -150,7 +157,8 @@ impl<'a> Job<'a> {
         let place = |path: &Path| path.display().to_string();
         let text = text.replace(DATA, &place(&self.data)).replace(OUT, &place(&self.out));
         let path = folder.with_extension("toml");
-        storage::write_atomic(&path, without_missing_tasks(&text).as_bytes())?;
+        let text = if self.args.quick { without_missing_tasks(&text) } else { text };
+        storage::write_atomic(&path, with_newest_checkpoints(&text).as_bytes())?;
         let keys = KeyFlags {
             out: Some(place(folder)),
             device: Some(self.args.on.device.clone()),
@@ -192,6 +200,9 @@ impl<'a> Job<'a> {
     /// Figure 2, of super-batches that the references and the uniform learners of figure 3 score.
     fn sampler(&self, seeds: u64) -> Result<Vec<studies::Panel>> {
         let seeds: Vec<u64> = (0..seeds).filter(|&seed| finished(&self.folder("fig3", seed))).collect();
+        if seeds.is_empty() {
+            return Ok(Vec::new());
+        }
         let device = open::device(&self.args.on)?;
         let mut pass = device.pass();
         let reference = checkpoints_folder(&self.folder(studies::REFERENCES, 0), "reference");
@@ -200,8 +211,7 @@ impl<'a> Job<'a> {
             let learner = checkpoints_folder(&self.folder("fig3", seed), "uniform");
             let mut models = Vec::new();
             for folder in [&learner, &reference] {
-                let origin = crate::config::Origin::Checkpoint(folder.clone());
-                let (folder, _) = assemble::origin(&self.out, &origin)?;
+                let folder = newest(folder).unwrap_or_else(|| folder.clone());
                 let (model, reads) = open::checkpoint(&mut pass, &folder)?;
                 let pairs = Pairs { data: self.data.join("train").display().to_string(), workers: 2 };
                 let data = open::pairs(&pairs, &model, reads)?;
@@ -259,7 +269,25 @@ fn finished(folder: &Path) -> bool {
     plan.matches("[[run]]").count() == summary.runs.len()
 }
 
-/// A configuration without the lines of evaluation tasks that are not there: the shipped sample has fewer.
+/// A configuration whose references, the folders of a run's checkpoints, are the newest in them.
+fn with_newest_checkpoints(text: &str) -> String {
+    let line = |line: &str| {
+        let named = line.strip_prefix("reference = ").map(|path| PathBuf::from(path.trim_matches('"')));
+        match named.and_then(|folder| newest(&folder)) {
+            Some(checkpoint) => format!("reference = {:?}\n", checkpoint.display().to_string()),
+            None => format!("{line}\n"),
+        }
+    };
+    text.lines().map(line).collect()
+}
+
+/// The newest whole checkpoint of a run.
+fn newest(folder: &Path) -> Option<PathBuf> {
+    let (newest, _) = Checkpoints::new(folder.to_path_buf(), 1).newest().ok()?;
+    newest.map(|found| found.path)
+}
+
+/// A configuration without the lines of evaluation tasks that are not there: the shipped sample has fewer than a study asks for.
 fn without_missing_tasks(text: &str) -> String {
     let missing = |line: &&str| {
         let path = line.trim().trim_end_matches(',').trim_matches('"');

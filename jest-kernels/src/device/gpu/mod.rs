@@ -64,7 +64,7 @@ impl Gpu {
             return Err(unsupported("128 bytes of immediates"));
         }
         limits.max_immediate_size = IMMEDIATE_BYTES;
-        let abilities = abilities(&adapter);
+        let abilities = abilities(&adapter, options.precision);
         let mut wanted = wgpu::Features::IMMEDIATES | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
         let mut experimental = wgpu::ExperimentalFeatures::disabled();
         if abilities.matrices {
@@ -176,7 +176,8 @@ fn remember(slot: &Mutex<Option<String>>, text: String) {
     }
 }
 
-fn abilities(adapter: &wgpu::Adapter) -> Abilities {
+/// What an adapter can do for products in a precision; matrix units, an experimental feature, are for f16 alone.
+fn abilities(adapter: &wgpu::Adapter, precision: Precision) -> Abilities {
     let (info, features) = (adapter.get_info(), adapter.features());
     let units = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16)
         && adapter.cooperative_matrix_properties().iter().any(|unit| {
@@ -189,7 +190,10 @@ fn abilities(adapter: &wgpu::Adapter) -> Abilities {
         software: info.device_type == wgpu::DeviceType::Cpu,
         subgroups: subgroups && info.subgroup_max_size <= 64,
         lanes: if subgroups { info.subgroup_min_size } else { 0 },
-        matrices: subgroups && units && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32),
+        matrices: precision == Precision::F16
+            && subgroups
+            && units
+            && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32),
     }
 }
 
@@ -211,10 +215,10 @@ pub(crate) fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
             .iter()
             .filter(|(feature, _)| features.contains(*feature))
             .map(|(_, name)| *name)
-            .chain(abilities(adapter).matrices.then_some("cooperative-matrix"))
+            .chain(abilities(adapter, Precision::F16).matrices.then_some("cooperative-matrix"))
             .collect(),
         max_tensor_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
-        subgroup_lanes: abilities(adapter).lanes,
+        subgroup_lanes: abilities(adapter, Precision::F16).lanes,
     }
 }

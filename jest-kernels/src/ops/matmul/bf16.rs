@@ -48,10 +48,12 @@ pub(super) fn product_by_parts(
     let k = operands.sizes.k;
     let parts = partial.len() / y.len();
     let part = k.div_ceil(parts);
+    // That of a whole part, which scratch was measured by: fewer depths may make a longer run.
+    let run = bf16::run(part);
     let packed = scratch.par_chunks_mut(scratch.len() / parts);
     partial.par_chunks_mut(y.len()).zip(packed).enumerate().for_each(|(index, (partial, packed))| {
         let depths = index * part..((index + 1) * part).min(k);
-        sums(operands, 0, depths, PART_ROWS, false, partial, packed, |_, _| {});
+        sums(operands, 0, (depths, run), PART_ROWS, false, partial, packed, |_, _| {});
     });
     cpu::add_parts(partial, add, y);
 }
@@ -79,14 +81,14 @@ pub(super) fn product(
     match (store, pre) {
         (Store::BiasGelu(kind), Some(pre)) => {
             let y = RowBlocks::new(y, rows * n);
-            sums(operands, 0, 0..k, rows, false, pre, scratch, |index, pre| {
+            sums(operands, 0, (0..k, bf16::run(k)), rows, false, pre, scratch, |index, pre| {
                 add_bias(pre, operands.bias);
                 gelu::cpu::forward_block(kind, pre, &mut y.of(index));
             });
         }
         _ => {
             for (z, y) in y.chunks_exact_mut(m * n).enumerate() {
-                sums(operands, z, 0..k, rows, store == Store::Add, y, scratch, |_, y| {
+                sums(operands, z, (0..k, bf16::run(k)), rows, store == Store::Add, y, scratch, |_, y| {
                     if store == Store::Bias {
                         add_bias(y, operands.bias);
                     }
@@ -109,13 +111,13 @@ impl<'a> RowBlocks<'a> {
     }
 }
 
-/// One product over some depths, written or added to y in blocks of rows; `finish` is given each block, by its number, while it
+/// One product over some depths, so many of them packed at once, written or added to y in blocks of rows; `finish` is given each block, by its number, while it
 /// is in the cache.
 #[expect(clippy::too_many_arguments, reason = "the one place where all forms of the product meet")]
 fn sums(
     operands: &Operands<'_>,
     z: usize,
-    all: Range<usize>,
+    (all, run): (Range<usize>, usize),
     block: usize,
     add: bool,
     y: &mut [f32],
@@ -128,7 +130,6 @@ fn sums(
     let (b_stride, b_depth) = if operands.form == Form::ABt { (k, 1) } else { (1, n) };
     let a = Operand { elements: &operands.a[z * m * k..], stride: a_stride, depth_stride: a_depth };
     let b = Operand { elements: &operands.b[z * k * n..], stride: b_stride, depth_stride: b_depth };
-    let run = bf16::run(all.len());
     for depth in all.clone().step_by(run) {
         let depths = run.min(all.end - depth);
         let pair = pair_len(depths);

@@ -177,8 +177,9 @@ fn rounded(values: &[f32]) -> Vec<f64> {
 #[test]
 fn bf16_products_equal_the_oracle_on_rounded_operands() {
     let mut pass = rounding(2).pass();
-    // Beyond one block of rows, one run of depths, and one pair of blocks.
-    for (m, n, k) in SIZES.into_iter().chain([(300, 33, 65), (40, 70, 2100), (64, 64, 64)]) {
+    // Beyond one block of rows, one run of depths, and one pair of blocks; depths whose last part is of another length.
+    let deep = [2049, 3074, 4098, 8194].map(|k| (33, 35, k));
+    for (m, n, k) in SIZES.into_iter().chain([(300, 33, 65), (40, 70, 2100), (64, 64, 64)]).chain(deep) {
         let (a, b, start) = (random(m * k, 1), random(k * n, 2), random(m * n, 3));
         for form in FORMS {
             let exact = oracle_for(form);
