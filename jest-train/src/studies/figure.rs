@@ -72,7 +72,9 @@ impl Point {
         let mean = values.iter().sum::<f64>() / n as f64;
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
         let std = if n > 1 { (squares / (n - 1) as f64).sqrt() } else { 0.0 };
-        Some(Self { x, mean, std, n })
+        // Nine digits: what is made of a record that was read back comes out the same, though JSON may lose the last of seventeen.
+        let kept = |value: f64| format!("{value:.8e}").parse().unwrap_or(value);
+        Some(Self { x: kept(x), mean: kept(mean), std: kept(std), n })
     }
 
     /// Standard error of the mean.
@@ -129,8 +131,8 @@ mod tests {
     fn seeds_become_a_mean_and_a_spread() {
         let point = Point::of(1.0, &[1.0, 2.0, 6.0]).unwrap();
         assert_eq!((point.mean, point.n), (3.0, 3));
-        assert!((point.std - 7f64.sqrt()).abs() < 1e-12);
-        assert!((point.error() - (7.0 / 3.0f64).sqrt()).abs() < 1e-12);
+        assert!((point.std - 7f64.sqrt()).abs() < 1e-6);
+        assert!((point.error() - (7.0 / 3.0f64).sqrt()).abs() < 1e-6);
         assert_eq!(Point::of(1.0, &[4.0]).unwrap().std, 0.0);
         assert_eq!(Point::of(1.0, &[]), None);
     }
