@@ -1,7 +1,6 @@
 //! How close a draw in chunks comes to brute force: figure 2, which needs no training.
 
 use jest_select::{BatchPlan, Candidate, DenseScores, Gumbel, InputError, Method, SelectError, Selection};
-use serde::{Deserialize, Serialize};
 
 use super::StudyError;
 use super::figure::{Kind, Panel, Point, Series};
@@ -19,14 +18,14 @@ const RATIOS: [usize; 4] = [1, 2, 5, 10];
 const GAINS: [f32; 2] = [1.0, 100.0];
 
 /// Mean score `sum_ij S_ij / b` of drawn batches, one draw a seed.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Draws {
+#[derive(Default)]
+struct Draws {
     /// By number of chunks.
-    pub chunks: Vec<(f64, Vec<f64>)>,
+    chunks: Vec<(f64, Vec<f64>)>,
     /// By steps of Gibbs sampling; step 0 is a random batch.
-    pub gibbs: Vec<(f64, Vec<f64>)>,
+    gibbs: Vec<(f64, Vec<f64>)>,
     /// By filter ratio, in 16 chunks.
-    pub ratios: Vec<(f64, Vec<f64>)>,
+    ratios: Vec<(f64, Vec<f64>)>,
 }
 
 /// What a seed's score matrix is made of: the candidates' scores in the order of the data, most of them first.
