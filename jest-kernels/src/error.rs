@@ -92,7 +92,7 @@ pub enum KernelError {
     },
     /// One tensor would exceed what a binding of the device can hold.
     #[error(
-        "a tensor of shape {shape:?} takes {bytes} bytes, over the device's limit of {limit}; use a smaller batch or --device cpu"
+        "a tensor of shape {shape:?} takes {bytes} bytes, over the device's limit of {limit}; use --micro-batch, a smaller batch or --device cpu"
     )]
     TooLarge {
         /// Shape asked for.
@@ -113,6 +113,16 @@ pub enum KernelError {
         groups: u32,
         /// The limit.
         limit: u32,
+    },
+    /// The device has no room left for a buffer.
+    #[error(
+        "no room on the GPU for {bytes} bytes: {in_use} bytes are in use; use --micro-batch, --recompute, a smaller batch, or --device cpu"
+    )]
+    OutOfMemory {
+        /// Bytes asked for.
+        bytes: u64,
+        /// Bytes that tensors hold.
+        in_use: u64,
     },
     /// A kernel did not compile on this driver.
     #[error("kernel {kernel} is refused by the driver: {reason}")]

@@ -28,7 +28,7 @@ mod stripes;
 mod tensor;
 pub mod testing;
 
-pub use device::{BufferCount, Device, DeviceInfo, DeviceKind, DeviceOptions, DeviceRequest, Precision};
+pub use device::{BufferCount, Device, DeviceInfo, DeviceKind, DeviceLimits, DeviceOptions, DeviceRequest, Precision};
 pub use error::{KernelError, Result};
 pub use pass::{Grid, Pass, Pending};
 pub use profile::{KernelTime, Now, Profile, Span};

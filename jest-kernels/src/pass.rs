@@ -33,9 +33,12 @@ enum Arriving {
     Coming { device: Device, reading: Reading },
 }
 
-/// How many workgroups a dispatch has; more than 65,535 rows are folded into a second dimension.
+/// How many workgroups a dispatch has; more rows than a dimension has, 65,535, are folded into a second one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grid([u32; 3]);
+pub struct Grid {
+    rows: u32,
+    layers: u32,
+}
 
 impl Grid {
     /// Largest number of workgroups in one dimension on every adapter.
@@ -48,14 +51,14 @@ impl Grid {
 
     /// At least `n` workgroups in x and y, times `layers` in z.
     pub fn layers(n: usize, layers: usize) -> Self {
-        let n = n.max(1) as u32;
-        let x = n.min(Self::LIMIT);
-        Self([x, n.div_ceil(x), layers as u32])
+        let whole = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Self { rows: whole(n.max(1)), layers: whole(layers) }
     }
 
-    /// Workgroups in x, y and z.
-    pub fn groups(self) -> [u32; 3] {
-        self.0
+    /// Workgroups in x, y and z, where a dimension holds `limit`; y and z may be over it.
+    pub fn groups(self, limit: u32) -> [u32; 3] {
+        let x = self.rows.min(limit);
+        [x, self.rows.div_ceil(x), self.layers]
     }
 }
 
@@ -76,6 +79,24 @@ impl Pass {
         let result = record(self);
         self.precision = outside;
         result
+    }
+
+    /// How many of `count` equal parts of some work one dispatch may take, so that none lasts long: by their FLOPs
+    /// alone.
+    pub(crate) fn parts_of_a_dispatch(&self, count: usize, flops: f64) -> usize {
+        let limit = match self.device.backend() {
+            Backend::Cpu(_) => f64::INFINITY,
+            Backend::Gpu(gpu) => gpu.flop_limit(),
+        };
+        ((count as f64 * (limit / flops)) as usize).clamp(1, count.max(1))
+    }
+
+    /// Workgroups that a dispatch may have in one dimension.
+    pub(crate) fn group_limit(&self) -> u32 {
+        match self.device.backend() {
+            Backend::Cpu(_) => Grid::LIMIT,
+            Backend::Gpu(gpu) => gpu.group_limit(),
+        }
     }
 
     /// What the adapter can do; nothing more on the CPU device.
@@ -221,8 +242,9 @@ impl Pass {
     ) -> Result<()> {
         let Backend::Gpu(gpu) = self.device.backend() else { return Ok(()) };
         assert!(P::FIELDS == variant.parameters(), "kernel {} has other parameters", variant.name());
-        if let Some(groups) = grid.groups().into_iter().find(|groups| *groups > Grid::LIMIT) {
-            let (kernel, limit) = (variant.name(), Grid::LIMIT);
+        let limit = gpu.group_limit();
+        if let Some(groups) = grid.groups(limit).into_iter().find(|groups| *groups > limit) {
+            let kernel = variant.name();
             return Err(KernelError::TooManyGroups { kernel, groups, limit });
         }
         let buffers: Vec<&GpuBuffer> = tensors.iter().map(|tensor| tensor.gpu()).collect();
@@ -247,7 +269,7 @@ impl Pass {
             (Backend::Cpu(_), DType::F16) => Arriving::Here(pack(tensor.f16())),
             (Backend::Cpu(_), _) => Arriving::Here(tensor.u32().to_vec()),
             (Backend::Gpu(gpu), _) => {
-                let reading = gpu.start_reading(tensor.gpu(), words as u64);
+                let reading = gpu.start_reading(tensor.gpu(), words as u64)?;
                 Arriving::Coming { device: self.device.clone(), reading }
             }
         }))
@@ -363,7 +385,7 @@ mod tests {
     #[test]
     fn a_grid_covers_its_rows_within_the_limit() {
         for n in [1, 2, 65_535, 65_536, 70_000, 6_400_000] {
-            let [x, y, z] = Grid::rows(n).groups();
+            let [x, y, z] = Grid::rows(n).groups(Grid::LIMIT);
             assert!(x <= 65_535 && y <= 65_535 && z == 1);
             assert!((x as usize) * (y as usize) >= n);
         }

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use crate::device::Backend;
 use crate::device::cpu::POISON;
-use crate::{Device, DeviceOptions, DeviceRequest, Pass, Precision, Tensor};
+use crate::{Device, DeviceLimits, DeviceOptions, DeviceRequest, Pass, Precision, Tensor};
 
 /// Unit roundoff of f32.
 pub const EPS: f64 = 1.0 / 16_777_216.0;
@@ -45,8 +45,12 @@ pub fn devices_in(precision: Precision) -> [Device; 2] {
 }
 
 fn open(checked: bool, precision: Precision) -> [Device; 2] {
-    let options = DeviceOptions { threads: 2, checked, precision };
+    let options = DeviceOptions { threads: 2, checked, precision, ..Default::default() };
     let cpu = Device::open(&DeviceRequest::Cpu, options).expect("the CPU device always opens");
+    [cpu, gpu(options)]
+}
+
+fn gpu(options: DeviceOptions) -> Device {
     let gpu = match std::env::var("JEST_TEST_DEVICE") {
         Ok(named) => named.parse().and_then(|request| Device::open(&request, options)),
         Err(_) => {
@@ -54,7 +58,22 @@ fn open(checked: bool, precision: Precision) -> [Device; 2] {
             Device::open(&software, options).or_else(|_| Device::open(&DeviceRequest::Gpu, options))
         }
     };
-    [cpu, gpu.unwrap_or_else(|error| panic!("{error}; {REMEDY}"))]
+    gpu.unwrap_or_else(|error| panic!("{error}; {REMEDY}"))
+}
+
+/// The GPU of the tests, checked, with less than it grants.
+///
+/// # Panics
+/// Without any adapter.
+pub fn lesser_gpu(limits: DeviceLimits) -> Device {
+    gpu(DeviceOptions { checked: true, limits, ..Default::default() })
+}
+
+/// Makes a GPU a lost one, as after a reset by its driver.
+pub fn lose(device: &Device) {
+    if let Backend::Gpu(gpu) = device.backend() {
+        gpu.lose();
+    }
 }
 
 /// Runs `case` on every device, then records which kernels ran on which adapter.

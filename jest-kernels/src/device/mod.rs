@@ -89,6 +89,25 @@ pub struct DeviceOptions {
     pub checked: bool,
     /// How products are computed.
     pub precision: Precision,
+    /// Less than a GPU's adapter grants: for tests of what happens on a lesser one.
+    pub limits: DeviceLimits,
+}
+
+/// Limits below those of a GPU's adapter; `None` leaves the adapter's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceLimits {
+    /// Largest tensor in bytes.
+    pub tensor_bytes: Option<u64>,
+    /// Bytes of all tensors together, those kept for reuse included.
+    pub memory_bytes: Option<u64>,
+    /// Workgroups of a dispatch in one dimension.
+    pub groups: Option<u32>,
+    /// FLOPs of products and attention in one dispatch.
+    pub dispatch_flops: Option<u64>,
+    /// No subgroups, and so no matrix units.
+    pub without_subgroups: bool,
+    /// Neither arithmetic in f16 nor the reading of f16.
+    pub without_f16: bool,
 }
 
 /// What an adapter can do beyond what every kernel needs.

@@ -68,7 +68,7 @@ pub(super) fn step(args: &BenchStepArgs) -> Result<()> {
             "device": open::word(&device), "threads": device.threads(),
             "score_ips": ips(score), "step_ips": ips(training),
             "score_gflops": score_gflops, "step_gflops": step_gflops,
-            "peak_rss_mb": peak_rss_mb,
+            "peak_rss_mb": peak_rss_mb, "peak_device_bytes": device.buffers().peak,
         });
         println!("{line}");
     }

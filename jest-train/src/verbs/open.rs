@@ -20,7 +20,8 @@ pub fn open_device(spelling: &str, threads: usize, precision: Precision) -> Resu
     if spelling.to_lowercase().starts_with("cuda") {
         eprintln!("note: {spelling} means gpu here; the kernels run through Vulkan, Metal or DX12");
     }
-    let device = Device::open(&spelling.parse()?, DeviceOptions { threads, checked: false, precision })?;
+    let options = DeviceOptions { threads, precision, ..Default::default() };
+    let device = Device::open(&spelling.parse()?, options)?;
     if device.info().software {
         eprintln!("note: {} is emulated on the CPU; `--device cpu` is many times faster", device.info().name);
     }

@@ -51,19 +51,7 @@ impl Gpu {
         // A size class may lie above the limit although the tensor does not.
         let class = size_class(words + guard).min(limit as usize / 64 * LINE_WORDS).max(words + guard);
         let bytes = class as u64 * 4;
-        let raw = match self.free.take(class, bytes as usize) {
-            Some(raw) => raw,
-            None => {
-                let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-                let descriptor = wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false };
-                let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-                let raw = self.device.create_buffer(&descriptor);
-                match pollster::block_on(scope.pop()) {
-                    Some(error) => return Err(KernelError::Gpu { reason: error.to_string() }),
-                    None => raw,
-                }
-            }
-        };
+        let raw = self.free.reuse(class).map_or_else(|| self.make_with_room(bytes), Ok)?;
         let buffer = GpuBuffer { raw, pool: self.free.clone() };
         if self.checked {
             self.upload(&buffer, &vec![POISON; class])?;
@@ -71,19 +59,50 @@ impl Gpu {
         Ok(buffer)
     }
 
+    /// A new buffer for tensors; where there is no room, the free ones make it.
+    fn make_with_room(&self, bytes: u64) -> Result<wgpu::Buffer> {
+        match self.make(bytes) {
+            Err(KernelError::OutOfMemory { .. }) => {
+                drop(self.free.drain(wgpu::Buffer::size));
+                // What recorded work still uses is given back when that is done.
+                self.wait()?;
+                self.make(bytes)
+            }
+            made => made,
+        }
+    }
+
+    fn make(&self, bytes: u64) -> Result<wgpu::Buffer> {
+        let in_use = self.free.count().bytes;
+        if self.limits.memory_bytes.is_some_and(|limit| in_use + bytes > limit) {
+            return Err(KernelError::OutOfMemory { bytes, in_use });
+        }
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let raw = self.create(wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false })?;
+        self.free.made(bytes);
+        Ok(raw)
+    }
+
+    /// A buffer of the driver's.
+    fn create(&self, descriptor: wgpu::BufferDescriptor<'_>) -> Result<wgpu::Buffer> {
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let raw = self.device.create_buffer(&descriptor);
+        match pollster::block_on(scope.pop()) {
+            Some(_) => Err(KernelError::OutOfMemory { bytes: descriptor.size, in_use: self.free.count().bytes }),
+            None => Ok(raw),
+        }
+    }
+
     /// Records a copy of `words` into the start of `target`.
     pub(crate) fn upload(&self, target: &GpuBuffer, words: &[u32]) -> Result<()> {
         let bytes: &[u8] = bytemuck::cast_slice(words);
-        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
+        let staging = self.create(wgpu::BufferDescriptor {
             label: Some("upload"),
             size: bytes.len() as u64,
             usage: wgpu::BufferUsages::COPY_SRC,
             mapped_at_creation: true,
-        });
-        match staging.get_mapped_range_mut(..) {
-            Ok(mut view) => view.copy_from_slice(bytes),
-            Err(error) => return Err(KernelError::Gpu { reason: error.to_string() }),
-        }
+        })?;
+        staging.get_mapped_range_mut(..).map_err(|error| self.failed(&error))?.copy_from_slice(bytes);
         staging.unmap();
         self.with_stream(|stream| {
             let encoder = stream.copies(&self.device);
@@ -106,18 +125,18 @@ impl Gpu {
     }
 
     /// Records a copy towards the host; [`Gpu::finish_reading`] waits for it.
-    pub(crate) fn start_reading(&self, source: &GpuBuffer, words: u64) -> Reading {
-        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
+    pub(crate) fn start_reading(&self, source: &GpuBuffer, words: u64) -> Result<Reading> {
+        let staging = self.create(wgpu::BufferDescriptor {
             label: Some("read back"),
             size: words * 4,
             usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
             mapped_at_creation: false,
-        });
+        })?;
         let ticket = self.with_stream(|stream| {
             stream.copies(&self.device).copy_buffer_to_buffer(&source.raw, 0, &staging, 0, words * 4);
             stream.ticket()
         });
-        Reading { staging, ticket }
+        Ok(Reading { staging, ticket })
     }
 
     /// The words of a reading, once the device has delivered them.
@@ -130,25 +149,19 @@ impl Gpu {
         // poll may be the one that carries it out.
         let (sender, mapped) = std::sync::mpsc::channel();
         reading.staging.slice(..).map_async(wgpu::MapMode::Read, move |result| drop(sender.send(result)));
-        let polled = self.device.poll(wgpu::PollType::Poll);
-        self.check()?;
-        polled.map_err(|error| self.lost(&error))?;
-        match mapped.recv_timeout(PATIENCE) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(KernelError::Gpu { reason: error.to_string() }),
-            Err(error) => return Err(self.lost(&error)),
-        }
-        let words = match reading.staging.get_mapped_range(..) {
-            Ok(view) => bytemuck::pod_collect_to_vec(&view),
-            Err(error) => return Err(KernelError::Gpu { reason: error.to_string() }),
-        };
+        self.poll(wgpu::PollType::Poll)?;
+        let mapped = mapped.recv_timeout(PATIENCE).map_err(|error| self.lost(&error))?;
+        mapped.map_err(|error| self.failed(&error))?;
+        let view = reading.staging.get_mapped_range(..).map_err(|error| self.failed(&error))?;
+        let words = bytemuck::pod_collect_to_vec(&view);
+        drop(view);
         reading.staging.unmap();
         Ok(words)
     }
 
     /// All words of a buffer, those behind the tensor's last element included.
     pub(crate) fn read_all(&self, source: &GpuBuffer) -> Result<Vec<u32>> {
-        let reading = self.start_reading(source, source.raw.size() / 4);
+        let reading = self.start_reading(source, source.raw.size() / 4)?;
         self.finish_reading(reading)
     }
 }

@@ -1,5 +1,6 @@
 //! A wgpu adapter: pipelines by name, buffers by size class, and one ordered command stream.
 
+mod adapter;
 mod buffer;
 mod pipelines;
 mod stream;
@@ -7,23 +8,33 @@ mod stream;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+pub(crate) use adapter::describe;
 pub(crate) use buffer::{GpuBuffer, Reading};
 
 use super::pool::{BufferCount, Pool};
-use super::{Abilities, DeviceInfo, DeviceKind, DeviceOptions, Precision};
+use super::{Abilities, DeviceInfo, DeviceLimits, DeviceOptions, Precision};
 use crate::profile::Profiler;
-use crate::{KernelError, Result};
+use crate::{Grid, KernelError, Result};
 
 /// Longest wait for one submission before it is taken for lost.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Bytes of kernel parameters; what Vulkan guarantees.
-const IMMEDIATE_BYTES: u32 = 128;
+/// FLOPs after which work goes out, and of one dispatch: none keeps a device busy for about a second, and so no system
+/// takes the device back, as some do from one that does not answer for two.
+const FLOPS: u64 = 500_000_000_000;
 
 /// What the driver reported outside of any call: the first error, or the reason for the loss of the device.
 #[derive(Debug, Default)]
 struct Faults {
     error: Mutex<Option<String>>,
     lost: Mutex<Option<String>>,
+}
+
+impl Faults {
+    /// `Lost` once the device is.
+    fn loss(&self, adapter: &str) -> Result<()> {
+        let reason = self.lost.lock().ok().and_then(|lost| lost.clone());
+        reason.map_or(Ok(()), |reason| Err(KernelError::Lost { adapter: adapter.to_string(), reason }))
+    }
 }
 
 /// One opened adapter.
@@ -35,6 +46,7 @@ pub(crate) struct Gpu {
     pipelines: pipelines::Pipelines,
     stream: Mutex<stream::Stream>,
     free: Arc<Pool<wgpu::Buffer>>,
+    limits: DeviceLimits,
     faults: Arc<Faults>,
     checked: bool,
     abilities: Abilities,
@@ -46,48 +58,19 @@ pub(crate) struct Gpu {
 
 impl Gpu {
     pub(crate) fn open(adapter: wgpu::Adapter, options: DeviceOptions) -> Result<Self> {
-        let info = describe(&adapter);
-        let unsupported =
-            |missing: &str| KernelError::Unsupported { adapter: info.name.clone(), missing: missing.to_string() };
-        if options.precision == Precision::Bf16 {
-            return Err(unsupported("products in bf16, which are the CPU device's (on a GPU: --precision f16)"));
-        }
-        let halves = adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::SHADER_F16_IN_F32);
-        if options.precision == Precision::F16 && !halves {
-            return Err(unsupported("the reading of f16 (--precision f32 needs none)"));
-        }
-        if !adapter.features().contains(wgpu::Features::IMMEDIATES) {
-            return Err(unsupported("immediates (push constants)"));
-        }
-        let mut limits = adapter.limits();
-        if limits.max_immediate_size < IMMEDIATE_BYTES {
-            return Err(unsupported("128 bytes of immediates"));
-        }
-        limits.max_immediate_size = IMMEDIATE_BYTES;
-        let abilities = abilities(&adapter, options.precision);
-        let mut wanted = wgpu::Features::IMMEDIATES | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
-        let mut experimental = wgpu::ExperimentalFeatures::disabled();
-        if abilities.matrices {
-            wanted |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
-            // SAFETY: the only experimental feature asked for is cooperative matrices; their kernels load from and store
-            // to workgroup memory alone, within its bounds, by whole subgroups of 32.
-            experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
-        }
-        let descriptor = wgpu::DeviceDescriptor {
-            label: Some("jest"),
-            required_features: adapter.features() & wanted,
-            required_limits: limits,
-            experimental_features: experimental,
-            memory_hints: wgpu::MemoryHints::Performance,
-            trace: wgpu::Trace::Off,
-        };
+        let limits = options.limits;
+        let mut info = describe(&adapter);
+        info.max_tensor_bytes = info.max_tensor_bytes.min(limits.tensor_bytes.unwrap_or(u64::MAX));
+        let (descriptor, abilities) = adapter::request(&adapter, &options)?;
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|source| KernelError::Open { adapter: info.name.clone(), source })?;
         let faults = Arc::<Faults>::default();
         let seen = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| remember(&seen.error, error.to_string())));
         let seen = faults.clone();
-        device.set_device_lost_callback(move |reason, message| remember(&seen.lost, format!("{reason:?}: {message}")));
+        device.set_device_lost_callback(move |reason, message| {
+            remember(&seen.lost, format!("{reason:?} {message}").trim().to_string());
+        });
         let stream = Mutex::new(stream::Stream::new(info.software));
         let pipelines = pipelines::Pipelines::new(options.checked);
         Ok(Self {
@@ -97,6 +80,7 @@ impl Gpu {
             pipelines,
             stream,
             free: Arc::default(),
+            limits,
             faults,
             checked: options.checked,
             abilities,
@@ -114,6 +98,16 @@ impl Gpu {
         self.free.count()
     }
 
+    /// Workgroups of a dispatch in one dimension.
+    pub(crate) fn group_limit(&self) -> u32 {
+        self.limits.groups.unwrap_or(Grid::LIMIT).min(Grid::LIMIT)
+    }
+
+    /// FLOPs of one dispatch.
+    pub(crate) fn flop_limit(&self) -> f64 {
+        self.limits.dispatch_flops.unwrap_or(FLOPS).min(FLOPS) as f64
+    }
+
     pub(crate) fn abilities(&self) -> Abilities {
         self.abilities
     }
@@ -124,13 +118,28 @@ impl Gpu {
 
     /// The first thing that went wrong since the last call, as an error.
     fn check(&self) -> Result<()> {
-        if let Some(reason) = self.faults.lost.lock().ok().and_then(|lost| lost.clone()) {
-            return Err(KernelError::Lost { adapter: self.info.name.clone(), reason });
+        let error = self.faults.error.lock().ok().and_then(|mut error| error.take());
+        error.map_or_else(|| self.faults.loss(&self.info.name), |reason| Err(self.failed(&reason)))
+    }
+
+    /// What a failure of the driver's is: the loss of the device where it is lost, which only polling tells.
+    fn failed(&self, reason: &dyn std::fmt::Display) -> KernelError {
+        let polled = unlost(|| self.device.poll(wgpu::PollType::Poll));
+        if let Err(lost) = self.faults.loss(&self.info.name) {
+            return lost;
         }
-        match self.faults.error.lock().ok().and_then(|mut error| error.take()) {
-            Some(reason) => Err(KernelError::Gpu { reason }),
-            None => Ok(()),
-        }
+        polled.map_or_else(|error| self.lost(&error), |()| KernelError::Gpu { reason: reason.to_string() })
+    }
+
+    /// Lets the driver report what is done, and what went wrong.
+    fn poll(&self, poll: wgpu::PollType) -> Result<()> {
+        let polled = unlost(|| self.device.poll(poll));
+        // A wait that fails at once has not told of a loss yet.
+        polled.map_err(|error| match self.failed(&error) {
+            KernelError::Gpu { .. } => self.lost(&error),
+            lost => lost,
+        })?;
+        self.check()
     }
 
     /// Submits what is recorded, without waiting for it.
@@ -149,18 +158,20 @@ impl Gpu {
     /// Waits for all submissions up to one, each with the full patience.
     fn wait_for(&self, ticket: stream::Ticket) -> Result<()> {
         while let Some((oldest, index)) = self.with_stream(|stream| stream.oldest_up_to(ticket)) {
-            let one = wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(PATIENCE) };
-            let waited = self.device.poll(one);
-            self.check()?;
-            if let Err(error) = waited {
-                return Err(self.lost(&error));
-            }
+            self.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(PATIENCE) })?;
             self.with_stream(|stream| stream.done(oldest));
         }
         Ok(())
     }
 
+    /// Gives the device up, as a driver does: for tests.
+    pub(crate) fn lose(&self) {
+        self.device.destroy();
+    }
+
+    /// Takes the device for lost from now on.
     fn lost(&self, reason: &dyn std::fmt::Display) -> KernelError {
+        remember(&self.faults.lost, reason.to_string());
         KernelError::Lost { adapter: self.info.name.clone(), reason: reason.to_string() }
     }
 
@@ -176,49 +187,22 @@ fn remember(slot: &Mutex<Option<String>>, text: String) {
     }
 }
 
-/// What an adapter can do for products in a precision; matrix units, an experimental feature, are for f16 alone.
-fn abilities(adapter: &wgpu::Adapter, precision: Precision) -> Abilities {
-    let (info, features) = (adapter.get_info(), adapter.features());
-    let units = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16)
-        && adapter.cooperative_matrix_properties().iter().any(|unit| {
-            let sides = [unit.m_size, unit.n_size, unit.k_size];
-            let types = (unit.ab_type, unit.cr_type);
-            sides == [16; 3] && types == (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32)
-        });
-    let subgroups = features.contains(wgpu::Features::SUBGROUP);
-    Abilities {
-        software: info.device_type == wgpu::DeviceType::Cpu,
-        subgroups: subgroups && info.subgroup_max_size <= 64,
-        lanes: if subgroups { info.subgroup_min_size } else { 0 },
-        matrices: precision == Precision::F16
-            && subgroups
-            && units
-            && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32),
+/// Polls; wgpu panics where the driver loses the device meanwhile, and that too is an error here.
+fn unlost(poll: impl FnOnce() -> Result<wgpu::PollStatus, wgpu::PollError>) -> Result<(), String> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)) {
+        Ok(polled) => polled.map(drop).map_err(|error| error.to_string()),
+        Err(_) => Err("the driver failed while it was waited for".to_string()),
     }
 }
 
-/// An adapter as `jest devices` lists it.
-pub(crate) fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
-    let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
-    let named = [
-        (wgpu::Features::SHADER_F16, "f16"),
-        (wgpu::Features::SUBGROUP, "subgroups"),
-        (wgpu::Features::TIMESTAMP_QUERY, "timestamps"),
-        (wgpu::Features::IMMEDIATES, "immediates"),
-    ];
-    DeviceInfo {
-        kind: DeviceKind::Gpu,
-        name: info.name,
-        driver: format!("{} {} {}", info.backend, info.driver, info.driver_info),
-        software: info.device_type == wgpu::DeviceType::Cpu,
-        features: named
-            .iter()
-            .filter(|(feature, _)| features.contains(*feature))
-            .map(|(_, name)| *name)
-            .chain(abilities(adapter, Precision::F16).matrices.then_some("cooperative-matrix"))
-            .collect(),
-        max_tensor_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
-        workgroup_bytes: limits.max_compute_workgroup_storage_size,
-        subgroup_lanes: abilities(adapter, Precision::F16).lanes,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_while_waiting_is_an_error() {
+        assert!(unlost(|| Ok(wgpu::PollStatus::QueueEmpty)).is_ok());
+        assert!(unlost(|| Err(wgpu::PollError::Timeout)).is_err());
+        assert!(unlost(|| panic!("the driver lost the device")).unwrap_err().contains("driver"));
     }
 }

@@ -111,7 +111,7 @@ impl Gpu {
             pass.set_pipeline(&compiled.pipeline);
             pass.set_bind_group(0, &group, &[]);
             pass.set_immediates(0, immediates);
-            let [x, y, z] = grid.groups();
+            let [x, y, z] = grid.groups(self.group_limit());
             pass.dispatch_workgroups(x, y, z);
             stream.count(flops)
         });

@@ -2,9 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// Work after which a submission goes out, so that none keeps a device busy for about a second.
-const FLOP_BUDGET: f64 = 5e11;
-/// The same for an adapter that is emulated on the CPU.
+/// FLOPs after which a submission goes out from an adapter that is emulated on the CPU.
 const SOFTWARE_FLOP_BUDGET: f64 = 2e9;
 /// Dispatches after which a submission goes out in any case, so that the device starts while the host records.
 const DISPATCH_BUDGET: usize = 256;
@@ -26,7 +24,7 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new(software: bool) -> Self {
-        let budget = if software { SOFTWARE_FLOP_BUDGET } else { FLOP_BUDGET };
+        let budget = if software { SOFTWARE_FLOP_BUDGET } else { super::FLOPS as f64 };
         Self { next: 0, running: VecDeque::new(), encoder: None, compute: None, dispatches: 0, flops: 0.0, budget }
     }
 

@@ -23,6 +23,7 @@ struct Parameters {
     out_offset: u32, // of dq, or of dk
     out_second: u32, // of dv
     scale: f32,
+    first: u32, // Block of the dispatch's first workgroup.
 }
 var<immediate> p: Parameters;
 

@@ -70,7 +70,7 @@ fn backward_query(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let b = locate(group.y * groups.x + group.x, p.q_len);
+    let b = locate(p.first + group.y * groups.x + group.x, p.q_len);
     if b.example >= p.n { return; } // Uniform in the workgroup.
     let own = lane / 8u * 4u;
     let column = lane % 8u * 4u;
@@ -106,7 +106,7 @@ fn backward_key(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let b = locate(group.y * groups.x + group.x, p.k_len);
+    let b = locate(p.first + group.y * groups.x + group.x, p.k_len);
     if b.example >= p.n { return; } // Uniform in the workgroup.
     let own = lane / 8u * 4u;
     let column = lane % 8u * 4u;

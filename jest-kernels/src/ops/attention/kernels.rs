@@ -69,6 +69,7 @@ parameters! {
         out_offset: u32,
         out_second: u32,
         scale: f32,
+        first: u32,
     }
 }
 
@@ -102,6 +103,7 @@ impl Saved {
             out_offset: 0,
             out_second: 0,
             scale: operands.scale(),
+            first: 0,
         }
     }
 
@@ -112,9 +114,10 @@ impl Saved {
         2.0 * (shape.n * shape.heads * tile * shape.head_dim.next_multiple_of(16)) as f64
     }
 
-    fn grid(&self, len: usize) -> Grid {
+    /// Blocks of queries or keys of all heads.
+    fn blocks(&self, len: usize) -> usize {
         let shape = self.operands.shape;
-        Grid::rows(shape.n * shape.heads * len.div_ceil(SIDE))
+        shape.n * shape.heads * len.div_ceil(SIDE)
     }
 
     /// Without lengths any other tensor takes their binding; it is not read.
@@ -123,12 +126,31 @@ impl Saved {
     }
 }
 
+/// Dispatches a kernel with one workgroup a block, so many blocks at a time that none takes long.
+fn dispatch(
+    pass: &mut Pass,
+    variant: &Variant,
+    tensors: &[&Tensor],
+    parameters: Parameters,
+    blocks: usize,
+    flops: f64,
+) -> Result<()> {
+    let most = pass.parts_of_a_dispatch(blocks, flops);
+    for first in (0..blocks).step_by(most) {
+        let count = most.min(blocks - first);
+        let share = flops * count as f64 / blocks as f64;
+        let parameters = Parameters { first: first as u32, ..parameters };
+        pass.dispatch(variant, tensors, parameters, Grid::rows(count), share)?;
+    }
+    Ok(())
+}
+
 /// Writes `saved.y` and `saved.lse`.
 pub(super) fn forward(pass: &mut Pass, saved: &Saved) -> Result<()> {
     let shape = saved.operands.shape;
     let tensors = [&saved.q, &saved.kv, saved.lengths(), &saved.y, &saved.lse];
-    let (grid, flops) = (saved.grid(shape.q_len), 2.0 * saved.product_flops());
-    pass.dispatch(&variant(&FORWARD, shape.head_dim), &tensors, saved.parameters(), grid, flops)
+    let (blocks, flops) = (saved.blocks(shape.q_len), 2.0 * saved.product_flops());
+    dispatch(pass, &variant(&FORWARD, shape.head_dim), &tensors, saved.parameters(), blocks, flops)
 }
 
 /// Writes `dq` [n * q_len, ..] and `dkv`, which may be one packed tensor.
@@ -147,8 +169,8 @@ pub(super) fn backward(pass: &mut Pass, saved: &Saved, dy: &Tensor, dq: &Tensor,
     let by_query =
         Parameters { out_stride: dq.cols() as u32, out_offset: operands.q_offset as u32, ..saved.parameters() };
     let tensors = [&saved.q, &saved.kv, saved.lengths(), dy, &saved.lse, &delta, dq];
-    let (grid, flops) = (saved.grid(shape.q_len), 3.0 * saved.product_flops());
-    pass.dispatch(&variant(&QUERY, shape.head_dim), &tensors, by_query, grid, flops)?;
+    let (blocks, flops) = (saved.blocks(shape.q_len), 3.0 * saved.product_flops());
+    dispatch(pass, &variant(&QUERY, shape.head_dim), &tensors, by_query, blocks, flops)?;
 
     let by_key = Parameters {
         out_stride: dkv.cols() as u32,
@@ -157,6 +179,6 @@ pub(super) fn backward(pass: &mut Pass, saved: &Saved, dy: &Tensor, dq: &Tensor,
         ..saved.parameters()
     };
     let tensors = [&saved.q, &saved.kv, saved.lengths(), dy, &saved.lse, &delta, dkv];
-    let (grid, flops) = (saved.grid(shape.k_len), 4.0 * saved.product_flops());
-    pass.dispatch(&variant(&KEY, shape.head_dim), &tensors, by_key, grid, flops)
+    let (blocks, flops) = (saved.blocks(shape.k_len), 4.0 * saved.product_flops());
+    dispatch(pass, &variant(&KEY, shape.head_dim), &tensors, by_key, blocks, flops)
 }

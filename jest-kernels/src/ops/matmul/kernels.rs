@@ -152,6 +152,8 @@ impl Tile {
     const FILLING: usize = 64;
     /// Lanes that a tile in registers takes of a subgroup.
     const LANES: u32 = 8;
+    /// Depths between which a sum may be cut: whole steps of every tile.
+    pub(super) const STEP: usize = 64;
 
     /// Rows and columns of the output that one workgroup computes.
     pub(super) fn sides(self) -> (usize, usize) {

@@ -174,8 +174,9 @@ pub fn linear(pass: &mut Pass, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<
 pub fn linear_gelu(pass: &mut Pass, gelu: Gelu, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)> {
     let sizes = Sizes::new(Form::ABt, 1, (x.rows(), x.cols()), (w.rows(), w.cols()))?;
     bias.expect_f32(OP, "bias", &[sizes.n])?;
+    let tile = choose(pass, Form::ABt, sizes);
     // What several dispatches sum is complete only after the last.
-    if pass.cpu().is_none() && sizes.k > choose(pass, Form::ABt, sizes).depth() {
+    if pass.cpu().is_none() && sizes.k > slice(pass, tile, sizes).1 {
         let pre = linear(pass, x, w, bias)?;
         return Ok((super::gelu::forward(pass, gelu, &pre)?, pre));
     }
@@ -275,6 +276,14 @@ fn round(pass: &mut Pass, x: &Tensor) -> Result<Tensor> {
     if pass.cpu().is_some() { super::cast::to_f32(pass, &stored) } else { Ok(stored) }
 }
 
+/// Layers and depths of k that one dispatch takes.
+fn slice(pass: &Pass, tile: Tile, sizes: Sizes) -> (usize, usize) {
+    let layers = pass.parts_of_a_dispatch(sizes.z, sizes.flops()).min(pass.group_limit() as usize);
+    let steps = sizes.k.div_ceil(Tile::STEP);
+    let depth = pass.parts_of_a_dispatch(steps, sizes.flops() / sizes.z as f64 * layers as f64) * Tile::STEP;
+    (layers, depth.min(tile.depth()))
+}
+
 /// Dispatches a product in slices of its batch and its depth, each within the limits of every adapter.
 fn dispatch(
     pass: &mut Pass,
@@ -286,11 +295,12 @@ fn dispatch(
 ) -> Result<()> {
     let (rows, cols) = tile.sides();
     let tiles = sizes.m.div_ceil(rows) * sizes.n.div_ceil(cols);
-    for first in (0..sizes.k).step_by(tile.depth()) {
-        let last = (first + tile.depth()).min(sizes.k);
+    let (most, depth) = slice(pass, tile, sizes);
+    for first in (0..sizes.k).step_by(depth) {
+        let last = (first + depth).min(sizes.k);
         let variant = kernels::variant(form, store, tile, tensors[0].dtype() == DType::F16);
-        for layer in (0..sizes.z).step_by(Grid::LIMIT as usize) {
-            let layers = (sizes.z - layer).min(Grid::LIMIT as usize);
+        for layer in (0..sizes.z).step_by(most) {
+            let layers = (sizes.z - layer).min(most);
             let flops = 2.0 * (layers * sizes.m * sizes.n) as f64 * (last - first) as f64;
             let parameters = Parameters::new(sizes, first..last, layer);
             pass.dispatch(&variant, &tensors, parameters, Grid::layers(tiles, layers), flops)?;

@@ -165,7 +165,8 @@ fn inner_lengths_that_differ_are_named() {
 
 /// The CPU device with products in bf16.
 fn rounding(threads: usize) -> crate::Device {
-    let options = crate::DeviceOptions { threads, checked: true, precision: crate::Precision::Bf16 };
+    let options =
+        crate::DeviceOptions { threads, checked: true, precision: crate::Precision::Bf16, ..Default::default() };
     crate::Device::open(&crate::DeviceRequest::Cpu, options).unwrap()
 }
 
@@ -226,7 +227,7 @@ fn deep_gradients_do_not_depend_on_the_thread_count() {
     let (a, b) = (random(m * k, 1), random(k * n, 2));
     for precision in [crate::Precision::F32, crate::Precision::Bf16] {
         let product = |threads: usize| {
-            let options = crate::DeviceOptions { threads, checked: false, precision };
+            let options = crate::DeviceOptions { threads, checked: false, precision, ..Default::default() };
             let mut pass = crate::Device::open(&crate::DeviceRequest::Cpu, options).unwrap().pass();
             let (a, b) = (pass.upload(&a, &[k, m]).unwrap(), pass.upload(&b, &[k, n]).unwrap());
             let y = forward(&mut pass, Form::AtB, &a, &b).unwrap();

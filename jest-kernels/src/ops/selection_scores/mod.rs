@@ -63,6 +63,7 @@ parameters! {
         part: u32,
         layers: u32,
         weight: f32,
+        first: u32,
     }
 }
 
@@ -112,7 +113,7 @@ pub fn diagonal(pass: &mut Pass, weight: f32, candidates: Candidates<'_>, condit
         return Ok(());
     }
     conditional.gpu_unique(pass)?;
-    let parameters = Parameters { rows: rows as u32, d: d as u32, chunk: 0, part: 0, layers: 0, weight };
+    let parameters = Parameters { rows: rows as u32, d: d as u32, chunk: 0, part: 0, layers: 0, weight, first: 0 };
     let tensors = [candidates.image, candidates.text, candidates.log_scale, candidates.bias, conditional];
     pass.dispatch(&DIAGONAL.default_variant(), &tensors, parameters, Grid::rows(rows), (2 * rows * d) as f64)
 }
@@ -190,11 +191,18 @@ fn condition_on_gpu(
         part: PART as u32,
         layers: layers as u32,
         weight,
+        first: 0,
     };
     let variant = PARTIAL.with(constants);
-    let grid = Grid::layers(rows.div_ceil(variant.constant("ROWS") as usize), layers);
+    let tiles = rows.div_ceil(variant.constant("ROWS") as usize);
     let tensors = [candidates.image, candidates.text, candidates.log_scale, candidates.bias, &sums, &members, &open];
-    pass.dispatch(&variant, &tensors, parameters, grid, 4.0 * (rows * chunk.len() * d) as f64)?;
+    let flops = 4.0 * (rows * chunk.len() * d) as f64;
+    let most = pass.parts_of_a_dispatch(layers, flops).min(pass.group_limit() as usize);
+    for first in (0..layers).step_by(most) {
+        let count = most.min(layers - first);
+        let (parameters, share) = (Parameters { first: first as u32, ..parameters }, count as f64 / layers as f64);
+        pass.dispatch(&variant, &tensors, parameters, Grid::layers(tiles, count), flops * share)?;
+    }
     conditional.gpu_unique(pass)?;
     let work = (layers * rows) as f64;
     let grid = Grid::rows(rows.div_ceil(64));

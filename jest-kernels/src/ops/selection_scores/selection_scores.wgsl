@@ -1,7 +1,7 @@
 // Conditional scores of joint selection; L_xk = exp(log_scale) * image_x . text_k + bias. No B x chunk matrix is stored.
 //
 // diagonal: one workgroup a candidate; conditional += weight * softplus(-L_xx).
-// partial:  one workgroup a tile of ROWS open candidates; layer z is one direction (even: image_x with text_k, odd: text_x
+// partial:  one workgroup a tile of ROWS open candidates; a layer z is one direction (even: image_x with text_k, odd: text_x
 //           with image_k) and one part of the chunk; sums[z, x] = sum of softplus over that part. Each invocation has
 //           TM x TN products of a tile of ROWS x COLS, and adds up its own columns of all tiles in order.
 // finish:   one invocation an open candidate; conditional += weight * sum over layers of sums[z, x], in order.
@@ -13,6 +13,7 @@ struct Parameters {
     part: u32, // Members of the chunk in a layer: a multiple of COLS.
     layers: u32,
     weight: f32,
+    first: u32, // Layer of the dispatch's first workgroups.
 }
 var<immediate> p: Parameters;
 
@@ -61,8 +62,9 @@ fn partial(
 ) {
     let x0 = (group.y * groups.x + group.x) * ROWS;
     if x0 >= p.rows { return; } // Uniform in the workgroup: no barrier is left waiting.
-    let swapped = group.z % 2u == 1u;
-    let first = group.z / 2u * p.part;
+    let layer = p.first + group.z;
+    let swapped = layer % 2u == 1u;
+    let first = layer / 2u * p.part;
     let end = min(first + p.part, p.chunk);
     let scale = exp_exact(log_scale[0]);
     let own_x = lane / ACROSS * TM;
@@ -104,7 +106,7 @@ fn partial(
     if lane < ROWS && x0 + lane < p.rows {
         var total = 0.0;
         for (var i = 0u; i < ACROSS; i++) { total += row_sums[lane * ACROSS + i]; }
-        sums_out[group.z * p.rows + x0 + lane] = total;
+        sums_out[layer * p.rows + x0 + lane] = total;
     }
 }
 
