@@ -98,7 +98,12 @@ impl Cpu {
 
     /// Runs `call` where rayon's parallel iterators use this device's threads.
     pub(crate) fn run<R: Send>(&self, work: Work, call: impl FnOnce() -> R + Send) -> R {
-        self.profiler.time(work, || self.threads.install(call))
+        self.profiler.time(work, || self.enter(call))
+    }
+
+    /// Runs `call` on one of this device's threads; at once where this is one.
+    pub(crate) fn enter<R: Send>(&self, call: impl FnOnce() -> R + Send) -> R {
+        self.threads.install(call)
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use jest_data::{ExampleId, Preprocess, SuperBatch};
+use jest_kernels::Device;
 use jest_model::{ModelConfig, Preset, TwoTowers, View};
 
 use super::open;
@@ -20,6 +21,10 @@ const WARM_UPS: usize = 2;
 /// Prints examples per second of scoring and of training, medians; with `json` as one JSON line, the last.
 pub(super) fn step(args: &BenchStepArgs) -> Result<()> {
     let device = open::open_device(&args.on.device, args.on.threads.unwrap_or(0), args.precision)?;
+    device.enter(|| time_steps(args, &device))
+}
+
+fn time_steps(args: &BenchStepArgs, device: &Device) -> Result<()> {
     let mut pass = device.pass();
     let config = args.preset.parse::<Preset>()?.config();
     let batch = synthetic(&config, args.batch);
@@ -38,7 +43,7 @@ pub(super) fn step(args: &BenchStepArgs) -> Result<()> {
     };
     let training = median(args.repeats, &mut train)?;
     if args.profile {
-        let ceiling = Ceiling::measure(&device, now)?;
+        let ceiling = Ceiling::measure(device, now)?;
         device.start_profile(now);
         let start = now();
         train()?;
@@ -57,7 +62,7 @@ pub(super) fn step(args: &BenchStepArgs) -> Result<()> {
          ({step_gflops:.1} GFLOP/s), {peak_rss_mb} MB at most",
         args.preset,
         args.batch,
-        open::word(&device),
+        open::word(device),
         device.threads(),
         ips(score),
         ips(training)
@@ -65,7 +70,7 @@ pub(super) fn step(args: &BenchStepArgs) -> Result<()> {
     if args.json {
         let line = serde_json::json!({
             "preset": args.preset, "batch": args.batch, "precision": args.precision.to_string(),
-            "device": open::word(&device), "threads": device.threads(),
+            "device": open::word(device), "threads": device.threads(),
             "score_ips": ips(score), "step_ips": ips(training),
             "score_gflops": score_gflops, "step_gflops": step_gflops,
             "peak_rss_mb": peak_rss_mb, "peak_device_bytes": device.buffers().peak,
@@ -120,7 +125,7 @@ pub(crate) fn synthetic(config: &ModelConfig, n: usize) -> SuperBatch {
 
 #[cfg(test)]
 mod tests {
-    use jest_kernels::{Device, DeviceOptions, DeviceRequest, Precision};
+    use jest_kernels::{DeviceOptions, DeviceRequest, Precision};
 
     use super::*;
 

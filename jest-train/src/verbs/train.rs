@@ -67,8 +67,8 @@ pub(super) fn work(plan: &Plan, how: How<'_>) -> Result<()> {
     let text = plan.to_toml().map_err(|source| TrainError::PlanText { source })?;
     let prepared = assemble::prepare(plan)?;
     let device = open_device(&plan.device, plan.threads, plan.precision)?;
-    let session = Session::open(plan, &text, device, how)?;
-    session.run(&prepared)
+    let session = Session::open(plan, &text, device.clone(), how)?;
+    device.enter(|| session.run(&prepared))
 }
 
 /// What each run will take of memory, where its tokenizer tells the size of the model.
