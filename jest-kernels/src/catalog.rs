@@ -46,12 +46,19 @@ pub(crate) use parameters;
 pub struct Variant {
     kernel: &'static Kernel,
     constants: Vec<(&'static str, u32)>,
+    subgroups: bool,
 }
+
+/// Parts that have a form for adapters with subgroups.
+const BY_SUBGROUPS: [(&str, &str); 2] = [
+    (include_str!("wgsl/reduce.wgsl"), include_str!("wgsl/reduce_subgroups.wgsl")),
+    (include_str!("wgsl/reduce_max.wgsl"), include_str!("wgsl/reduce_max_subgroups.wgsl")),
+];
 
 impl Kernel {
     /// The kernel with its default constants.
     pub fn default_variant(&'static self) -> Variant {
-        Variant { kernel: self, constants: self.constants.to_vec() }
+        Variant { kernel: self, constants: self.constants.to_vec(), subgroups: false }
     }
 
     /// The kernel with some constants replaced.
@@ -71,10 +78,26 @@ impl Kernel {
 }
 
 impl Variant {
-    /// Name and constants: the key of the compiled pipeline.
+    /// Name, constants and form: the key of the compiled pipeline.
     pub fn key(&self) -> String {
         let constants: Vec<_> = self.constants.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        format!("{}[{}]", self.kernel.name, constants.join(","))
+        let form = if self.subgroups { "+subgroups" } else { "" };
+        format!("{}[{}]{form}", self.kernel.name, constants.join(","))
+    }
+
+    /// The same kernel with its parts for adapters with subgroups, if it has any.
+    pub fn by_subgroups(&self) -> Option<Variant> {
+        let has = |part: &&str| BY_SUBGROUPS.iter().any(|(plain, _)| plain == part);
+        self.kernel.parts.iter().any(has).then(|| Variant { subgroups: true, ..self.clone() })
+    }
+
+    /// Source files in order, in the form that was chosen.
+    fn parts(&self) -> impl Iterator<Item = &'static str> {
+        let form = |part: &&'static str| {
+            let other = BY_SUBGROUPS.iter().find(|(plain, _)| self.subgroups && plain == part);
+            other.map_or(*part, |(_, by_subgroups)| by_subgroups)
+        };
+        self.kernel.parts.iter().map(form)
     }
 
     /// Operation and entry, as in `layer_norm/forward`.
@@ -99,8 +122,7 @@ impl Variant {
 
     /// The complete WGSL text.
     pub fn source(&self) -> String {
-        let (directives, parts): (Vec<_>, Vec<_>) =
-            self.kernel.parts.iter().copied().partition(|part| part.starts_with("enable "));
+        let (directives, parts): (Vec<_>, Vec<_>) = self.parts().partition(|part| part.starts_with("enable "));
         let header: String =
             self.constants.iter().map(|(name, value)| format!("const {name}: u32 = {value}u;\n")).collect();
         directives.concat() + &header + &parts.concat()
@@ -108,7 +130,7 @@ impl Variant {
 
     /// What an adapter must offer beyond what every kernel needs.
     pub fn needs(&self) -> Needs {
-        let says = |word: &str| self.kernel.parts.iter().any(|part| part.contains(word));
+        let says = |word: &str| self.parts().any(|part| part.contains(word));
         Needs {
             f16: says("enable f16;"),
             halves: says("unpack2x16float("),
@@ -133,7 +155,7 @@ pub struct Needs {
 
 /// Every variant that any operation dispatches.
 pub fn all() -> Vec<Variant> {
-    [
+    let plain = [
         ops::adamw::variants(),
         ops::add::variants(),
         ops::attention::variants(),
@@ -157,5 +179,7 @@ pub fn all() -> Vec<Variant> {
         ops::tanh::variants(),
         ops::token_embedding::variants(),
     ]
-    .concat()
+    .concat();
+    let by_subgroups: Vec<_> = plain.iter().filter_map(Variant::by_subgroups).collect();
+    [plain, by_subgroups].concat()
 }

@@ -250,6 +250,8 @@ impl Pass {
         let buffers: Vec<&GpuBuffer> = tensors.iter().map(|tensor| tensor.gpu()).collect();
         let words = tensors.iter().map(|tensor| tensor.dtype().words(tensor.len())).sum();
         let work = Work::products(variant.name(), flops, words);
+        let by_subgroups = if gpu.abilities().subgroups { variant.by_subgroups() } else { None };
+        let variant = by_subgroups.as_ref().unwrap_or(variant);
         gpu.dispatch(variant, &buffers, bytemuck::bytes_of(&parameters), grid, work)
     }
 

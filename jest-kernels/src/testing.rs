@@ -84,6 +84,15 @@ pub fn on_each_device(case: impl Fn(&mut Pass)) {
     }
 }
 
+/// As [`on_each_device`], and on the GPU without its subgroups: for operations whose kernels have a form for either.
+pub fn on_every_kernel(case: impl Fn(&mut Pass)) {
+    static PLAIN: OnceLock<Device> = OnceLock::new();
+    on_each_device(&case);
+    let plain = PLAIN.get_or_init(|| lesser_gpu(DeviceLimits { without_subgroups: true, ..Default::default() }));
+    case(&mut plain.pass());
+    tally(plain);
+}
+
 /// Appends the kernels run so far to the file that `JEST_SHADER_TALLY` names, one `adapter<TAB>kernel` a line.
 ///
 /// # Panics

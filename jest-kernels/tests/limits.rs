@@ -208,3 +208,15 @@ fn a_shape_that_no_kernel_takes_is_refused_with_what_is_taken() {
         assert!(matches!(refused, KernelError::Size { .. }) && refused.to_string().contains(remedy), "{refused}");
     }
 }
+
+#[test]
+fn an_adapter_without_subgroups_runs_the_plain_kernels() {
+    let ran = |without_subgroups| {
+        let device = lesser_gpu(DeviceLimits { without_subgroups, ..Default::default() });
+        (normalised(&mut device.pass(), 3).unwrap(), device.kernels_run())
+    };
+    let ([(with, fast), (without, plain)], by_subgroups) =
+        ([false, true].map(ran), |key: &String| key.ends_with("+subgroups"));
+    assert!(fast.iter().any(by_subgroups) && !plain.iter().any(by_subgroups), "{fast:?}, {plain:?}");
+    assert!(with.iter().zip(&without).all(|(with, without)| (with - without).abs() < 1e-5));
+}

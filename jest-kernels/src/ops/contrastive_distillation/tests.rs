@@ -78,7 +78,7 @@ fn check(student: &Host, teacher: &Host, stripe: usize) {
             text_slack[j * student.d + k] += t * g_slack * own[0][i * student.d + k].abs();
         }
     }
-    on_each_device(|pass| {
+    on_every_kernel(|pass| {
         let (student, teacher) = (student.upload(pass), teacher.upload(pass));
         let mut dlog_scale = pass.upload(&[1.0], &[1]).unwrap();
         let untouched = dlog_scale.clone();
@@ -141,7 +141,7 @@ fn a_student_that_is_its_teacher_has_nothing_to_learn() {
     let rows = host.wide();
     let entropy: f64 =
         oracle::log_softmaxes(host.model(&rows)).iter().flatten().map(|log| -log.exp() * log).sum::<f64>() / 140.0;
-    on_each_device(|pass| {
+    on_every_kernel(|pass| {
         let tensors = host.upload(pass);
         let mut dlog_scale = pass.zeros(&[1]).unwrap();
         let (loss, dimage, dtext) =
@@ -178,7 +178,7 @@ fn nan_reaches_the_loss() {
         } else {
             student.image[50] = f32::NAN
         }
-        on_each_device(|pass| {
+        on_every_kernel(|pass| {
             let (student, teacher) = (student.upload(pass), teacher.upload(pass));
             let mut dlog_scale = pass.zeros(&[1]).unwrap();
             let (loss, dimage, dtext) =
@@ -192,7 +192,7 @@ fn nan_reaches_the_loss() {
 
 #[test]
 fn wrong_shapes_are_named() {
-    on_each_device(|pass| {
+    on_every_kernel(|pass| {
         let (four, three) = (Host::new(4, 3, 1.0).upload(pass), Host::new(3, 3, 1.0).upload(pass));
         let mut scale = pass.zeros(&[1]).unwrap();
         let said = forward_backward(pass, on_device(&four), on_device(&three), 1.0, &mut scale).unwrap_err();

@@ -64,7 +64,7 @@ fn check(n: usize, d: usize, log_scale: f32, stripe: usize) {
     let [image, text] = paired_embeddings(n, d);
     let want = expected(d, &image, &text, log_scale);
     let name = |part: &str| format!("{part} of {n}x{d} at {log_scale}");
-    on_each_device(|pass| {
+    on_every_kernel(|pass| {
         let [image, text] = [&image, &text].map(|rows| pass.upload(rows, &[n, d]).unwrap());
         let log_scale = pass.upload(&[log_scale], &[1]).unwrap();
         let compare = |pass: &mut Pass, part: &str, got: &Tensor, want: &[f64], slack: &dyn Fn(usize) -> f64| {
@@ -136,7 +136,7 @@ fn results_do_not_depend_on_the_thread_count() {
 
 #[test]
 fn nan_reaches_the_loss() {
-    on_each_device(|pass| {
+    on_every_kernel(|pass| {
         let [mut image, text] = paired_embeddings(40, 3);
         image[50] = f32::NAN;
         let [image, text] = [&image, &text].map(|rows| pass.upload(rows, &[40, 3]).unwrap());
@@ -151,7 +151,7 @@ fn nan_reaches_the_loss() {
 
 #[test]
 fn wrong_shapes_are_named() {
-    on_each_device(|pass| {
+    on_every_kernel(|pass| {
         let (image, text) = (pass.zeros(&[4, 3]).unwrap(), pass.zeros(&[4, 2]).unwrap());
         let one = pass.zeros(&[1]).unwrap();
         let message = forward(pass, &image, &text, &one).unwrap_err().to_string();

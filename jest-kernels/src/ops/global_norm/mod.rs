@@ -86,7 +86,7 @@ mod tests {
         for sizes in [vec![1], vec![3, 4096, 4097], vec![769, 65, 20_000, 1], vec![65 * 4096 + 1]] {
             let values: Vec<Vec<f32>> = (1..).zip(&sizes).map(|(seed, n)| random(*n, seed)).collect();
             let want = oracle::forward(&values.iter().map(|v| wide(v)).collect::<Vec<_>>());
-            on_each_device(|pass| {
+            on_every_kernel(|pass| {
                 let tensors: Vec<_> = values.iter().map(|v| pass.upload(v, &[v.len()]).unwrap()).collect();
                 let norm = forward(pass, &tensors.iter().collect::<Vec<_>>()).unwrap();
                 // The relative error of a sum of squares is at most its depth times eps; a root halves it.
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn one_bad_element_anywhere_shows() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            on_each_device(|pass| {
+            on_every_kernel(|pass| {
                 let mut values = random(5000, 1);
                 values[4999] = bad;
                 let tensors = [pass.zeros(&[7]).unwrap(), pass.upload(&values, &[5000]).unwrap()];
@@ -110,6 +110,6 @@ mod tests {
 
     #[test]
     fn no_tensors_is_an_error() {
-        on_each_device(|pass| assert!(forward(pass, &[]).is_err()));
+        on_every_kernel(|pass| assert!(forward(pass, &[]).is_err()));
     }
 }

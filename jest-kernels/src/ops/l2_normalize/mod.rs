@@ -113,7 +113,7 @@ mod tests {
         let want = oracle::forward(&wide(&x), d, EPSILON);
         let dx_want = oracle::backward(&wide(&x), &wide(&dz), d, EPSILON);
         let shortest = wide(&x).chunks(d).map(|row| row.iter().map(|x| x * x).sum::<f64>().sqrt()).fold(1e30, f64::min);
-        on_each_device(|pass| {
+        on_every_kernel(|pass| {
             let (x, dz) = (pass.upload(&x, &[rows, d]).unwrap(), pass.upload(&dz, &[rows, d]).unwrap());
             let (z, saved) = forward(pass, &x).unwrap();
             // The sum of squares has d terms of one sign; the root halves its relative error.
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn zeros_stay_zeros_and_nan_stays_nan() {
-        on_each_device(|pass| {
+        on_every_kernel(|pass| {
             let x = pass.upload(&[0.0, 0.0, 1.0, f32::NAN, 3.0, 4.0], &[3, 2]).unwrap();
             let (z, saved) = forward(pass, &x).unwrap();
             let values = pass.read(&z).unwrap();
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn wrong_shapes_are_named() {
-        on_each_device(|pass| {
+        on_every_kernel(|pass| {
             let (x, dz) = (pass.zeros(&[2, 4]).unwrap(), pass.zeros(&[2, 3]).unwrap());
             let (_, saved) = forward(pass, &x).unwrap();
             let error = backward(pass, saved, &dz).unwrap_err().to_string();

@@ -150,7 +150,7 @@ mod tests {
         let column_tolerance = |j: usize, weight: &dyn Fn(usize) -> f64| {
             (0..rows).map(|row| dy64[row * cols + j].abs() * weight(row)).sum::<f64>()
         };
-        on_each_device(|pass| {
+        on_every_kernel(|pass| {
             let [x, dy] = [&x, &dy].map(|v| pass.upload(v, &[rows, cols]).unwrap());
             let [gamma, beta] = [&gamma, &beta].map(|v| pass.upload(v, &[cols]).unwrap());
             let [mut dgamma, mut dbeta] = [0; 2].map(|_| pass.upload(&vec![1.0; cols], &[cols]).unwrap());
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn nan_in_one_row_stays_in_that_row() {
-        on_each_device(|pass| {
+        on_every_kernel(|pass| {
             let mut values = random(3 * 40, 1);
             values[45] = f32::NAN;
             let x = pass.upload(&values, &[3, 40]).unwrap();
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn wrong_shapes_are_named() {
-        on_each_device(|pass| {
+        on_every_kernel(|pass| {
             let x = pass.zeros(&[2, 4]).unwrap();
             let gamma = pass.zeros(&[3]).unwrap();
             let error = forward(pass, &x, &gamma, &gamma, 1e-6).unwrap_err().to_string();

@@ -58,7 +58,7 @@ fn check(rows: usize, chunk: usize, d: usize, log_scale: f32, bias: f32, large: 
         chunk.iter().map(pair).sum::<f64>() + (chunk.len() as f64 + 4.0) * EPS * (1.0 + joint[x].abs())
     };
     let name = format!("{rows} candidates, chunk of {}, width {d} at {log_scale}, {bias}", chunk.len());
-    on_each_device(|pass| {
+    on_every_kernel(|pass| {
         let model = Uploaded::new(pass, &embeddings, d, log_scale, bias);
         let mut conditional = pass.upload(&start, &[rows]).unwrap();
         let untouched = conditional.clone();
@@ -115,7 +115,7 @@ fn extreme_logits_keep_their_precision() {
 
 #[test]
 fn very_negative_logits_are_not_rounded_away() {
-    on_each_device(|pass| {
+    on_every_kernel(|pass| {
         // softplus(-40) = exp(-40) = 4.25e-18: 1 + 4.25e-18 is 1 in f32.
         let model = Uploaded::new(pass, &[vec![0.0; 8], vec![0.0; 8]], 2, 0.0, -40.0);
         let mut conditional = pass.zeros(&[4]).unwrap();
@@ -149,7 +149,7 @@ fn results_do_not_depend_on_the_thread_count() {
 
 #[test]
 fn nan_in_one_candidate_is_seen() {
-    on_each_device(|pass| {
+    on_every_kernel(|pass| {
         let mut embeddings = paired_embeddings(40, 3);
         embeddings[0][50] = f32::NAN; // The image of candidate 16.
         let model = Uploaded::new(pass, &embeddings, 3, 2.0, -5.0);
@@ -165,7 +165,7 @@ fn nan_in_one_candidate_is_seen() {
 
 #[test]
 fn an_empty_chunk_changes_nothing() {
-    on_each_device(|pass| {
+    on_every_kernel(|pass| {
         let model = Uploaded::new(pass, &paired_embeddings(4, 3), 3, 2.0, -5.0);
         let mut conditional = pass.upload(&[1.0; 4], &[4]).unwrap();
         condition_on(pass, 1.0, model.candidates(), on(&[0, 1], &[]), &mut conditional).unwrap();
@@ -176,7 +176,7 @@ fn an_empty_chunk_changes_nothing() {
 
 #[test]
 fn wrong_members_and_shapes_are_named() {
-    on_each_device(|pass| {
+    on_every_kernel(|pass| {
         let model = Uploaded::new(pass, &paired_embeddings(4, 3), 3, 2.0, -5.0);
         let mut conditional = pass.zeros(&[4]).unwrap();
         let result = condition_on(pass, 1.0, model.candidates(), on(&[0], &[1, 4]), &mut conditional);

@@ -78,7 +78,7 @@ fn check(n: usize, d: usize, log_scale: f32, bias: f32, run: Run) {
     let [image, text] = paired_embeddings(n, d);
     let want = expected(d, &image, &text, log_scale, bias);
     let name = |part: &str| format!("{part} of {n}x{d} at {log_scale}, {bias}");
-    on_each_device(|pass| {
+    on_every_kernel(|pass| {
         let [image, text] = [&image, &text].map(|rows| pass.upload(rows, &[n, d]).unwrap());
         let [log_scale, bias] = [log_scale, bias].map(|value| pass.upload(&[value], &[1]).unwrap());
         let parameters = LogitParameters { log_scale: &log_scale, bias: &bias };
@@ -160,7 +160,7 @@ fn results_do_not_depend_on_the_thread_count() {
 
 #[test]
 fn nan_reaches_the_loss() {
-    on_each_device(|pass| {
+    on_every_kernel(|pass| {
         let [mut image, text] = paired_embeddings(40, 3);
         image[50] = f32::NAN;
         let [image, text] = [&image, &text].map(|rows| pass.upload(rows, &[40, 3]).unwrap());
@@ -180,7 +180,7 @@ fn nan_reaches_the_loss() {
 
 #[test]
 fn wrong_shapes_are_named() {
-    on_each_device(|pass| {
+    on_every_kernel(|pass| {
         let (image, text) = (pass.zeros(&[4, 3]).unwrap(), pass.zeros(&[5, 3]).unwrap());
         let one = pass.zeros(&[1]).unwrap();
         let error = |result: Result<Tensor>| result.unwrap_err().to_string();

@@ -18,7 +18,7 @@ fn check(rows: usize, classes: usize, range: f32) {
     let loss_slack = relative + EPS * (8.0 + rows as f64 / 64.0) * (want + f64::from(range));
     let weight = 1.0 / rows as f64;
     let name = format!("{rows}x{classes}");
-    on_each_device(|pass| {
+    on_every_kernel(|pass| {
         let uploaded = pass.upload(&logits, &[rows, classes]).unwrap();
         let labels_in = Labels::upload(pass, &labels, classes).unwrap();
         let only = forward(pass, &uploaded, &labels_in).unwrap();
@@ -79,7 +79,7 @@ fn results_do_not_depend_on_the_thread_count() {
 
 #[test]
 fn nan_in_one_row_reaches_the_loss_and_that_row() {
-    on_each_device(|pass| {
+    on_every_kernel(|pass| {
         let (mut values, labels) = inputs(3, 40, 2.0);
         values[45] = f32::NAN;
         let logits = pass.upload(&values, &[3, 40]).unwrap();
@@ -95,7 +95,7 @@ fn nan_in_one_row_reaches_the_loss_and_that_row() {
 
 #[test]
 fn wrong_labels_and_shapes_are_named() {
-    on_each_device(|pass| {
+    on_every_kernel(|pass| {
         let error = Labels::upload(pass, &[3, 7, 1], 7).unwrap_err().to_string();
         assert_eq!(error, "softmax_cross_entropy: label is 7, but must be below the 7 classes (row 1)");
         let labels = Labels::upload(pass, &[3, 6], 7).unwrap();
