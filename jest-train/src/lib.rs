@@ -45,6 +45,7 @@ pub mod loss_scale;
 pub mod memory;
 pub mod meter;
 pub mod optimizer;
+pub mod pipeline_cache;
 pub mod profile;
 #[cfg(any(test, doctest))]
 mod readme;

@@ -222,6 +222,34 @@ impl Device {
         }
     }
 
+    /// Name that [`Device::compiled_pipelines`] is kept under, an adapter each; `None` where the driver keeps no such thing.
+    pub fn pipeline_cache_key(&self) -> Option<&str> {
+        match self.backend() {
+            Backend::Cpu(_) => None,
+            Backend::Gpu(gpu) => gpu.pipeline_cache_key(),
+        }
+    }
+
+    /// Lets kernels be made from what an earlier process compiled, `None` in the first, before any of them runs. What
+    /// another version of the driver wrote is passed over.
+    ///
+    /// # Safety
+    /// The bytes are what [`Device::compiled_pipelines`] gave under the same key: drivers need not check them.
+    pub unsafe fn load_pipelines(&self, compiled: Option<&[u8]>) {
+        if let Backend::Gpu(gpu) = self.backend() {
+            // SAFETY: as the caller promises.
+            unsafe { gpu.load_pipelines(compiled) };
+        }
+    }
+
+    /// All kernels compiled so far and those loaded, for the next process; `None` without [`Device::load_pipelines`].
+    pub fn compiled_pipelines(&self) -> Option<Vec<u8>> {
+        match self.backend() {
+            Backend::Cpu(_) => None,
+            Backend::Gpu(gpu) => gpu.compiled_pipelines(),
+        }
+    }
+
     /// Takes the time of every kernel from now on; on a GPU each is then waited for.
     pub fn start_profile(&self, now: Now) {
         self.profiler().start(now);

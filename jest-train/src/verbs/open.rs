@@ -1,6 +1,6 @@
 //! What several verbs open: a device, a checkpoint, the examples to read.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jest_data::{LoaderConfig, Preprocess, Source, Tokenizer};
@@ -8,7 +8,7 @@ use jest_kernels::{Device, DeviceKind, DeviceOptions, Pass, Precision};
 use jest_model::TwoTowers;
 
 use crate::cli::{OnDevice, Pairs};
-use crate::{Result, TrainError};
+use crate::{Result, TrainError, pipeline_cache};
 
 /// The device that was asked for.
 pub fn device(on: &OnDevice) -> Result<Device> {
@@ -24,8 +24,28 @@ pub fn open_device(spelling: &str, threads: usize, precision: Precision) -> Resu
     let device = Device::open(&spelling.parse()?, options)?;
     if device.info().software {
         eprintln!("note: {} is emulated on the CPU; `--device cpu` is many times faster", device.info().name);
+    } else if let Some(folder) = kernel_folder()
+        && let Some(note) = pipeline_cache::load(&device, &folder)
+    {
+        eprintln!("note: {note}");
     }
     Ok(device)
+}
+
+/// Keeps what a real GPU compiled for the next process; that it cannot is only a note.
+pub fn keep_kernels(device: &Device) {
+    if let Some(folder) = kernel_folder().filter(|_| !device.info().software)
+        && let Err(error) = pipeline_cache::save(device, &folder)
+    {
+        eprintln!("note: kernels are compiled again next time: {}", crate::error::chain(&error));
+    }
+}
+
+/// Where compiled kernels are kept: `jest` in the user's cache folder.
+fn kernel_folder() -> Option<PathBuf> {
+    let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")));
+    cache.or_else(|| named("LOCALAPPDATA")).map(|folder| folder.join("jest"))
 }
 
 /// How results name a device: `cpu`, or the adapter's name.

@@ -10,7 +10,7 @@ use jest_kernels::{Device, Pass};
 use jest_model::{Locked, Tower, TwoTowers};
 use jest_select::Reads;
 
-use super::open::open_device;
+use super::open::{keep_kernels, open_device};
 use super::run_folder::{hold_against_saved_plan, same_folder, set_aside};
 use super::starting;
 use crate::approximation::Approximation;
@@ -68,7 +68,9 @@ pub(super) fn work(plan: &Plan, how: How<'_>) -> Result<()> {
     let prepared = assemble::prepare(plan)?;
     let device = open_device(&plan.device, plan.threads, plan.precision)?;
     let session = Session::open(plan, &text, device.clone(), how)?;
-    device.enter(|| session.run(&prepared))
+    let ran = device.enter(|| session.run(&prepared));
+    keep_kernels(&device);
+    ran
 }
 
 /// What each run will take of memory, where its tokenizer tells the size of the model.

@@ -32,7 +32,10 @@ pub(super) fn request(
     }
     limits.max_immediate_size = IMMEDIATE_BYTES;
     let abilities = abilities(adapter, options.precision, options.limits);
-    let mut wanted = wgpu::Features::IMMEDIATES | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
+    let mut wanted = wgpu::Features::IMMEDIATES
+        | wgpu::Features::SHADER_F16
+        | wgpu::Features::SUBGROUP
+        | wgpu::Features::PIPELINE_CACHE;
     let mut experimental = wgpu::ExperimentalFeatures::disabled();
     if abilities.matrices {
         wanted |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;

@@ -47,6 +47,7 @@ pub(crate) struct Gpu {
     stream: Mutex<stream::Stream>,
     free: Arc<Pool<wgpu::Buffer>>,
     limits: DeviceLimits,
+    cache_key: Option<String>,
     faults: Arc<Faults>,
     checked: bool,
     abilities: Abilities,
@@ -64,6 +65,7 @@ impl Gpu {
         let (descriptor, abilities) = adapter::request(&adapter, &options)?;
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|source| KernelError::Open { adapter: info.name.clone(), source })?;
+        let cached = device.features().contains(wgpu::Features::PIPELINE_CACHE);
         let faults = Arc::<Faults>::default();
         let seen = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| remember(&seen.error, error.to_string())));
@@ -81,6 +83,7 @@ impl Gpu {
             stream,
             free: Arc::default(),
             limits,
+            cache_key: wgpu::util::pipeline_cache_key(&adapter.get_info()).filter(|_| cached),
             faults,
             checked: options.checked,
             abilities,
@@ -110,6 +113,27 @@ impl Gpu {
 
     pub(crate) fn abilities(&self) -> Abilities {
         self.abilities
+    }
+
+    /// What the driver's form of compiled kernels is kept under; `None` where it has none.
+    pub(crate) fn pipeline_cache_key(&self) -> Option<&str> {
+        self.cache_key.as_deref()
+    }
+
+    /// Lets later pipelines be made from what an earlier process compiled.
+    ///
+    /// # Safety
+    /// `compiled` is what [`Gpu::compiled_pipelines`] gave under the same key.
+    pub(crate) unsafe fn load_pipelines(&self, compiled: Option<&[u8]>) {
+        if self.cache_key.is_some() {
+            let descriptor = wgpu::PipelineCacheDescriptor { label: Some("jest"), data: compiled, fallback: true };
+            // SAFETY: as the caller promises; wgpu holds adapter and driver version in the data against this one's.
+            self.pipelines.use_cache(unsafe { self.device.create_pipeline_cache(&descriptor) });
+        }
+    }
+
+    pub(crate) fn compiled_pipelines(&self) -> Option<Vec<u8>> {
+        self.pipelines.cached()
     }
 
     pub(crate) fn kernels_run(&self) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! Compiled kernels by name and constants, and their dispatch.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::{Gpu, GpuBuffer};
 use crate::catalog::Variant;
@@ -18,12 +18,23 @@ struct Compiled {
 #[derive(Debug)]
 pub(super) struct Pipelines {
     compiled: Mutex<BTreeMap<String, Arc<Compiled>>>,
+    cache: OnceLock<wgpu::PipelineCache>,
     checked: bool,
 }
 
 impl Pipelines {
     pub(super) fn new(checked: bool) -> Self {
-        Self { compiled: Mutex::default(), checked }
+        Self { compiled: Mutex::default(), cache: OnceLock::new(), checked }
+    }
+
+    /// The first cache that is given is used from then on.
+    pub(super) fn use_cache(&self, cache: wgpu::PipelineCache) {
+        self.cache.get_or_init(|| cache);
+    }
+
+    /// The driver's form of all that was compiled.
+    pub(super) fn cached(&self) -> Option<Vec<u8>> {
+        self.cache.get()?.get_data()
     }
 
     pub(super) fn names(&self) -> Vec<String> {
@@ -58,7 +69,7 @@ impl Pipelines {
             module: &module,
             entry_point: Some(variant.entry()),
             compilation_options: wgpu::PipelineCompilationOptions::default(),
-            cache: None,
+            cache: self.cache.get(),
         });
         let layout = pipeline.get_bind_group_layout(0);
         match pollster::block_on(scope.pop()) {
