@@ -76,13 +76,33 @@ pub(crate) struct Profiler {
 #[derive(Debug, Default)]
 struct Taken {
     now: Option<Now>,
+    began: Duration,
     kernels: BTreeMap<&'static str, KernelTime>,
     spans: Vec<Span>,
 }
 
+impl Taken {
+    fn book(&mut self, work: Work, start: Duration, time: Duration) {
+        if self.spans.len() < MOST_SPANS {
+            self.spans.push(Span { name: work.name, start, time });
+        }
+        let kernel = self.kernels.entry(work.name).or_insert_with(|| KernelTime {
+            name: work.name.to_string(),
+            calls: 0,
+            time: Duration::ZERO,
+            flops: 0.0,
+            bytes: 0.0,
+        });
+        kernel.calls += 1;
+        kernel.time += time;
+        kernel.flops += work.flops;
+        kernel.bytes += work.bytes;
+    }
+}
+
 impl Profiler {
     pub(crate) fn start(&self, now: Now) {
-        *self.locked() = Taken { now: Some(now), ..Taken::default() };
+        *self.locked() = Taken { now: Some(now), began: now(), ..Taken::default() };
         self.on.store(true, Ordering::Release);
     }
 
@@ -102,22 +122,15 @@ impl Profiler {
         let start = now();
         let result = call();
         let time = now().saturating_sub(start);
-        let mut taken = self.locked();
-        if taken.spans.len() < MOST_SPANS {
-            taken.spans.push(Span { name: work.name, start, time });
-        }
-        let kernel = taken.kernels.entry(work.name).or_insert_with(|| KernelTime {
-            name: work.name.to_string(),
-            calls: 0,
-            time: Duration::ZERO,
-            flops: 0.0,
-            bytes: 0.0,
-        });
-        kernel.calls += 1;
-        kernel.time += time;
-        kernel.flops += work.flops;
-        kernel.bytes += work.bytes;
+        self.locked().book(work, start, time);
         result
+    }
+
+    /// Books a call that began `since` the profile did, by another clock.
+    pub(crate) fn book(&self, work: Work, since: Duration, time: Duration) {
+        let mut taken = self.locked();
+        let start = taken.began + since;
+        taken.book(work, start, time);
     }
 
     /// Whether it is switched on.
@@ -134,7 +147,16 @@ impl Profiler {
 mod tests {
     use super::*;
     use crate::ops::{gelu, matmul};
-    use crate::testing::on_each_device;
+    use crate::testing::{devices_in, tally};
+    use crate::{Pass, Precision};
+
+    /// Runs `case` on devices that no other test profiles.
+    fn on_own_devices(case: impl Fn(&mut Pass)) {
+        for device in devices_in(Precision::F32) {
+            case(&mut device.pass());
+            tally(&device);
+        }
+    }
 
     fn tick() -> Duration {
         static TICKS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
@@ -143,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_runs_while_it_is_on_is_counted_once() {
-        on_each_device(|pass| {
+        on_own_devices(|pass| {
             let device = pass.device().clone();
             let x = pass.upload(&[1.0; 12], &[3, 4]).unwrap();
             gelu::forward(pass, gelu::Gelu::Tanh, &x).unwrap();
@@ -157,12 +179,32 @@ mod tests {
             let of = |name: &str| taken.iter().find(|kernel| kernel.name == name).unwrap_or_else(|| panic!("{name}"));
             let (gelu, product) = (of("gelu/forward"), of("matmul/write"));
             assert_eq!((gelu.calls, product.calls), (2, 1));
-            assert!(gelu.time >= Duration::from_millis(2) && gelu.bytes == 2.0 * 24.0 * 4.0);
+            // By the host's clock each call takes a tick, by the GPU's own what it takes.
+            let least = if pass.abilities().timestamps { Duration::from_nanos(1) } else { Duration::from_millis(1) };
+            assert!(spans.iter().all(|span| span.time >= least), "{spans:?}");
+            assert_eq!(gelu.bytes, 2.0 * 24.0 * 4.0);
             assert_eq!(product.flops, 2.0 * 3.0 * 3.0 * 4.0);
             assert_eq!(spans.len(), 3);
             assert!(spans.is_sorted_by_key(|span| span.start) && spans[2].name == "matmul/write");
             assert_eq!(spans.iter().map(|span| span.time).sum::<Duration>(), gelu.time + product.time);
             assert_eq!(device.stop_profile(), Profile::default());
+        });
+    }
+
+    #[test]
+    fn calls_of_many_submissions_are_told_in_order() {
+        on_own_devices(|pass| {
+            const CALLS: usize = 700;
+            let device = pass.device().clone();
+            let x = pass.upload(&[1.0; 12], &[3, 4]).unwrap();
+            device.start_profile(tick);
+            for _ in 0..CALLS {
+                gelu::forward(pass, gelu::Gelu::Tanh, &x).unwrap();
+            }
+            let profile = device.stop_profile();
+            let spans: Vec<_> = profile.spans.iter().filter(|span| span.name == "gelu/forward").collect();
+            assert!(spans.len() == CALLS && spans.is_sorted_by_key(|span| span.start));
+            assert!(spans.windows(2).all(|pair| pair[0].start + pair[0].time <= pair[1].start), "one after the other");
         });
     }
 }

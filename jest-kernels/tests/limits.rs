@@ -220,3 +220,19 @@ fn an_adapter_without_subgroups_runs_the_plain_kernels() {
     assert!(fast.iter().any(by_subgroups) && !plain.iter().any(by_subgroups), "{fast:?}, {plain:?}");
     assert!(with.iter().zip(&without).all(|(with, without)| (with - without).abs() < 1e-5));
 }
+
+#[test]
+fn a_gpu_without_a_clock_is_timed_by_the_hosts() {
+    let taken = |without_timestamps| {
+        let device = lesser_gpu(DeviceLimits { without_timestamps, ..Default::default() });
+        let pass = &mut device.pass();
+        let x = pass.upload(&[1.0; 8], &[8]).unwrap();
+        device.start_profile(|| Duration::from_secs(7));
+        add::forward(pass, &x, &x).unwrap();
+        device.stop_profile().spans.iter().map(|span| (span.start, span.time)).collect::<Vec<_>>()
+    };
+    let seven = Duration::from_secs(7);
+    assert_eq!(taken(true), [(seven, Duration::ZERO)], "the host's clock stands still");
+    let [(start, time)] = taken(false)[..] else { panic!("one call") };
+    assert!(start == seven && time > Duration::ZERO && time < seven, "{start:?} {time:?}");
+}

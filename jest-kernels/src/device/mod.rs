@@ -108,6 +108,8 @@ pub struct DeviceLimits {
     pub without_subgroups: bool,
     /// Neither arithmetic in f16 nor the reading of f16.
     pub without_f16: bool,
+    /// No clock of the GPU's own.
+    pub without_timestamps: bool,
 }
 
 /// What an adapter can do beyond what every kernel needs.
@@ -115,6 +117,8 @@ pub struct DeviceLimits {
 pub(crate) struct Abilities {
     /// Emulated on the CPU.
     pub(crate) software: bool,
+    /// Timestamps before and after a compute pass.
+    pub(crate) timestamps: bool,
     /// Subgroups whose size divides 64.
     pub(crate) subgroups: bool,
     /// Fewest invocations of a subgroup; 0 without.
@@ -250,13 +254,16 @@ impl Device {
         }
     }
 
-    /// Takes the time of every kernel from now on; on a GPU each is then waited for.
+    /// Takes the time of every kernel from now on: by the GPU's own clock where it has one, else each is waited for.
     pub fn start_profile(&self, now: Now) {
         self.profiler().start(now);
     }
 
     /// What ran since [`Device::start_profile`]; empty when no profile was started.
     pub fn stop_profile(&self) -> Profile {
+        if let Backend::Gpu(gpu) = self.backend() {
+            gpu.book_times();
+        }
         self.profiler().stop()
     }
 

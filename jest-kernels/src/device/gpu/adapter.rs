@@ -35,7 +35,8 @@ pub(super) fn request(
     let mut wanted = wgpu::Features::IMMEDIATES
         | wgpu::Features::SHADER_F16
         | wgpu::Features::SUBGROUP
-        | wgpu::Features::PIPELINE_CACHE;
+        | wgpu::Features::PIPELINE_CACHE
+        | wgpu::Features::TIMESTAMP_QUERY;
     let mut experimental = wgpu::ExperimentalFeatures::disabled();
     if abilities.matrices {
         wanted |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
@@ -60,6 +61,9 @@ fn offered(adapter: &wgpu::Adapter, limits: DeviceLimits) -> wgpu::Features {
     if limits.without_subgroups {
         features.remove(wgpu::Features::SUBGROUP | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
     }
+    if limits.without_timestamps {
+        features.remove(wgpu::Features::TIMESTAMP_QUERY);
+    }
     if limits.without_f16 {
         features.remove(wgpu::Features::SHADER_F16);
     }
@@ -78,6 +82,7 @@ fn abilities(adapter: &wgpu::Adapter, precision: Precision, limits: DeviceLimits
     let subgroups = features.contains(wgpu::Features::SUBGROUP);
     Abilities {
         software: info.device_type == wgpu::DeviceType::Cpu,
+        timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         subgroups: subgroups && info.subgroup_max_size <= 64,
         lanes: if subgroups { info.subgroup_min_size } else { 0 },
         matrices: precision == Precision::F16

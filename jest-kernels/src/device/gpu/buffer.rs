@@ -40,6 +40,13 @@ pub(crate) struct Reading {
     ticket: Ticket,
 }
 
+impl Reading {
+    /// What a submission copies into `staging`.
+    pub(super) fn new(staging: wgpu::Buffer, ticket: Ticket) -> Self {
+        Self { staging, ticket }
+    }
+}
+
 impl Gpu {
     /// A buffer of at least `words` words with unspecified contents; a checked device fills all of it with NaN.
     pub(crate) fn allocate(&self, shape: &[usize], words: usize) -> Result<GpuBuffer> {
@@ -136,7 +143,7 @@ impl Gpu {
             stream.copies(&self.device).copy_buffer_to_buffer(&source.raw, 0, &staging, 0, words * 4);
             stream.ticket()
         });
-        Ok(Reading { staging, ticket })
+        Ok(Reading::new(staging, ticket))
     }
 
     /// The words of a reading, once the device has delivered them.

@@ -4,6 +4,7 @@ mod adapter;
 mod buffer;
 mod pipelines;
 mod stream;
+mod timestamps;
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;

@@ -89,23 +89,26 @@ impl Gpu {
         grid: Grid,
         work: Work,
     ) -> Result<()> {
-        if !self.profiler.is_on() {
-            return self.record(variant, buffers, immediates, grid, work.flops);
+        let stamped = self.profiler.is_on() && self.abilities.timestamps;
+        if !self.profiler.is_on() || stamped {
+            return self.record(variant, buffers, immediates, grid, work, stamped);
         }
         self.wait()?;
         self.profiler.time(work, || {
-            self.record(variant, buffers, immediates, grid, work.flops)?;
+            self.record(variant, buffers, immediates, grid, work, false)?;
             self.wait()
         })
     }
 
+    /// `stamped`: between timestamps.
     fn record(
         &self,
         variant: &Variant,
         buffers: &[&GpuBuffer],
         immediates: &[u8],
         grid: Grid,
-        flops: f64,
+        work: Work,
+        stamped: bool,
     ) -> Result<()> {
         let compiled = self.pipelines.get(&self.device, variant)?;
         let entries: Vec<_> = (0..)
@@ -118,13 +121,19 @@ impl Gpu {
             entries: &entries,
         });
         let due = self.with_stream(|stream| {
-            let pass = stream.compute(&self.device);
-            pass.set_pipeline(&compiled.pipeline);
-            pass.set_bind_group(0, &group, &[]);
-            pass.set_immediates(0, immediates);
-            let [x, y, z] = grid.groups(self.group_limit());
-            pass.dispatch_workgroups(x, y, z);
-            stream.count(flops)
+            let dispatch = |pass: &mut wgpu::ComputePass<'_>| {
+                pass.set_pipeline(&compiled.pipeline);
+                pass.set_bind_group(0, &group, &[]);
+                pass.set_immediates(0, immediates);
+                let [x, y, z] = grid.groups(self.group_limit());
+                pass.dispatch_workgroups(x, y, z);
+            };
+            if stamped {
+                stream.timed(&self.device, work, dispatch);
+            } else {
+                dispatch(stream.compute(&self.device));
+            }
+            stream.count(work.flops)
         });
         if due { self.submit() } else { Ok(()) }
     }

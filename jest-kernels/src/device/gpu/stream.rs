@@ -2,10 +2,13 @@
 
 use std::collections::VecDeque;
 
+use super::timestamps::{Timed, Times};
+use crate::profile::Work;
+
 /// FLOPs after which a submission goes out from an adapter that is emulated on the CPU.
 const SOFTWARE_FLOP_BUDGET: f64 = 2e9;
 /// Dispatches after which a submission goes out in any case, so that the device starts while the host records.
-const DISPATCH_BUDGET: usize = 256;
+pub(super) const DISPATCH_BUDGET: usize = 256;
 
 /// Number of the submission that carries a command; the first is 0.
 pub(super) type Ticket = u64;
@@ -17,6 +20,8 @@ pub(super) struct Stream {
     running: VecDeque<(Ticket, wgpu::SubmissionIndex)>,
     encoder: Option<wgpu::CommandEncoder>,
     compute: Option<wgpu::ComputePass<'static>>,
+    timed: Option<Timed>,
+    times: Vec<Times>,
     dispatches: usize,
     flops: f64,
     budget: f64,
@@ -25,7 +30,17 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(software: bool) -> Self {
         let budget = if software { SOFTWARE_FLOP_BUDGET } else { super::FLOPS as f64 };
-        Self { next: 0, running: VecDeque::new(), encoder: None, compute: None, dispatches: 0, flops: 0.0, budget }
+        Self {
+            next: 0,
+            running: VecDeque::new(),
+            encoder: None,
+            compute: None,
+            timed: None,
+            times: Vec::new(),
+            dispatches: 0,
+            flops: 0.0,
+            budget,
+        }
     }
 
     /// The encoder, outside of any compute pass.
@@ -44,6 +59,20 @@ impl Stream {
         })
     }
 
+    /// Records one dispatch between timestamps.
+    pub(super) fn timed(&mut self, device: &wgpu::Device, work: Work, record: impl FnOnce(&mut wgpu::ComputePass<'_>)) {
+        self.copies(device);
+        let timed = self.timed.get_or_insert_with(|| Timed::new(device));
+        if let Some(encoder) = &mut self.encoder {
+            record(&mut timed.begin(encoder, work));
+        }
+    }
+
+    /// The timestamps of all submissions since the last call.
+    pub(super) fn take_times(&mut self) -> Vec<Times> {
+        std::mem::take(&mut self.times)
+    }
+
     /// Counts one dispatch; true when it is time to submit.
     pub(super) fn count(&mut self, flops: f64) -> bool {
         self.dispatches += 1;
@@ -54,7 +83,9 @@ impl Stream {
     pub(super) fn submit(&mut self, queue: &wgpu::Queue) {
         self.compute = None;
         (self.dispatches, self.flops) = (0, 0.0);
-        if let Some(encoder) = self.encoder.take() {
+        if let Some(mut encoder) = self.encoder.take() {
+            let times = self.timed.take().map(|timed| timed.finish(&mut encoder, self.next));
+            self.times.extend(times);
             self.running.push_back((self.next, queue.submit([encoder.finish()])));
             self.next += 1;
         }

@@ -74,7 +74,13 @@ fn check_tile((tile, halves): (Tile, bool), form: Form, store: Store, (m, n, k):
 
 #[test]
 fn tiles_are_chosen_by_adapter_and_shape() {
-    let on = |software, matrices| crate::device::Abilities { software, subgroups: true, lanes: 32, matrices };
+    let on = |software, matrices| crate::device::Abilities {
+        software,
+        subgroups: true,
+        lanes: 32,
+        matrices,
+        ..Default::default()
+    };
     let choose = |software, form, (z, m, n, k)| {
         let sizes = Sizes { z, m, n, k };
         assert_eq!(
