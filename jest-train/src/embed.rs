@@ -2,7 +2,7 @@
 
 use jest_data::{CacheKey, LoaderConfig, SuperBatch};
 use jest_kernels::{Pass, Precision, Tensor};
-use jest_model::{TwoTowers, View};
+use jest_model::{ModelConfig, TwoTowers, View};
 
 use crate::Result;
 
@@ -42,7 +42,7 @@ pub fn both(pass: &mut Pass, model: &TwoTowers, batch: &SuperBatch, view: &View)
 pub fn images(pass: &mut Pass, model: &TwoTowers, batch: &SuperBatch, view: &View) -> Result<Tensor> {
     let (n, side) = (batch.len(), batch.preprocess.size);
     let mut all = pass.zeros(&[n, model.config().embedding_dim()])?;
-    let block = image_block(model, view);
+    let block = image_block(model.config(), view);
     for first in (0..n).step_by(block) {
         let last = (first + block).min(n);
         let images = pass.upload(&batch.pixels_of(first..last), &[last - first, 3, side, side])?;
@@ -55,8 +55,7 @@ pub fn images(pass: &mut Pass, model: &TwoTowers, batch: &SuperBatch, view: &Vie
 }
 
 /// Images embedded at once: as many tokens as [`BLOCK`] images at the full view, where their pixels are few.
-fn image_block(model: &TwoTowers, view: &View) -> usize {
-    let config = model.config();
+pub(crate) fn image_block(config: &ModelConfig, view: &View) -> usize {
     let most = PIXEL_BYTES / (3 * 4 * config.vision.image_size.pow(2));
     let tokens = |view: &View| view.image_tokens(config);
     (BLOCK * tokens(&View::default()) / tokens(view)).min(most).max(BLOCK)

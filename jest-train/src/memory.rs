@@ -4,6 +4,7 @@ use std::fmt;
 
 use jest_model::{Family, ModelConfig, View};
 
+use crate::approximation::Approximation;
 use crate::config::{DataPlan, Objective, RunPlan};
 use crate::embed;
 
@@ -96,7 +97,15 @@ impl Estimate {
         let kept = if at_once < sub_batch { most(kept) } else { kept.iter().sum() };
         let side = config.vision.image_size;
         let scored = selection.is_scored() || selection.needs_reference() || run.memory.micro_batch.is_some();
-        let block = if scored { super_batch.min(embed::BLOCK) } else { 0 };
+        // Images at a cheap view are scored in larger blocks; the reference's are embedded at the full one.
+        let cheap = Approximation::of(selection, 0).scoring(0);
+        let [block, text_block] = [embed::image_block(config, &cheap), embed::BLOCK]
+            .map(|block| if scored { super_batch.min(block) } else { 0 });
+        let scoring = |view: &View, image_block: usize| {
+            let [image, text] = Tower::both(config, view).map(|tower| tower.block());
+            (image_block * image).max(text_block * text)
+        };
+        let scoring = scoring(&cheap, block).max(scoring(&View::default(), text_block));
         let references = if selection.needs_reference() { run.reference.len() as u64 } else { 0 };
         let models = 4 * config.parameter_count() * (4 + references);
         let stripe = 4 * 256 * (sub_batch + sub_batch.div_ceil(512) * config.embedding_dim());
@@ -106,7 +115,7 @@ impl Estimate {
             ("activations", bytes(at_once * kept), "memory.micro_batch, memory.recompute"),
             ("gradients of activations", bytes(at_once * most(words(&Tower::gradients))), "memory.micro_batch"),
             ("parameters, gradients, AdamW and references", models, "model.preset"),
-            ("scoring", bytes(block * most(words(&Tower::block))), ""),
+            ("scoring", bytes(scoring), ""),
             ("pixels", bytes((at_once + block) * 2 * 3 * side * side), "memory.micro_batch"),
             ("super-batches", 3 * 3 * (super_batch * side * side) as u64, "selection.super_batch"),
             ("products of the loss", stripe as u64, "batch_size"),
@@ -153,6 +162,17 @@ mod tests {
         let text = "batch_size = 128\nsteps = 5\ndata.train = 'a.tar'\nmodel.preset = 'xs64'";
         let plan = resolve(text, Some("one"), &overrides, &around).unwrap().plan;
         Estimate::of(&plan.runs[0], &"xs64".parse::<jest_model::Preset>().unwrap().config())
+    }
+
+    #[test]
+    fn cheap_scoring_takes_more_images_at_once() {
+        let of = |estimate: &Estimate, what: &str| estimate.0.iter().find(|b| b.what == what).map_or(0, |b| b.bytes);
+        let joint = ["selection.method='joint'", "reference='r'", "selection.filter_ratio=0.9"];
+        let (full, cheap) =
+            (estimate(&joint), estimate(&[&joint[..], &["selection.approximation={ patch_size = 16 }"]].concat()));
+        assert!(of(&cheap, "pixels") > of(&full, "pixels"));
+        // Fewer tokens in more pictures: as many words as at the full view, never fewer than the reference takes.
+        assert_eq!(of(&cheap, "scoring"), of(&full, "scoring"));
     }
 
     #[test]

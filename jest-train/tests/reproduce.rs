@@ -41,12 +41,12 @@ fn a_study_stops_at_its_budget_goes_on_and_is_drawn() {
     let configs = configs.display().to_string();
     let fig3 = ["reproduce", "fig3", "--quick", "--device", "cpu", "--out", &out, "--configs", &configs];
 
-    let stopped = jest(&[&fig3[..], &["--budget", "0s"]].concat());
+    let stopped = jest(&[&fig3[..], &["--budget", "0s", "--jobs", "2"]].concat());
     assert_eq!(stopped.status.code(), Some(75), "{}", String::from_utf8_lossy(&stopped.stderr));
 
     let done = jest(&fig3);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let folder = place.path().join("reproduce-quick/records");
+    let folder = place.path().join("studies-quick/records");
     let record = Record::read(&folder.join("fig3.json")).unwrap();
     let names: Vec<&str> = record.runs.iter().map(|run| run.run.name.as_str()).collect();
     assert_eq!(names, ["uniform", "joint_learnability-0.5", "joint_easy-0.5"]);
@@ -57,7 +57,7 @@ fn a_study_stops_at_its_budget_goes_on_and_is_drawn() {
 
     // What has ended is not trained again, also where its plan is from a time that did not know every key, and the record comes
     // out the same.
-    let plan = place.path().join("reproduce-quick/fig3/seed-0/plan.toml");
+    let plan = place.path().join("studies-quick/fig3/seed-0/plan.toml");
     let (before, key) = (std::fs::read_to_string(&plan).unwrap(), "max_skipped_share = 0.5\n");
     assert!(before.contains(key));
     std::fs::write(&plan, before.replace(key, "")).unwrap();

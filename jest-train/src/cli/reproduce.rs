@@ -1,5 +1,6 @@
 //! `jest reproduce`: the studies.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ pub struct ReproduceArgs {
     /// Seeds 0 to N - 1 [default: the study's own number]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: Option<u64>,
+    /// Seeds trained at the same time, which share the threads: small models gain by it
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub jobs: NonZeroUsize,
     /// Time after which training stops; the same command goes on later: 90s, 45m, 2h
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub budget: Option<Duration>,
@@ -31,7 +35,7 @@ pub struct ReproduceArgs {
     /// Data set with train, curated, eval and tokenizer.json
     #[arg(long, value_name = "FOLDER", default_value = "runs/data/quickstart", conflicts_with = "quick")]
     pub data: PathBuf,
-    /// Folder of run folders; with --quick, another beside it
+    /// Folder of run folders; with --quick, another beside it with -quick behind its name
     #[arg(long, value_name = "FOLDER", default_value = "runs/reproduce")]
     pub out: PathBuf,
     /// Folder of the studies' configurations

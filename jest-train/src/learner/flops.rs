@@ -28,7 +28,10 @@ impl Learner {
         let n: usize = parts.iter().map(|part| part.rows.len()).sum();
         let of = |part: &Part| {
             let texts = self.model.text_views(&lengths[part.rows.clone()], &part.view);
-            let once = |view: &View| self.model.training_flops(view) + self.flops_again(n, view, part, reuse);
+            let once = |view: &View| {
+                let [again, spared] = self.flops_beside(n, view, part, reuse);
+                self.model.training_flops(view) + again - spared
+            };
             texts.iter().map(|(count, view)| *count as f64 * once(view) as f64).sum::<f64>()
         };
         let towers: f64 = parts.iter().map(of).sum();
@@ -40,20 +43,25 @@ impl Learner {
         towers + pairs * (products * d + taught)
     }
 
-    /// FLOPs of what is computed a second time for each of n examples, to be kept for a shorter time.
-    fn flops_again(&self, n: usize, view: &View, part: &Part, reuse: &Reuse) -> u64 {
+    /// FLOPs, for each of n examples, of what is computed a second time, to be kept for a shorter time; and of the forward
+    /// pass of a locked tower whose embeddings are there.
+    fn flops_beside(&self, n: usize, view: &View, part: &Part, reuse: &Reuse) -> [u64; 2] {
         let config = self.model.config();
-        let in_pieces = self.in_pieces(n);
+        let in_pieces = u64::from(self.in_pieces(n));
         let in_blocks = u64::from(self.memory.recompute);
-        let embedded = |reused: bool| u64::from(in_pieces && !reused);
-        let (images, texts) = (reuse.images(&part.view, config), reuse.texts(&part.view, config));
-        let towers = [
-            (Tower::Image, embedded(images.is_some()), config.image_flops(view)),
-            (Tower::Text, embedded(texts.is_some()), config.text_flops(view)),
-        ];
-        let learning = towers.into_iter().filter(|(tower, ..)| self.model.trains(*tower));
-        let again =
-            |(tower, embedded, forward)| embedded * forward + in_blocks * self.model.trained_block_flops(tower, view);
-        learning.map(again).sum()
+        let reused = [reuse.images(&part.view, config), reuse.texts(&part.view, config)].map(|made| made.is_some());
+        let forward = [(Tower::Image, config.image_flops(view)), (Tower::Text, config.text_flops(view))];
+        let (mut again, mut spared) = (0, 0);
+        for ((tower, forward), reused) in forward.into_iter().zip(reused) {
+            match (self.model.trains(tower), reused) {
+                (true, false) => again += in_pieces * forward,
+                (false, true) => spared += in_pieces * forward,
+                _ => {}
+            }
+            if self.model.trains(tower) {
+                again += in_blocks * self.model.trained_block_flops(tower, view);
+            }
+        }
+        [again, spared]
     }
 }

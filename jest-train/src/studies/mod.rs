@@ -67,7 +67,7 @@ pub const STUDIES: [Study; 13] = [
         borrows: &[],
         trains: true,
         panels: panels::fig1,
-        speedup: Some(("flexi_jest_pp", "uniform-4000")),
+        speedup: Some(("flexi_jest_pp", "uniform-12000")),
     },
     Study {
         name: "fig2",

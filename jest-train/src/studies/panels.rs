@@ -74,10 +74,13 @@ pub(super) fn fig3(record: &Record) -> Vec<Panel> {
     let gain = above(record, "uniform");
     let learnability = over_x(record, &FIG3[..2], &gain);
     let easy = over_x(record, &FIG3[2..], &gain);
+    let six = |run: &StudyRun| Some(run.without_clothes() - record.run("uniform", run.seed)?.without_clothes());
     let ratio = "filter ratio f";
     vec![
         panel("Learnability: what joint selection adds", ratio, GAIN, Kind::Lines, learnability),
         panel("Easy reference", ratio, GAIN, Kind::Lines, easy),
+        panel("Learnability, without clothes", ratio, GAIN, Kind::Lines, over_x(record, &FIG3[..2], &six)),
+        panel("Easy reference, without clothes", ratio, GAIN, Kind::Lines, over_x(record, &FIG3[2..], &six)),
     ]
 }
 
@@ -167,10 +170,10 @@ pub(super) fn fig5(record: &Record) -> Vec<Panel> {
         ("raw", "by_raw", "raw"),
     ];
     let lengths = [
-        ("early-250", "by_early-250", "250"),
         ("early-500", "by_early-500", "500"),
-        ("reference", "by_reference", "1000"),
-        ("early-2000", "by_early-2000", "2000"),
+        ("early-1000", "by_early-1000", "1000"),
+        ("reference", "by_reference", "2000"),
+        ("early-4000", "by_early-4000", "4000"),
     ];
     let qualities = sets.iter().map(|set| of(std::slice::from_ref(set), set.2)).collect();
     vec![
@@ -182,7 +185,7 @@ pub(super) fn fig5(record: &Record) -> Vec<Panel> {
             qualities,
         ),
         panel(
-            "One curated set, longer and longer (250 to 2,000 steps)",
+            "One curated set, longer and longer (500 to 4,000 steps)",
             "reference above uniform, points",
             "JEST above uniform, points",
             Kind::Lines,
@@ -307,16 +310,16 @@ mod tests {
             "moderate",
             "weak",
             "raw",
-            "early-250",
+            "early-1000",
             "early-500",
-            "early-2000",
+            "early-4000",
             "by_reference",
             "by_moderate",
             "by_weak",
             "by_raw",
-            "by_early-250",
+            "by_early-1000",
             "by_early-500",
-            "by_early-2000",
+            "by_early-4000",
             "slow-0.8",
             "softmax-0.5",
             "iid_patches-0.5",

@@ -1,6 +1,7 @@
 //! `jest reproduce`: studies of the paper, trained seed by seed, gone on with after a stop, recorded and drawn.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jest_data::LoaderConfig;
 use jest_select::{DenseScores, Embeddings, LearnerLoss, ReferenceLoss, ScoreKind, ScoreTerms};
@@ -66,7 +67,11 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     fn new(args: &'a ReproduceArgs, stop: StopFlag) -> Self {
-        let out = if args.quick { args.out.with_file_name("reproduce-quick") } else { args.out.clone() };
+        let quick = || {
+            let name = args.out.file_name().unwrap_or_default().to_string_lossy();
+            args.out.with_file_name(format!("{name}-quick"))
+        };
+        let out = if args.quick { quick() } else { args.out.clone() };
         let records = if args.quick { out.join("records") } else { args.records.clone() };
         let data = if args.quick { SAMPLE.into() } else { args.data.clone() };
         Self { args, stop, data, out, records }
@@ -110,6 +115,7 @@ impl<'a> Job<'a> {
         record.write(&path)?;
         storage::write_atomic(path.with_extension("svg"), studies::svg(&record.panels)?.as_bytes())?;
         storage::write_atomic(path.with_extension("png"), &studies::png(&record.panels)?)?;
+        print!("{}", record.table());
         let seeds = record.seeds().len();
         println!(
             "{}: {} runs of {seeds} seeds; {}",
@@ -132,19 +138,27 @@ impl<'a> Job<'a> {
         if study.name != studies::REFERENCES {
             self.train(&STUDIES[0], 1)?;
         }
+        let mut missing = Vec::new();
         for seed in 0..seeds {
             let folder = self.folder(study.name, seed);
             let plan = self.plan(study, seed, &folder)?;
             let (saved, text) =
                 (folder.join("plan.toml"), plan.to_toml().map_err(|source| TrainError::PlanText { source })?);
-            if finished(&folder) && run_folder::hold_against_saved_plan(&saved, &text).is_ok() {
-                continue;
+            if !finished(&folder) || run_folder::hold_against_saved_plan(&saved, &text).is_err() {
+                missing.push((seed, plan, saved.exists()));
             }
-            println!("{} seed {seed}: {} runs in {}", study.name, plan.runs.len(), folder.display());
-            let resume = saved.exists().then_some("latest");
-            train::work(&plan, How { resume, profile: false, stop: self.stop.clone() })?;
         }
-        Ok(())
+        at_once(self.args.jobs.get(), &missing, |(seed, plan, resumed)| {
+            println!("{} seed {seed}: {} runs in {}", study.name, plan.runs.len(), plan.out.display());
+            let resume = resumed.then_some("latest");
+            train::work(plan, How { resume, profile: false, stop: self.stop.clone() })
+        })
+    }
+
+    /// Threads of one job: its share of what is asked for, or of the cores.
+    fn threads(&self) -> usize {
+        let all = self.args.on.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        (all / self.args.jobs).max(1)
     }
 
     /// The plan of one seed: the shared keys and the study's runs, with this job's data and folders.
@@ -162,7 +176,7 @@ impl<'a> Job<'a> {
         let keys = KeyFlags {
             out: Some(place(folder)),
             device: Some(self.args.on.device.clone()),
-            threads: self.args.on.threads.map(|threads| threads as i64),
+            threads: Some(self.threads() as i64),
             seed: Some(seed as i64),
             ..KeyFlags::default()
         };
@@ -261,6 +275,26 @@ impl Embedded {
     }
 }
 
+/// Calls `work` for each item, `jobs` of them at a time, until one fails; a failure is returned.
+fn at_once<T: Sync>(jobs: usize, items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let take_turns = || -> Result<()> {
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            // After a failure nobody finds more to take.
+            work(item).inspect_err(|_| next.store(items.len(), Ordering::Relaxed))?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..jobs.min(items.len())).map(|_| scope.spawn(take_turns)).collect();
+        let own = take_turns();
+        others.into_iter().fold(own, |so_far, other| match other.join() {
+            Ok(done) => so_far.and(done),
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })
+}
+
 /// Whether every run of a folder's plan has ended.
 fn finished(folder: &Path) -> bool {
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
@@ -294,4 +328,38 @@ fn without_missing_tasks(text: &str) -> String {
         path.contains("/eval/") && !Path::new(path).is_dir()
     };
     text.lines().filter(|line| !missing(line)).map(|line| format!("{line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Barrier, Mutex};
+
+    use super::*;
+
+    #[test]
+    fn every_item_is_worked_on_once_and_two_at_a_time() {
+        let (seen, both) = (Mutex::new(Vec::new()), Barrier::new(2));
+        let items: Vec<usize> = (0..6).collect();
+        at_once(2, &items, |item| {
+            both.wait();
+            seen.lock().unwrap().push(*item);
+            Ok(())
+        })
+        .unwrap();
+        let mut seen = seen.into_inner().unwrap();
+        seen.sort_unstable();
+        assert_eq!(seen, items);
+        at_once(2, &[0; 0], |_| Ok(())).unwrap();
+    }
+
+    #[test]
+    fn a_failure_is_returned_and_ends_the_work() {
+        let seen = AtomicUsize::new(0);
+        let failed = at_once(1, &[1, 2, 3], |item| {
+            seen.fetch_add(1, Ordering::Relaxed);
+            if *item == 2 { Err(StudyError::Nothing { study: "x".into() }.into()) } else { Ok(()) }
+        });
+        assert!(failed.is_err());
+        assert_eq!(seen.into_inner(), 2);
+    }
 }

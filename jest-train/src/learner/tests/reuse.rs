@@ -32,6 +32,25 @@ fn scores_serve_as_the_first_pass_of_micro_batches() {
     }
 }
 
+/// A locked tower whose embeddings are there is not computed at all, and counts nothing.
+#[test]
+fn embeddings_of_a_locked_tower_spare_its_forward_pass() {
+    let (mut pass, learner, batch) = learner(Objective::Sigmoid);
+    let mut learner = learner.with_memory(MemoryPlan { micro_batch: Some(5), recompute: false });
+    learner.model.lock(&mut pass, jest_model::Locked { image: true, ..Default::default() }).unwrap();
+    let made = learner.embed(&mut pass, &batch).unwrap();
+    let all: Vec<usize> = (0..N).collect();
+    let reuse = Reuse::default().with_learner(&mut pass, View::default(), &made, &all).unwrap();
+    let whole = [Part { rows: 0..N, view: View::default() }];
+    let counted = |reuse: &Reuse| learner.training_flops_in_parts(&WHOLE, &whole, reuse);
+    let (config, view) = (config(), View::default());
+    let spared = N as u64 * (config.image_flops(&view) + config.text_flops(&view));
+    assert_eq!(counted(&Reuse::default()) - counted(&reuse), spared as f64);
+    // What is left: the text tower once with its backward, and the loss.
+    let loss = 6.0 * (N * N * config.embedding_dim()) as f64;
+    assert_eq!(counted(&reuse), loss + (N as u64 * config.text_training_flops(&view)) as f64);
+}
+
 /// Packed captions give the gradients of padded ones, and are counted at the lengths they are computed at.
 #[test]
 fn packed_captions_change_nothing_but_the_work() {
