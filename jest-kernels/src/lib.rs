@@ -20,6 +20,7 @@ mod bf16;
 pub mod catalog;
 mod device;
 mod error;
+pub mod numerics;
 pub mod ops;
 mod pass;
 mod profile;

@@ -75,7 +75,13 @@ impl Pass {
 
     /// Records with products in f32 whatever the device's precision: for losses, scores and metrics.
     pub fn in_f32<R>(&mut self, record: impl FnOnce(&mut Pass) -> R) -> R {
-        let outside = std::mem::replace(&mut self.precision, Precision::F32);
+        self.in_precision(Precision::F32, record)
+    }
+
+    /// Records with products in a precision: one that the device was opened in or can do without, f32 or, on the CPU
+    /// device, any.
+    pub(crate) fn in_precision<R>(&mut self, precision: Precision, record: impl FnOnce(&mut Pass) -> R) -> R {
+        let outside = std::mem::replace(&mut self.precision, precision);
         let result = record(self);
         self.precision = outside;
         result

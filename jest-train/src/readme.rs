@@ -10,9 +10,9 @@ mod tests {
     use clap::{Args, Command};
 
     use crate::cli::{
-        BenchSelectArgs, BenchStepArgs, CurateArgs, DataBuildArgs, DataCheckArgs, DataStatsArgs, DataSubsetArgs,
-        EmbedArgs, EvalArgs, ExplainArgs, ExportArgs, ImportArgs, InspectArgs, ParityArgs, ReferenceCacheArgs,
-        ScoreArgs, TokenizerTrainArgs, TrainArgs,
+        BenchNumericsArgs, BenchSelectArgs, BenchStepArgs, CurateArgs, DataBuildArgs, DataCheckArgs, DataStatsArgs,
+        DataSubsetArgs, EmbedArgs, EvalArgs, ExplainArgs, ExportArgs, ImportArgs, InspectArgs, ParityArgs,
+        ReferenceCacheArgs, ScoreArgs, TokenizerTrainArgs, TrainArgs,
     };
     use crate::config::{Overrides, Surroundings, resolve};
     use crate::events::{Event, Summary};
@@ -64,7 +64,7 @@ mod tests {
         let more = [flags::<TokenizerTrainArgs>(), flags::<InspectArgs>(), flags::<ParityArgs>()].concat();
         let data = [flags::<DataCheckArgs>(), flags::<DataStatsArgs>(), flags::<DataBuildArgs>()].concat();
         let more = [more, data, flags::<DataSubsetArgs>(), flags::<ImportArgs>(), flags::<ExportArgs>()].concat();
-        let bench = [flags::<BenchStepArgs>(), flags::<BenchSelectArgs>()].concat();
+        let bench = [flags::<BenchStepArgs>(), flags::<BenchSelectArgs>(), flags::<BenchNumericsArgs>()].concat();
         let offline = [flags::<ReferenceCacheArgs>(), flags::<CurateArgs>(), flags::<ExplainArgs>()].concat();
         for flag in [own, more, bench, offline].concat() {
             assert!(CONFIGURATION.contains(&flag), "docs/configuration.md has no row {flag}");

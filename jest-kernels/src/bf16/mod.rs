@@ -115,6 +115,18 @@ pub(crate) fn pack(
     }
 }
 
+/// `a [m, k] · bᵀ`, b [n, k], at a level that this processor has: on this thread, packed for the whole depth at once.
+pub(crate) fn product(level: Level, (m, n, k): (usize, usize, usize), a: &[f32], b: &[f32]) -> Vec<f32> {
+    let pair = 2 * k.div_ceil(DEPTH) * BLOCK;
+    let [mut rows, mut cols] = [m, n].map(|len| vec![0; len.div_ceil(2 * SIDE) * pair]);
+    let [a, b] = [a, b].map(|elements| Operand { elements, stride: k, depth_stride: 1 });
+    pack(level, Role::Left, &a, (0, m), (0, k), &mut rows);
+    pack(level, Role::Right, &b, (0, n), (0, k), &mut cols);
+    let mut y = vec![0.0; m * n];
+    multiply(level, (&rows, m), (&cols, n), k, (&mut y, n), false);
+    y
+}
+
 /// Adds the product of packed rows and packed columns to `y`: `rows x cols` elements, rows `y_row` apart; writes instead
 /// where `add` is false. Both are packed for the same depths.
 pub(crate) fn multiply(

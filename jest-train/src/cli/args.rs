@@ -226,9 +226,23 @@ pub enum BenchCommand {
     /// The sigmoid loss with its gradients
     Loss(BenchLossArgs),
     /// Errors of operations against their f64 oracles, as a table
-    Numerics(OnDevice),
+    Numerics(BenchNumericsArgs),
     /// One joint selection from embeddings at random
     Select(BenchSelectArgs),
+}
+
+/// Arguments of `jest bench numerics`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchNumericsArgs {
+    /// cpu, gpu, gpu:N, or a part of an adapter's name; may be repeated
+    #[arg(long = "device", value_name = "DEVICE", default_value = "cpu")]
+    pub devices: Vec<String>,
+    /// Threads of the CPU device [default: all]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Where the document is written; without it, it is printed
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 /// Arguments of `jest bench select`.

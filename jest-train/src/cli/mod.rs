@@ -16,9 +16,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use args::{
-    BenchCommand, BenchLossArgs, BenchOpsArgs, BenchSelectArgs, BenchStepArgs, EmbedArgs, InspectArgs, OnDevice, Pairs,
-    ParityArgs, ReferenceCacheArgs, ReferenceCommand, ScoreArgs, ScoreFormat, Share, TokenizerCommand,
-    TokenizerTrainArgs,
+    BenchCommand, BenchLossArgs, BenchNumericsArgs, BenchOpsArgs, BenchSelectArgs, BenchStepArgs, EmbedArgs,
+    InspectArgs, OnDevice, Pairs, ParityArgs, ReferenceCacheArgs, ReferenceCommand, ScoreArgs, ScoreFormat, Share,
+    TokenizerCommand, TokenizerTrainArgs,
 };
 pub use curate::{Cosine, CurateArgs, ExplainArgs, GainFlag, Keep};
 pub use data::{DataBuildArgs, DataCheckArgs, DataCommand, DataStatsArgs, DataSubsetArgs};

@@ -1,110 +1,73 @@
-//! `jest bench numerics`: how far operations of a device are from their f64 oracles, over shapes and magnitudes.
+//! `jest bench numerics`: how far operations are from their f64 oracles, over shapes and magnitudes.
 
-use jest_kernels::ops::gelu::{self, Gelu};
-use jest_kernels::ops::matmul::{self, Form};
-use jest_kernels::ops::softmax_cross_entropy::{self, Labels};
-use jest_kernels::ops::{l2_normalize, layer_norm};
-use jest_kernels::testing::{largest, random, wide};
-use jest_kernels::{Pass, Tensor};
+use jest_kernels::numerics::{self, Line, MAGNITUDES};
+use jest_kernels::{Device, DeviceKind, Precision};
 
 use super::open;
 use crate::Result;
-use crate::cli::OnDevice;
+use crate::cli::BenchNumericsArgs;
+use crate::storage::write_atomic;
 
-/// Rows and columns of the inputs; products are square in the first and sum over the second.
-const SHAPES: [(usize, usize); 3] = [(64, 64), (33, 769), (64, 2048)];
-/// Inputs are drawn evenly from minus to plus this.
-const MAGNITUDES: [f32; 3] = [1e-3, 1.0, 1e3];
-const EPSILON: f64 = 1e-6;
+const INTRODUCTION: &str = "\
+# Numerics
 
-/// Prints a table: for each operation, shape and magnitude the largest error over the largest value of the oracle.
-pub(super) fn numerics(on: &OnDevice) -> Result<()> {
-    let device = open::device(on)?;
-    let mut pass = device.pass();
-    println!("largest error / largest value on {}, {}", open::word(&device), device.precision());
-    println!();
-    println!("| operation | shape | inputs within 1e-3 | within 1 | within 1e3 |");
-    println!("|---|---|---|---|---|");
-    for (rows, cols) in SHAPES {
-        let mut table = vec![Vec::new(); OPERATIONS.len()];
-        for magnitude in MAGNITUDES {
-            let x: Vec<f32> = random(rows * cols, 1).iter().map(|x| x * magnitude).collect();
-            for (line, (_, error)) in table.iter_mut().zip(OPERATIONS) {
-                line.push(format!("{:.1e}", error(&mut pass, &x, cols)?));
-            }
-        }
-        for (line, (name, _)) in table.iter().zip(OPERATIONS) {
-            println!("| {name} | {rows} x {cols} | {} |", line.join(" | "));
+How far operations are from their f64 oracles: the largest error over an output, divided by the largest value that the oracle has
+there (or by 1e-30 where that is less), and of that the largest over the shapes that the operation was tried with; the last column
+says at which. Inputs are drawn evenly from minus to plus the magnitude of the column; weights and gradients from above within 1.
+Of the contrastive losses and the scores of selection, embeddings are unit rows and the magnitude is the scale of the logits; of
+attention it is that of the queries alone.
+
+One rounding to f32 is at most 6.0e-8 of a value, so a few 1e-7 are rounding alone. Where values cancel, the largest that is left is
+small beside what was summed; a logit of 1e3 is known to 6e-5, and its exponential no better. `matmul f16` and `matmul bf16` are of
+operands that the precision holds exactly: what is shown are their sums. `linear f16` and `linear bf16` are of operands as they
+come, which the precision rounds to 4.9e-4 and 3.9e-3 of a value; and f16 holds nothing over 65,504. `tanh` of small values is the
+driver's own on a GPU, exact to 1e-7 of 1 on llvmpipe and not of the value.
+
+Every operation is in the tables, and a test fails when one of the kernels that can run is dispatched by none of the cases.
+";
+
+/// Prints the tables of all devices, or writes the document that holds them.
+pub(super) fn numerics(args: &BenchNumericsArgs) -> Result<()> {
+    let mut text = INTRODUCTION.to_string();
+    for spelling in &args.devices {
+        let device = with_half_operands(spelling, args.threads.unwrap_or(0))?;
+        let lines = numerics::measure(&mut device.pass(), &MAGNITUDES)?;
+        section(&mut text, &device, &lines);
+    }
+    let command: Vec<String> = args.devices.iter().map(|device| format!(" --device {device}")).collect();
+    text += &format!("\nMade by `cargo xtask bench numerics{} --out docs/numerics.md`.\n", command.concat());
+    match &args.out {
+        Some(path) => write_atomic(path, text.as_bytes()),
+        None => {
+            print!("{text}");
+            Ok(())
         }
     }
-    Ok(())
 }
 
-/// Error of one operation on rows of so many elements.
-type Measure = fn(&mut Pass, &[f32], usize) -> Result<f64>;
-
-const OPERATIONS: [(&str, Measure); 7] = [
-    ("matmul a · bᵀ", |pass, x, cols| product(pass, x, cols, Form::ABt)),
-    ("matmul aᵀ · b", |pass, x, cols| product(pass, x, cols, Form::AtB)),
-    ("gelu", activation),
-    ("gelu backward", activation_backward),
-    ("layer_norm", norm),
-    ("l2_normalize", unit),
-    ("softmax_cross_entropy gradient", cross_entropy),
-];
-
-/// Largest difference over the largest value wanted.
-fn error(pass: &mut Pass, got: &Tensor, want: &[f64]) -> Result<f64> {
-    let got = pass.read(got)?;
-    let differences: Vec<f64> = got.iter().zip(want).map(|(got, want)| f64::from(*got) - want).collect();
-    Ok(largest(&differences) / largest(want).max(f64::MIN_POSITIVE))
+/// A device that also has operands in f16, or else as it is.
+fn with_half_operands(spelling: &str, threads: usize) -> Result<Device> {
+    open::open_device(spelling, threads, Precision::F16)
+        .or_else(|_| open::open_device(spelling, threads, Precision::F32))
 }
 
-fn upload(pass: &mut Pass, x: &[f32], cols: usize) -> Result<Tensor> {
-    Ok(pass.upload(x, &[x.len() / cols, cols])?)
-}
-
-/// x against itself: every sum of the first form runs over `cols`, of the other over the rows.
-fn product(pass: &mut Pass, x: &[f32], cols: usize, form: Form) -> Result<f64> {
-    let (rows, input, x64) = (x.len() / cols, upload(pass, x, cols)?, wide(x));
-    let y = matmul::forward(pass, form, &input, &input)?;
-    let want = match form {
-        Form::AtB => matmul::oracle::atb(cols, cols, rows, &x64, &x64),
-        _ => matmul::oracle::abt(rows, rows, cols, &x64, &x64),
+fn section(text: &mut String, device: &Device, lines: &[Line]) {
+    let info = device.info();
+    let what = if info.kind == DeviceKind::Cpu {
+        format!("The CPU device, {}", info.features.join(", "))
+    } else {
+        format!("WGSL on {}, {}", info.name, info.driver)
     };
-    error(pass, &y, &want)
+    let columns: String =
+        MAGNITUDES.iter().map(|magnitude| format!(" within {} |", short(f64::from(*magnitude), 0))).collect();
+    *text += &format!("\n## {what}\n\n| operation |{columns} largest at |\n|---|---|---|---|---|\n");
+    for Line { what, errors, shape: [rows, cols] } in lines {
+        let errors: String = errors.iter().map(|error| format!(" {} |", short(*error, 1))).collect();
+        *text += &format!("| {what} |{errors} {rows} x {cols} |\n");
+    }
 }
 
-fn activation(pass: &mut Pass, x: &[f32], cols: usize) -> Result<f64> {
-    let input = upload(pass, x, cols)?;
-    let y = gelu::forward(pass, Gelu::Tanh, &input)?;
-    error(pass, &y, &gelu::oracle::forward(Gelu::Tanh, &wide(x)))
-}
-
-fn activation_backward(pass: &mut Pass, x: &[f32], cols: usize) -> Result<f64> {
-    let (input, dy) = (upload(pass, x, cols)?, random(x.len(), 2));
-    let upstream = upload(pass, &dy, cols)?;
-    let dx = gelu::backward(pass, Gelu::Tanh, &input, &upstream)?;
-    error(pass, &dx, &gelu::oracle::backward(Gelu::Tanh, &wide(x), &wide(&dy)))
-}
-
-fn norm(pass: &mut Pass, x: &[f32], cols: usize) -> Result<f64> {
-    let (input, gamma, beta) = (upload(pass, x, cols)?, random(cols, 2), random(cols, 3));
-    let [g, b] = [&gamma, &beta].map(|values| pass.upload(values, &[cols]));
-    let (y, _) = layer_norm::forward(pass, &input, &g?, &b?, EPSILON as f32)?;
-    error(pass, &y, &layer_norm::oracle::forward(&wide(x), &wide(&gamma), &wide(&beta), EPSILON))
-}
-
-fn unit(pass: &mut Pass, x: &[f32], cols: usize) -> Result<f64> {
-    let input = upload(pass, x, cols)?;
-    let (z, _) = l2_normalize::forward(pass, &input)?;
-    error(pass, &z, &l2_normalize::oracle::forward(&wide(x), cols, 1e-12))
-}
-
-fn cross_entropy(pass: &mut Pass, x: &[f32], cols: usize) -> Result<f64> {
-    let (input, ids) = (upload(pass, x, cols)?, (0..(x.len() / cols) as u32).collect::<Vec<_>>());
-    let ids: Vec<u32> = ids.iter().map(|id| id % cols as u32).collect();
-    let labels = Labels::upload(pass, &ids, cols)?;
-    let (_, dx) = softmax_cross_entropy::forward_backward(pass, &input, &labels)?;
-    error(pass, &dx, &softmax_cross_entropy::oracle::backward(cols, &wide(x), &ids))
+/// A number as `1.2e-7`, with so many digits behind the point; 0 and 1 as they are.
+fn short(value: f64, digits: usize) -> String {
+    if value == 0.0 || value == 1.0 { value.to_string() } else { format!("{value:.digits$e}") }
 }

@@ -54,7 +54,7 @@ pub fn execute(command: Command) -> Result<()> {
         Command::Bench(BenchCommand::Step(args)) => bench::step(&args),
         Command::Bench(BenchCommand::Ops(args)) => bench_ops::ops(&args),
         Command::Bench(BenchCommand::Loss(args)) => bench_ops::loss(&args),
-        Command::Bench(BenchCommand::Numerics(on)) => bench_numerics::numerics(&on),
+        Command::Bench(BenchCommand::Numerics(args)) => bench_numerics::numerics(&args),
         Command::Import(args) => interchange::import(&args),
         Command::Export(args) => interchange::export(&args),
         Command::Parity(args) => parity::parity(&args),

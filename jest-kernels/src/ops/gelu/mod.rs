@@ -45,6 +45,15 @@ impl Gelu {
     /// All forms.
     pub const ALL: [Gelu; 3] = [Gelu::Tanh, Gelu::Erf, Gelu::Quick];
 
+    /// What reports call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Gelu::Tanh => "tanh",
+            Gelu::Erf => "erf",
+            Gelu::Quick => "quick",
+        }
+    }
+
     pub(crate) fn code(self) -> u32 {
         match self {
             Gelu::Tanh => 0,

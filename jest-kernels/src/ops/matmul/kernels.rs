@@ -146,6 +146,8 @@ pub(super) enum Tile {
 }
 
 impl Tile {
+    /// All but those of matrix units, which have no form for operands in f32.
+    pub(super) const PLAIN: [Tile; 5] = [Tile::Small, Tile::Large, Tile::Wide, Tile::Registers, Tile::Subgroup];
     /// Products below which a tile in registers does not pay for its compilation.
     const WORTH: usize = 1 << 22;
     /// Workgroups that keep most GPUs busy.
@@ -252,16 +254,19 @@ pub(super) fn transpose() -> Variant {
 }
 
 /// Every form and end of products by one tile.
-pub(super) fn of_tile(tile: Tile, halves: bool) -> Vec<Variant> {
+pub(super) fn ends(tile: Tile) -> Vec<(Form, Store)> {
     let plain: &[Form] = if tile.wants_rows_of_b() { &[Form::AB, Form::AtB] } else { &Form::ALL };
     let layer = if tile.wants_rows_of_b() { Form::AB } else { Form::ABt };
     let ends = plain.iter().flat_map(|form| [Store::Write, Store::Add].map(|store| (*form, store)));
     let layers = [Store::Bias].into_iter().chain(Gelu::ALL.map(Store::BiasGelu)).map(|store| (layer, store));
-    ends.chain(layers).map(|(form, store)| variant(form, store, tile, halves)).collect()
+    ends.chain(layers).collect()
+}
+
+fn of_tile(tile: Tile, halves: bool) -> Vec<Variant> {
+    ends(tile).into_iter().map(|(form, store)| variant(form, store, tile, halves)).collect()
 }
 
 pub(super) fn variants() -> Vec<Variant> {
-    let tiles = [Tile::Small, Tile::Large, Tile::Wide, Tile::Registers, Tile::Subgroup];
-    let stored = tiles.into_iter().flat_map(|tile| [false, true].map(|halves| of_tile(tile, halves)));
+    let stored = Tile::PLAIN.into_iter().flat_map(|tile| [false, true].map(|halves| of_tile(tile, halves)));
     [vec![transpose()], of_tile(Tile::Matrix, true)].into_iter().chain(stored).flatten().collect()
 }

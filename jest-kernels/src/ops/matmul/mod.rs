@@ -4,6 +4,7 @@
 //! a copy of each operand is made in half the memory: it is made once, and read by every workgroup of its row or column.
 
 mod bf16;
+pub(crate) mod by_hand;
 pub(crate) mod cpu;
 mod kernels;
 pub mod oracle;
@@ -28,6 +29,9 @@ pub(crate) fn variants() -> Vec<Variant> {
     kernels::variants()
 }
 
+/// `y [m, n]` from (m, n, k, a, b).
+pub(crate) type Oracle = fn(usize, usize, usize, &[f64], &[f64]) -> Vec<f64>;
+
 /// Which operand lies transposed in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -42,6 +46,33 @@ pub enum Form {
 impl Form {
     /// All forms.
     pub const ALL: [Form; 3] = [Form::AB, Form::ABt, Form::AtB];
+
+    /// What reports call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Form::AB => "a · b",
+            Form::ABt => "a · bᵀ",
+            Form::AtB => "aᵀ · b",
+        }
+    }
+
+    /// How the operands of an [m, n] product over k lie in memory.
+    pub(crate) fn shapes(self, m: usize, n: usize, k: usize) -> ([usize; 2], [usize; 2]) {
+        match self {
+            Form::AB => ([m, k], [k, n]),
+            Form::ABt => ([m, k], [n, k]),
+            Form::AtB => ([k, m], [k, n]),
+        }
+    }
+
+    /// The oracle of the form.
+    pub(crate) fn oracle(self) -> Oracle {
+        match self {
+            Form::AB => oracle::ab,
+            Form::ABt => oracle::abt,
+            Form::AtB => oracle::atb,
+        }
+    }
 }
 
 parameters! {

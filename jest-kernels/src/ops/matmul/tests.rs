@@ -7,31 +7,13 @@ pub(super) const FORMS: [Form; 3] = Form::ALL;
 pub(super) const SIZES: [(usize, usize, usize); 8] =
     [(1, 1, 1), (3, 31, 33), (33, 3, 257), (31, 33, 16), (64, 65, 17), (257, 33, 5), (2, 255, 64), (65, 769, 3)];
 
-pub(super) type Oracle = fn(usize, usize, usize, &[f64], &[f64]) -> Vec<f64>;
-
-pub(super) fn oracle_for(form: Form) -> Oracle {
-    match form {
-        Form::AB => oracle::ab,
-        Form::ABt => oracle::abt,
-        Form::AtB => oracle::atb,
-    }
-}
-
-pub(super) fn shapes(form: Form, m: usize, n: usize, k: usize) -> ([usize; 2], [usize; 2]) {
-    match form {
-        Form::AB => ([m, k], [k, n]),
-        Form::ABt => ([m, k], [n, k]),
-        Form::AtB => ([k, m], [k, n]),
-    }
-}
-
 fn check(form: Form, m: usize, n: usize, k: usize) {
     let (a, b, start) = (random(m * k, 1), random(k * n, 2), random(m * n, 3));
-    let exact = oracle_for(form);
+    let exact = form.oracle();
     let want = exact(m, n, k, &wide(&a), &wide(&b));
     let magnitude = exact(m, n, k, &magnitudes(&wide(&a)), &magnitudes(&wide(&b)));
     let added: Vec<f64> = want.iter().zip(&start).map(|(y, start)| y + f64::from(*start)).collect();
-    let (a_shape, b_shape) = shapes(form, m, n, k);
+    let (a_shape, b_shape) = form.shapes(m, n, k);
     on_each_device(|pass| {
         let (a, b) = (pass.upload(&a, &a_shape).unwrap(), pass.upload(&b, &b_shape).unwrap());
         let y = forward(pass, form, &a, &b).unwrap();
@@ -64,12 +46,12 @@ fn batches_match_one_product_each() {
     let (z, m, n, k) = (3, 33, 17, 9);
     for form in FORMS {
         let (a, b) = (random(z * m * k, 1), random(z * k * n, 2));
-        let exact = oracle_for(form);
+        let exact = form.oracle();
         let mut want = Vec::new();
         for (a, b) in a.chunks(m * k).zip(b.chunks(k * n)) {
             want.extend(exact(m, n, k, &wide(a), &wide(b)));
         }
-        let (a_shape, b_shape) = shapes(form, m, n, k);
+        let (a_shape, b_shape) = form.shapes(m, n, k);
         on_each_device(|pass| {
             let a = pass.upload(&a, &[z, a_shape[0], a_shape[1]]).unwrap();
             let b = pass.upload(&b, &[z, b_shape[0], b_shape[1]]).unwrap();
@@ -183,10 +165,10 @@ fn bf16_products_equal_the_oracle_on_rounded_operands() {
     for (m, n, k) in SIZES.into_iter().chain([(300, 33, 65), (40, 70, 2100), (64, 64, 64)]).chain(deep) {
         let (a, b, start) = (random(m * k, 1), random(k * n, 2), random(m * n, 3));
         for form in FORMS {
-            let exact = oracle_for(form);
+            let exact = form.oracle();
             let want = exact(m, n, k, &rounded(&a), &rounded(&b));
             let magnitude = exact(m, n, k, &magnitudes(&rounded(&a)), &magnitudes(&rounded(&b)));
-            let (a_shape, b_shape) = shapes(form, m, n, k);
+            let (a_shape, b_shape) = form.shapes(m, n, k);
             let (a, b) = (pass.upload(&a, &a_shape).unwrap(), pass.upload(&b, &b_shape).unwrap());
             let y = forward(&mut pass, form, &a, &b).unwrap();
             let name = format!("{form:?} {m}x{n}x{k}");

@@ -1,6 +1,6 @@
 //! Products with operands in f16: every kernel, both devices, and what overflows.
 
-use super::tests::{FORMS, SIZES, oracle_for, shapes};
+use super::tests::{FORMS, SIZES};
 use super::tests_tiles::check_ends;
 use super::*;
 use crate::testing::*;
@@ -17,11 +17,11 @@ fn f16_products_equal_the_oracle_on_rounded_operands() {
     for (m, n, k) in SIZES.into_iter().chain([(530, 3, 2049), (70, 260, 250)]) {
         let (a, b, start) = (random(m * k, 1), random(k * n, 2), random(m * n, 3));
         for form in FORMS {
-            let exact = oracle_for(form);
+            let exact = form.oracle();
             let want = exact(m, n, k, &rounded(&a), &rounded(&b));
             let magnitude = exact(m, n, k, &magnitudes(&rounded(&a)), &magnitudes(&rounded(&b)));
             let added: Vec<f64> = want.iter().zip(&start).map(|(y, start)| y + f64::from(*start)).collect();
-            let (a_shape, b_shape) = shapes(form, m, n, k);
+            let (a_shape, b_shape) = form.shapes(m, n, k);
             for device in &devices {
                 let pass = &mut device.pass();
                 let (a, b) = (pass.upload(&a, &a_shape).unwrap(), pass.upload(&b, &b_shape).unwrap());

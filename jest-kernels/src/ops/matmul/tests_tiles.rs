@@ -1,19 +1,8 @@
 //! Every tile by hand, in every form and with every end; and which one is chosen.
 
-use super::tests::{FORMS, oracle_for, shapes};
+use super::by_hand::Choice;
 use super::*;
 use crate::testing::*;
-
-/// What a store makes of sums, given what was there before.
-fn stored(store: Store, sums: &[f64], before: &[f64], bias: &[f64]) -> Vec<f64> {
-    let with_bias = || sums.iter().enumerate().map(|(i, sum)| sum + bias[i % bias.len()]).collect::<Vec<_>>();
-    match store {
-        Store::Write => sums.to_vec(),
-        Store::Add => sums.iter().zip(before).map(|(sum, before)| sum + before).collect(),
-        Store::Bias => with_bias(),
-        Store::BiasGelu(kind) => crate::ops::gelu::oracle::forward(kind, &with_bias()),
-    }
-}
 
 /// The software adapter of the tests is given other tiles, so those of real GPUs are dispatched by hand.
 #[test]
@@ -24,52 +13,17 @@ fn tiles_of_gpus_match_the_oracle_with_every_store() {
     check_ends(Tile::Subgroup, false, (35, 132, 43), 20);
 }
 
-/// Every form and end of a tile.
+/// Every form and end of a tile; the depths before `first` are left to a dispatch that adds.
 pub(super) fn check_ends(tile: Tile, halves: bool, sizes: (usize, usize, usize), first: usize) {
-    let gelus = Gelu::ALL.map(Store::BiasGelu);
-    let plain: &[Form] = if tile.wants_rows_of_b() { &[Form::AB, Form::AtB] } else { &FORMS };
-    let layer = if tile.wants_rows_of_b() { &[Form::AB] } else { &[Form::ABt] };
-    for store in [Store::Write, Store::Add, Store::Bias].into_iter().chain(gelus) {
-        let forms = if matches!(store, Store::Write | Store::Add) { plain } else { layer };
-        forms.iter().for_each(|form| check_tile((tile, halves), *form, store, sizes, first));
-    }
-}
-
-/// The depths before `first` are left to a dispatch that adds.
-fn check_tile((tile, halves): (Tile, bool), form: Form, store: Store, (m, n, k): (usize, usize, usize), first: usize) {
-    let mut pass = devices()[1].pass();
-    let [mut a, mut b, before, bias] = [m * k, k * n, m * n, n].map(|len| random(len, len as u64));
-    if halves {
-        a.iter_mut().chain(&mut b).for_each(|x| *x = half::f16::from_f32(*x).to_f32());
-    }
-    let sums = oracle_for(form)(m, n, k, &wide(&a), &wide(&b));
-    let (a_shape, b_shape) = shapes(form, m, n, k);
-    let (mut a, mut b) = (pass.upload(&a, &a_shape).unwrap(), pass.upload(&b, &b_shape).unwrap());
-    if halves {
-        (a, b) = (round(&mut pass, &a).unwrap(), round(&mut pass, &b).unwrap());
-    }
-    let (y, biases) = (pass.upload(&before, &[m, n]).unwrap(), pass.upload(&bias, &[n]).unwrap());
-    let pre = pass.empty_f32(&[m, n]).unwrap();
-    let all = [&a, &b, &y, &biases, &pre];
-    let used = match store {
-        Store::Write | Store::Add => 3,
-        Store::Bias => 4,
-        Store::BiasGelu(_) => 5,
-    };
-    let (rows, cols) = tile.sides();
-    let grid = Grid::rows(m.div_ceil(rows) * n.div_ceil(cols));
-    let split = if used == 5 { k } else { first };
-    for (store, depths) in [(store, 0..split), (if split == 0 { store } else { Store::Add }, split..k)] {
-        if !depths.is_empty() {
-            let used = if store == Store::Add { 3 } else { used };
-            let parameters = Parameters::new(Sizes { z: 1, m, n, k }, depths, 0);
-            pass.dispatch(&kernels::variant(form, store, tile, halves), &all[..used], parameters, grid, 0.0).unwrap();
-        }
-    }
-    let want = stored(store, &sums, &wide(&before), &wide(&bias));
+    let k = sizes.2;
     let tolerance = sum_tolerance(k + 2, k as f64 + 2.0) * 1.2 + crate::ops::gelu::TOLERANCE * 8.0;
-    let name = format!("{tile:?} {form:?} {store:?}");
-    assert_within(&name, &checked_read(&mut pass, "y", &y), &want, |_| tolerance);
+    let mut pass = devices()[1].pass();
+    for (form, store) in kernels::ends(tile) {
+        let choice = Choice { tile, halves, form, store };
+        let product = by_hand::product(&mut pass, choice, sizes, first, 1.0).unwrap();
+        let y = checked_read(&mut pass, "y", &product.y);
+        assert_within(&format!("{choice:?}"), &y, &product.want, |_| tolerance);
+    }
 }
 
 #[test]

@@ -171,6 +171,22 @@ pub fn condition_on(
     Ok(())
 }
 
+/// [`condition_on`] with weight 1 by one of the two tiles, whatever the adapter would be given; false on the CPU device,
+/// which has none.
+pub(crate) fn condition_by_tile(
+    pass: &mut Pass,
+    candidates: Candidates<'_>,
+    draw: Draw<'_>,
+    large: bool,
+    conditional: &mut Tensor,
+) -> Result<bool> {
+    if pass.cpu().is_some() {
+        return Ok(false);
+    }
+    condition_on_gpu(pass, 1.0, candidates, draw, conditional, if large { LARGE } else { SMALL })?;
+    Ok(true)
+}
+
 fn condition_on_gpu(
     pass: &mut Pass,
     weight: f32,
