@@ -1,12 +1,11 @@
 """Single operations: jest and PyTorch, interleaved in one run.
 
-    pip install torch open_clip_torch
+    pip install torch
     cargo build --release -p jest-train
     python benches/peers/ops.py --threads 2 --rounds 5
 
-Square products of 1024 and 2048 in f32 and bf16, softmax cross-entropy with its gradient over 4096 x 4096, and the sigmoid
-loss of 8192 pairs of width 256 with its gradients against open_clip's SigLipLoss. Each round times both sides; the last line
-is JSON with medians in milliseconds and ratios.
+Square products of 1024 and 2048 in f32 and bf16, and softmax cross-entropy with its gradient over 4096 x 4096. Each round times
+both sides; the last line is JSON with medians in milliseconds, their spread, and ratios of medians.
 """
 
 import argparse
@@ -36,21 +35,6 @@ def torch_works():
     return works
 
 
-def sigmoid_loss(n, d):
-    from open_clip.loss import SigLipLoss
-
-    image, text = (torch.nn.functional.normalize(torch.randn(n, d), dim=-1).requires_grad_() for _ in range(2))
-    scale, bias = (torch.tensor(value, requires_grad=True) for value in (10.0, -10.0))
-    loss = SigLipLoss()
-
-    def work():
-        for leaf in (image, text, scale, bias):
-            leaf.grad = None
-        loss(image, text, scale, bias).backward()
-
-    return work
-
-
 def milliseconds(work, repeats):
     times = []
     for _ in range(repeats):
@@ -60,34 +44,28 @@ def milliseconds(work, repeats):
     return statistics.median(times)
 
 
-def jest(binary, verb, threads, precision=None):
-    command = [binary, "bench", verb, "--threads", str(threads), "--device", "cpu", "--repeats", "3", "--json"]
-    command += ["--precision", precision] if precision else []
+def jest(binary, threads, precision):
+    command = [binary, "bench", "ops", "--precision", precision, "--threads", str(threads), "--device", "cpu", "--repeats", "3", "--json"]
     output = subprocess.run(command, check=True, capture_output=True, text=True)
     seconds = json.loads(output.stdout.strip().splitlines()[-1])["seconds"]
     return {op: 1e3 * value for op, value in seconds.items()}
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--binary", default="target/release/jest")
-    parser.add_argument("--without-loss", action="store_true", help="do not import open_clip")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     works = torch_works()
-    if not args.without_loss:
-        works["sigmoid_loss 8192x256"] = sigmoid_loss(8192, 256)
     for work in works.values():
         milliseconds(work, 2)  # warm-up
     ours, theirs = {}, {}
     for round_ in range(args.rounds):
-        times = jest(args.binary, "ops", args.threads)
-        rounded = jest(args.binary, "ops", args.threads, "bf16")
+        times = jest(args.binary, args.threads, "f32")
+        rounded = jest(args.binary, args.threads, "bf16")
         times |= {op: value for op, value in rounded.items() if "bf16" in op}
-        if not args.without_loss:
-            times |= jest(args.binary, "loss", args.threads)
         for op, value in times.items():
             ours.setdefault(op, []).append(value)
             theirs.setdefault(op, []).append(milliseconds(works[op], 3))

@@ -6,7 +6,7 @@
 
 Both draw from unit embeddings at random of a learner and a reference. PyTorch stores the scores as algorithm 1 does, and
 sums them over the picks as products of matrix and vector, which is the faster way; each side is a process of its own, so
-that its largest memory is its own. The last line is JSON with medians and their ratios.
+that its largest memory is its own. The last line is JSON with medians, their spread, and ratios of medians.
 """
 
 import sys
@@ -85,12 +85,14 @@ def main():
     for number in range(args.rounds):
         for name, command in [("jest", ours), ("torch", theirs)]:
             results[name].append(last_json(command))
-            print(f"round {number}: {name} {json.dumps(results[name][-1])}")
+            print(f"round {number}: {name} {json.dumps(results[name][-1])}", flush=True)
     median = lambda name, key: statistics.median(result[key] for result in results[name])
+    ends = lambda name: [end(result["seconds"] for result in results[name]) for end in (min, max)]
     print(json.dumps({
         "sizes": {name: getattr(args, name) for name in ["super_batch", "sub_batch", "chunks", "width", "threads"]},
         "jest": {key: median("jest", key) for key in ["seconds", "peak_rss_mb"]},
         "torch": {key: median("torch", key) for key in ["seconds", "peak_rss_mb", "import_rss_mb"]},
+        "spread": {name: ends(name) for name in results},
         "speedup": median("torch", "seconds") / median("jest", "seconds"),
         "memory_ratio": median("torch", "peak_rss_mb") / median("jest", "peak_rss_mb"),
     }))

@@ -1,6 +1,7 @@
 //! `cargo xtask bench [ARGS]`: throughput of every operation; with a verb of `jest bench` first, that verb; with `peers`
 //! first, the same work in other libraries.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::workspace;
@@ -9,8 +10,9 @@ use crate::workspace;
 const PIECES: [&str; 5] = ["loss", "numerics", "ops", "select", "step"];
 
 /// What is held against peers: a script of `benches/peers` and its arguments.
-const PEERS: [&str; 10] = [
+const PEERS: [&str; 11] = [
     "ops.py",
+    "sigmoid_loss.py",
     "selection.py",
     "products.py --device llvmpipe",
     "products.py --device cpu",
@@ -30,24 +32,46 @@ pub fn run(args: &[String]) -> u8 {
     workspace::replace(&mut workspace::cargo(&command_line(args)))
 }
 
-/// Runs the scripts whose line begins with the first argument, or all; each prints ratios with their spread. The first code
-/// that is not 0 is the result.
+/// The Python that has the peers, where it is not the one of `benches/peers/install.sh`.
+const PYTHON: &str = "JEST_PEERS_PYTHON";
+
+/// Runs the scripts whose line begins with the first argument, or all where that is a flag or missing; each is given the
+/// flags, and prints ratios with their spread. The first code that is not 0 is the result.
 fn peers(args: &[String]) -> u8 {
-    let python = workspace::target_dir().join("peers/venv/bin/python");
-    if !python.exists() {
-        eprintln!("{} is missing; `sh benches/peers/install.sh` installs the peers", python.display());
-        return 1;
+    let installed = workspace::target_dir().join("peers");
+    let python = std::env::var_os(PYTHON).map_or_else(|| installed.join("venv/bin/python"), PathBuf::from);
+    let (name, flags) = name_and_flags(args);
+    let lines: Vec<_> = chosen(name).collect();
+    let compiled = installed.join("rust/release/jest-peers");
+    let products = lines.iter().any(|line| line.starts_with("products"));
+    for needed in [Some(&python), products.then_some(&compiled)].into_iter().flatten() {
+        if !needed.exists() {
+            eprintln!(
+                "{} is missing; `sh benches/peers/install.sh` installs the peers, and {PYTHON} names another Python \
+                 that has them",
+                needed.display()
+            );
+            return 1;
+        }
     }
     let built = workspace::status(&mut workspace::cargo(&["build", "--release", "-p", "jest-train"]));
     let mut codes = vec![built];
-    for line in chosen(args.first().map_or("", String::as_str)) {
+    for line in lines {
         println!("{line}");
         let (script, fixed) = line.split_once(' ').unwrap_or((line, ""));
         let mut command = Command::new(&python);
-        command.arg(format!("benches/peers/{script}")).args(fixed.split_whitespace()).args(args.iter().skip(1));
+        command.arg(format!("benches/peers/{script}")).args(fixed.split_whitespace()).args(flags);
         codes.push(workspace::status(command.current_dir(workspace::root())));
     }
     codes.into_iter().find(|code| *code != 0).unwrap_or(0)
+}
+
+/// The beginning of the lines that are chosen, and what is passed on to each.
+fn name_and_flags(args: &[String]) -> (&str, &[String]) {
+    match args.split_first() {
+        Some((first, flags)) if !first.starts_with('-') => (first, flags),
+        _ => ("", args),
+    }
 }
 
 /// Without a name, all but what takes pictures that `benches/peers/pictures.py` makes.
@@ -69,10 +93,23 @@ mod tests {
 
     #[test]
     fn peers_are_chosen_by_the_name_of_their_script() {
-        assert_eq!((chosen("").count(), chosen("step").count(), chosen("ops.py").count()), (8, 4, 1));
+        assert_eq!((chosen("").count(), chosen("step").count(), chosen("ops.py").count()), (9, 4, 1));
         for line in PEERS {
             let script = line.split(' ').next().unwrap_or_default();
             assert!(workspace::root().join("benches/peers").join(script).exists(), "{script}");
+        }
+    }
+
+    #[test]
+    fn flags_may_stand_without_a_name() {
+        let words = |line: &str| line.split_whitespace().map(String::from).collect::<Vec<_>>();
+        for (line, name, flags) in [
+            ("", "", ""),
+            ("step", "step", ""),
+            ("--rounds 1", "", "--rounds 1"),
+            ("ops.py --rounds 1", "ops.py", "--rounds 1"),
+        ] {
+            assert_eq!(name_and_flags(&words(line)), (name, &words(flags)[..]), "{line}");
         }
     }
 

@@ -8,8 +8,8 @@ use jest_kernels::{Pass, Tensor};
 
 use super::bench::median;
 use super::open;
-use crate::Result;
 use crate::cli::{BenchLossArgs, BenchOpsArgs};
+use crate::{Result, resources};
 
 /// One timed operation.
 struct Timed {
@@ -46,7 +46,7 @@ pub(super) fn ops(args: &BenchOpsArgs) -> Result<()> {
         }
         all.push(cross_entropy(&mut pass, 4096, args.repeats)?);
     }
-    print(&pass, &all, args.json);
+    print(&pass, &all, args.json, serde_json::Map::new());
     Ok(())
 }
 
@@ -59,13 +59,16 @@ pub(super) fn loss(args: &BenchLossArgs) -> Result<()> {
     let (image, text) = (pass.upload(&image, &[n, d])?, pass.upload(&text, &[n, d])?);
     let (log_scale, bias) = (pass.upload(&[10f32.ln()], &[1])?, pass.upload(&[-10.0], &[1])?);
     let (mut dscale, mut dbias) = (pass.zeros(&[1])?, pass.zeros(&[1])?);
+    let before = resources::rss_mb();
     let seconds = median(args.repeats, || {
         let parameters = LogitParameters { log_scale: &log_scale, bias: &bias };
         sigmoid_loss::forward_backward(&mut pass, &image, &text, parameters, &mut dscale, &mut dbias)?;
         Ok(pass.wait()?)
     })?;
     let (op, flops) = (format!("sigmoid_loss {n}x{d}"), 6.0 * (n * n * d) as f64);
-    print(&pass, &[Timed { op, seconds, flops, words: 0 }], args.json);
+    let memory = [("rss_before_mb", before), ("peak_rss_mb", resources::peak_rss_mb())];
+    let memory = memory.map(|(key, size)| (key.to_string(), size.into())).into_iter().collect();
+    print(&pass, &[Timed { op, seconds, flops, words: 0 }], args.json, memory);
     Ok(())
 }
 
@@ -94,7 +97,8 @@ fn cross_entropy(pass: &mut Pass, n: usize, repeats: usize) -> Result<Timed> {
     Ok(Timed { op: format!("softmax_cross_entropy {n}x{n}"), seconds, flops: 0.0, words: 2 * n * n })
 }
 
-fn print(pass: &Pass, all: &[Timed], json: bool) {
+/// The JSON line also has what is in `more`.
+fn print(pass: &Pass, all: &[Timed], json: bool, mut more: serde_json::Map<String, serde_json::Value>) {
     for timed in all {
         let (rate, unit) = timed.rate();
         println!("{:<36} {:>10.2} ms {rate:>9.1} {unit}", timed.op, 1e3 * timed.seconds);
@@ -102,9 +106,9 @@ fn print(pass: &Pass, all: &[Timed], json: bool) {
     if json {
         let seconds: serde_json::Map<_, _> = all.iter().map(|t| (t.op.clone(), t.seconds.into())).collect();
         let device = pass.device();
-        println!(
-            "{}",
-            serde_json::json!({ "device": open::word(device), "threads": device.threads(), "seconds": seconds })
-        );
+        more.insert("device".into(), open::word(device).into());
+        more.insert("threads".into(), device.threads().into());
+        more.insert("seconds".into(), seconds.into());
+        println!("{}", serde_json::Value::from(more));
     }
 }
