@@ -20,6 +20,7 @@ mod bf16;
 pub mod catalog;
 mod device;
 mod error;
+mod grid;
 pub mod numerics;
 pub mod ops;
 mod pass;
@@ -31,6 +32,7 @@ pub mod testing;
 
 pub use device::{BufferCount, Device, DeviceInfo, DeviceKind, DeviceLimits, DeviceOptions, DeviceRequest, Precision};
 pub use error::{KernelError, Result};
-pub use pass::{Grid, Pass, Pending};
+pub use grid::Grid;
+pub use pass::{Pass, Pending};
 pub use profile::{KernelTime, Now, Profile, Span};
 pub use tensor::{DType, Tensor};

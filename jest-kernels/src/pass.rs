@@ -8,7 +8,7 @@ use crate::device::gpu::{GpuBuffer, Reading};
 use crate::device::{Abilities, Backend};
 use crate::profile::Work;
 use crate::tensor::Storage;
-use crate::{DType, Device, KernelError, Precision, Result, Tensor};
+use crate::{DType, Device, Grid, KernelError, Precision, Result, Tensor};
 
 /// Elements that one task clears.
 const ZEROS: usize = 65_536;
@@ -31,35 +31,6 @@ pub struct Pending(Arriving);
 enum Arriving {
     Here(Vec<u32>),
     Coming { device: Device, reading: Reading },
-}
-
-/// How many workgroups a dispatch has; more rows than a dimension has, 65,535, are folded into a second one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grid {
-    rows: u32,
-    layers: u32,
-}
-
-impl Grid {
-    /// Largest number of workgroups in one dimension on every adapter.
-    pub(crate) const LIMIT: u32 = 65_535;
-
-    /// At least `n` workgroups; the kernel computes `workgroup_id.y * num_workgroups.x + workgroup_id.x` and guards it.
-    pub fn rows(n: usize) -> Self {
-        Self::layers(n, 1)
-    }
-
-    /// At least `n` workgroups in x and y, times `layers` in z.
-    pub fn layers(n: usize, layers: usize) -> Self {
-        let whole = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Self { rows: whole(n.max(1)), layers: whole(layers) }
-    }
-
-    /// Workgroups in x, y and z, where a dimension holds `limit`; y and z may be over it.
-    pub fn groups(self, limit: u32) -> [u32; 3] {
-        let x = self.rows.min(limit);
-        [x, self.rows.div_ceil(x), self.layers]
-    }
 }
 
 impl Pass {
@@ -363,7 +334,6 @@ fn pack(values: &[half::f16]) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::testing::{checked_read, on_each_device};
 
     #[test]
@@ -388,14 +358,5 @@ mod tests {
             assert!(pass.upload(&[1.0], &[2]).is_err());
             assert!(pass.zeros(&[0]).is_err());
         });
-    }
-
-    #[test]
-    fn a_grid_covers_its_rows_within_the_limit() {
-        for n in [1, 2, 65_535, 65_536, 70_000, 6_400_000] {
-            let [x, y, z] = Grid::rows(n).groups(Grid::LIMIT);
-            assert!(x <= 65_535 && y <= 65_535 && z == 1);
-            assert!((x as usize) * (y as usize) >= n);
-        }
     }
 }
