@@ -46,12 +46,13 @@ pub struct Line {
 /// # Errors
 /// As the operations.
 pub fn measure(pass: &mut Pass, magnitudes: &[f32]) -> Result<Vec<Line>> {
-    pass.in_f32(|pass| measure_all(pass, magnitudes))
+    let cases = [elements::CASES, tokens::CASES, losses::CASES, products::CASES].concat();
+    pass.in_f32(|pass| measure_cases(pass, &cases, magnitudes))
 }
 
-fn measure_all(pass: &mut Pass, magnitudes: &[f32]) -> Result<Vec<Line>> {
+fn measure_cases(pass: &mut Pass, cases: &[Case], magnitudes: &[f32]) -> Result<Vec<Line>> {
     let mut lines: Vec<Line> = Vec::new();
-    for case in [elements::CASES, tokens::CASES, losses::CASES, products::CASES].concat() {
+    for case in cases {
         for shape in case.shapes {
             for (index, magnitude) in magnitudes.iter().enumerate() {
                 let [rows, cols] = *shape;

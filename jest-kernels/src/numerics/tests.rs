@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::testing::{devices_in, tally};
-use crate::{Precision, catalog};
+use crate::testing::{devices_in, lesser_gpu, tally};
+use crate::{DeviceLimits, Precision, catalog};
 
 /// Rounding of an operand: half a unit of the last place, and as much again for the other operand.
 fn limit(line: &Line) -> f64 {
@@ -30,8 +30,14 @@ fn every_kernel_of_the_catalogue_is_in_the_report_and_exact() {
             assert!(told.contains(operation), "no case of {operation} in {told:?}");
         }
     }
+    // Reductions have a form for subgroups, and one for adapters without; products do not reduce.
+    let plain = lesser_gpu(DeviceLimits { without_subgroups: true, ..Default::default() });
+    let reducing = [elements::CASES, losses::CASES].concat();
+    for line in measure_cases(&mut plain.pass(), &reducing, &[1.0]).unwrap() {
+        assert!(line.errors.iter().all(|error| *error <= limit(&line)), "{line:?}");
+    }
     let has = gpu.pass().abilities();
-    let run: BTreeSet<_> = gpu.kernels_run().into_iter().collect();
+    let run: BTreeSet<_> = gpu.kernels_run().into_iter().chain(plain.kernels_run()).collect();
     let can = |variant: &catalog::Variant| has.matrices || !variant.needs().matrices;
     let left_out: Vec<_> =
         catalog::all().iter().filter(|one| can(one)).map(|one| one.key()).filter(|key| !run.contains(key)).collect();
