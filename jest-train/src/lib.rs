@@ -62,6 +62,7 @@ pub mod sinks;
 pub mod storage;
 pub mod studies;
 pub mod table;
+pub mod tiles;
 mod verbs;
 
 use std::ffi::OsString;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::events::{Flops, Metrics, Named, RunSummary, Seconds};
 use crate::loss_scale::LossScale;
 use crate::run_loop::Run;
+use crate::tiles::Tiles;
 use crate::{Result, TrainError, resources, storage};
 
 const FILE: &str = "state.json";
@@ -48,6 +49,9 @@ pub struct RunState {
     /// Where products are in f16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<LossScale>,
+    /// Tiles of products that were chosen by timing.
+    #[serde(default, skip_serializing_if = "Tiles::is_empty")]
+    pub tiles: Tiles,
     /// What the run had cost.
     pub summary: RunSummary,
 }
@@ -61,6 +65,7 @@ impl RunState {
             loader: run.loader.state(),
             objective: run.plan.objective,
             loss_scale: run.learner.loss_scale.clone(),
+            tiles: Tiles(run.pass.device().tiles()),
             summary: summary(run),
         }
     }

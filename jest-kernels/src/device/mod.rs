@@ -5,6 +5,7 @@ pub(crate) mod gpu;
 pub(crate) mod pool;
 mod request;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use pool::BufferCount;
@@ -251,6 +252,30 @@ impl Device {
         match self.backend() {
             Backend::Cpu(_) => None,
             Backend::Gpu(gpu) => gpu.compiled_pipelines(),
+        }
+    }
+
+    /// From now on, times the tiles of a matrix product when a class of shapes is met first, and takes the fastest: for
+    /// three seconds of a process, and only among tiles that give the same bits. Nothing on the CPU device.
+    pub fn start_tuning(&self, now: Now) {
+        if let Backend::Gpu(gpu) = self.backend() {
+            gpu.tuning().now = Some(now);
+        }
+    }
+
+    /// Takes these tiles, as [`Device::tiles`] gave them, for their classes of shapes; what this device does not know or
+    /// cannot do is passed over.
+    pub fn use_tiles(&self, tiles: BTreeMap<String, String>) {
+        if let Backend::Gpu(gpu) = self.backend() {
+            gpu.tuning().tiles.extend(tiles);
+        }
+    }
+
+    /// The tile of each class of shapes that was timed, or given to [`Device::use_tiles`].
+    pub fn tiles(&self) -> BTreeMap<String, String> {
+        match self.backend() {
+            Backend::Cpu(_) => BTreeMap::new(),
+            Backend::Gpu(gpu) => gpu.tuning().tiles.clone(),
         }
     }
 

@@ -59,6 +59,9 @@ pub struct KeyFlags {
     /// precision of products: f32, f16 or bf16
     #[arg(long)]
     pub precision: Option<Precision>,
+    /// autotune = false: the usual tiles of matrix products, without timing them on a real GPU
+    #[arg(long)]
+    pub no_autotune: bool,
     /// seed of parameters, order and noise
     #[arg(long)]
     pub seed: Option<i64>,
@@ -242,6 +245,7 @@ impl KeyFlags {
             ("--device", "device", text(&self.device)),
             ("--threads", "threads", integer(self.threads)),
             ("--precision", "precision", self.precision.map(|precision| Value::from(precision.to_string()))),
+            ("--no-autotune", "autotune", self.no_autotune.then(|| Value::from(false))),
             ("--seed", "seed", integer(self.seed)),
             ("--train-data", "data.train", text(&self.train_data)),
             (

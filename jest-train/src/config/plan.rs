@@ -15,6 +15,7 @@ use super::tables::{
 };
 use super::values::{Gain, Share};
 use crate::schedule::{Schedule, ScheduleKind};
+use crate::tiles::Tiles;
 
 /// What `train` does, in full.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +28,10 @@ pub struct Plan {
     pub precision: Precision,
     /// Seed of parameters, order and noise.
     pub seed: u64,
+    /// Times the tiles of products on a real GPU.
+    pub autotune: bool,
+    /// Tiles that were chosen so.
+    pub tiles: Tiles,
     /// The run folder.
     pub out: PathBuf,
     /// Runs, in the order of execution.
@@ -238,6 +243,10 @@ impl Plan {
         file.insert("threads".to_owned(), Value::try_from(self.threads)?);
         file.insert("precision".to_owned(), Value::from(self.precision.to_string()));
         file.insert("seed".to_owned(), Value::try_from(self.seed)?);
+        file.insert("autotune".to_owned(), Value::from(self.autotune));
+        if !self.tiles.is_empty() {
+            file.insert("tiles".to_owned(), Value::try_from(&self.tiles)?);
+        }
         file.insert("out".to_owned(), Value::try_from(&self.out)?);
         let runs = Table::from_iter([("run".to_owned(), Value::Array(runs.into_iter().map(Value::Table).collect()))]);
         Ok(format!("{}\n{}", toml::to_string(&file)?, toml::to_string(&runs)?)) // Runs last, after what they share.

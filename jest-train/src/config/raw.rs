@@ -14,6 +14,7 @@ use super::tables::{
 };
 use super::values::{Gain, Share, one_or_many, optional_word, word};
 use crate::schedule::ScheduleKind;
+use crate::tiles::Tiles;
 
 /// Keys that hold for all runs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -24,6 +25,8 @@ pub(super) struct RunWide {
     #[serde(with = "word")]
     pub precision: Precision,
     pub seed: u64,
+    pub autotune: Option<bool>,
+    pub tiles: Tiles,
     pub out: Option<PathBuf>,
 }
 

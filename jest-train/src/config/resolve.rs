@@ -69,6 +69,8 @@ pub fn resolve(
         threads: wide.threads.unwrap_or(around.cores).max(1),
         precision: wide.precision,
         seed: wide.seed,
+        autotune: wide.autotune.unwrap_or(true),
+        tiles: wide.tiles,
         out,
         runs,
     };

@@ -82,6 +82,8 @@ fn a_plan_is_a_configuration_of_itself() {
         "threads=3",
         "precision='bf16'",
         "seed=7",
+        "autotune=false",
+        "tiles=['ab f32 z1 m64 n64 k64: wide']",
         "selection.gain=inf",
         "model.width=96",
         "optimizer.grad_clip_norm=inf",
@@ -295,6 +297,11 @@ fn faults_name_the_place_and_the_remedy() {
             "run \"train\" has no data; set data.train or --train-data, e.g. --train-data 'shards/{00000..00099}.tar'",
         ),
         ("steps.x=1", "steps must be a value, not a table"),
+        (
+            "tiles=['wide']",
+            "a value of the top level cannot be used: tile \"wide\" is not written as `CLASS: TILE`; copy it from a plan.toml, \
+             or leave `tiles` out in `tiles`",
+        ),
         (
             "precision=fp16",
             "a value of the top level cannot be used: unknown precision \"fp16\"; write f32, f16 or bf16 in `precision`",

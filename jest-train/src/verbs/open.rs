@@ -8,7 +8,8 @@ use jest_kernels::{Device, DeviceKind, DeviceOptions, Pass, Precision};
 use jest_model::TwoTowers;
 
 use crate::cli::{OnDevice, Pairs};
-use crate::{Result, TrainError, pipeline_cache};
+use crate::config::Plan;
+use crate::{Result, TrainError, pipeline_cache, tiles};
 
 /// The device that was asked for.
 pub fn device(on: &OnDevice) -> Result<Device> {
@@ -32,12 +33,26 @@ pub fn open_device(spelling: &str, threads: usize, precision: Precision) -> Resu
     Ok(device)
 }
 
-/// Keeps what a real GPU compiled for the next process; that it cannot is only a note.
+/// Takes the tiles of the plan; on a real GPU those that were chosen before, and times others.
+pub fn tune(device: &Device, plan: &Plan) {
+    if plan.autotune && !device.info().software {
+        let (kept, note) = kernel_folder().map(|folder| tiles::load(device, &folder)).unwrap_or_default();
+        if let Some(note) = note {
+            eprintln!("note: {note}");
+        }
+        device.use_tiles(kept.0);
+        device.start_tuning(super::bench::now);
+    }
+    device.use_tiles(plan.tiles.0.clone());
+}
+
+/// Keeps what a real GPU compiled, and the tiles that were chosen, for the next process; that it cannot is only a note.
 pub fn keep_kernels(device: &Device) {
-    if let Some(folder) = kernel_folder().filter(|_| !device.info().software)
-        && let Err(error) = pipeline_cache::save(device, &folder)
-    {
-        eprintln!("note: kernels are compiled again next time: {}", crate::error::chain(&error));
+    let Some(folder) = kernel_folder().filter(|_| !device.info().software) else { return };
+    for kept in [pipeline_cache::save(device, &folder), tiles::save(device, &folder)] {
+        if let Err(error) = kept {
+            eprintln!("note: this is done again next time: {}", crate::error::chain(&error));
+        }
     }
 }
 

@@ -22,14 +22,16 @@ pub(super) fn set_aside(out: &Path) -> Result<PathBuf> {
     Ok(aside)
 }
 
-/// Refuses to go on under another plan; device and threads may change, and keys that are new have their defaults.
+/// Refuses to go on under another plan; device, threads and tiles may change, and keys that are new have their defaults.
 pub(super) fn hold_against_saved_plan(path: &Path, text: &str) -> Result<()> {
     let Ok(saved) = fs::read_to_string(path) else {
         return Err(TrainError::NothingToResume { path: path.to_path_buf() });
     };
     let fixed = |text: &str| {
-        let free = |line: &&str| !line.starts_with("device = ") && !line.starts_with("threads = ");
-        text.lines().filter(free).collect::<Vec<_>>().join("\n")
+        let free = |line: &&str| {
+            ["device", "threads", "autotune", "tiles"].iter().any(|key| line.starts_with(&format!("{key} = ")))
+        };
+        text.lines().filter(|line| !free(line)).collect::<Vec<_>>().join("\n")
     };
     let around = Surroundings { cores: 1, exists: &|path| path.exists(), count: &assemble::count_examples };
     let with_new_keys = resolve(&saved, None, &Overrides::default(), &around).ok();

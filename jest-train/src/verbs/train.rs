@@ -10,7 +10,7 @@ use jest_kernels::{Device, Pass};
 use jest_model::{Locked, Tower, TwoTowers};
 use jest_select::Reads;
 
-use super::open::{keep_kernels, open_device};
+use super::open::{keep_kernels, open_device, tune};
 use super::run_folder::{hold_against_saved_plan, same_folder, set_aside};
 use super::starting;
 use crate::approximation::Approximation;
@@ -32,6 +32,7 @@ use crate::run_state::{Progress, RunState};
 use crate::selector::{Scored, Selector, Uniform};
 use crate::signals::StopFlag;
 use crate::sinks::{Fanout, JsonLines, ProfileFiles, SummaryFile, TensorBoard, Terminal};
+use crate::tiles::Tiles;
 use crate::{Result, TrainError, storage, table};
 
 const PLAN: &str = "plan.toml";
@@ -64,13 +65,26 @@ pub(super) struct How<'a> {
 
 /// Trains the runs of a plan.
 pub(super) fn work(plan: &Plan, how: How<'_>) -> Result<()> {
-    let text = plan.to_toml().map_err(|source| TrainError::PlanText { source })?;
     let prepared = assemble::prepare(plan)?;
     let device = open_device(&plan.device, plan.threads, plan.precision)?;
+    tune(&device, plan);
+    let (plan, text) = with_tiles(plan, &device)?;
+    let plan = &plan;
     let session = Session::open(plan, &text, device.clone(), how)?;
     let ran = device.enter(|| session.run(&prepared));
     keep_kernels(&device);
+    let (tuned, text) = with_tiles(plan, &device)?;
+    if ran.is_ok() && tuned != *plan {
+        storage::write_atomic(plan.out.join(PLAN), text.as_bytes())?;
+    }
     ran
+}
+
+/// The plan with the tiles that the device has now, and its text.
+fn with_tiles(plan: &Plan, device: &Device) -> Result<(Plan, String)> {
+    let plan = Plan { tiles: Tiles(device.tiles()), ..plan.clone() };
+    let text = plan.to_toml().map_err(|source| TrainError::PlanText { source })?;
+    Ok((plan, text))
 }
 
 /// What each run will take of memory, where its tokenizer tells the size of the model.
@@ -128,6 +142,9 @@ impl<'a> Session<'a> {
 
     fn run(&self, prepared: &[Prepared]) -> Result<()> {
         let saved = if self.resume { self.saved()? } else { Vec::new() };
+        if let Some(last) = saved.last() {
+            self.device.use_tiles(last.state.tiles.0.clone());
+        }
         let mut sinks = self.sinks(&saved)?;
         let again = saved.len().saturating_sub(1);
         let mut last = saved.into_iter().next_back();

@@ -6,7 +6,7 @@ mod pipelines;
 mod stream;
 mod timestamps;
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 pub(crate) use adapter::describe;
@@ -14,6 +14,7 @@ pub(crate) use buffer::{GpuBuffer, Reading};
 
 use super::pool::{BufferCount, Pool};
 use super::{Abilities, DeviceInfo, DeviceLimits, DeviceOptions, Precision};
+use crate::ops::matmul::tuning::Tuning;
 use crate::profile::Profiler;
 use crate::{Grid, KernelError, Result};
 
@@ -53,6 +54,7 @@ pub(crate) struct Gpu {
     checked: bool,
     abilities: Abilities,
     pub(crate) precision: Precision,
+    tuning: Mutex<Tuning>,
     /// Whether this adapter's matrix units gave the products that they should, once that was tried.
     pub(crate) matrices_agree: OnceLock<bool>,
     pub(crate) profiler: Profiler,
@@ -89,6 +91,7 @@ impl Gpu {
             checked: options.checked,
             abilities,
             precision: options.precision,
+            tuning: Mutex::default(),
             matrices_agree: OnceLock::new(),
             profiler: Profiler::default(),
         })
@@ -135,6 +138,11 @@ impl Gpu {
 
     pub(crate) fn compiled_pipelines(&self) -> Option<Vec<u8>> {
         self.pipelines.cached()
+    }
+
+    /// Tiles of products that were chosen by timing.
+    pub(crate) fn tuning(&self) -> MutexGuard<'_, Tuning> {
+        self.tuning.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     pub(crate) fn kernels_run(&self) -> Vec<String> {

@@ -153,9 +153,23 @@ impl Tile {
     /// Workgroups that keep most GPUs busy.
     const FILLING: usize = 64;
     /// Lanes that a tile in registers takes of a subgroup.
-    const LANES: u32 = 8;
+    pub(super) const LANES: u32 = 8;
     /// Depths between which a sum may be cut: whole steps of every tile.
     pub(super) const STEP: usize = 64;
+
+    /// Its word in files.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Tile::Small => "small",
+            Tile::Large => "large",
+            Tile::Wide => "wide",
+            Tile::Registers => "registers",
+            Tile::Subgroup => "subgroup",
+            Tile::Matrix => "matrix",
+            #[cfg(test)]
+            Tile::Emulated => "emulated",
+        }
+    }
 
     /// Rows and columns of the output that one workgroup computes.
     pub(super) fn sides(self) -> (usize, usize) {
@@ -205,7 +219,7 @@ impl Tile {
     }
 
     /// Whether both operands can be read four elements at a time.
-    fn in_fours(form: Form, Sizes { m, n, k, .. }: Sizes) -> bool {
+    pub(super) fn in_fours(form: Form, Sizes { m, n, k, .. }: Sizes) -> bool {
         let contiguous = match form {
             Form::AB => [k, n],
             Form::ABt => [k, k],

@@ -15,6 +15,7 @@ mod tests_f16;
 #[cfg(test)]
 mod tests_tiles;
 mod trial;
+pub(crate) mod tuning;
 
 use kernels::{Store, Tile};
 
@@ -205,7 +206,7 @@ pub fn linear(pass: &mut Pass, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<
 pub fn linear_gelu(pass: &mut Pass, gelu: Gelu, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)> {
     let sizes = Sizes::new(Form::ABt, 1, (x.rows(), x.cols()), (w.rows(), w.cols()))?;
     bias.expect_f32(OP, "bias", &[sizes.n])?;
-    let tile = choose(pass, Form::ABt, sizes);
+    let tile = tuning::choose(pass, Form::ABt, sizes)?;
     // What several dispatches sum is complete only after the last.
     if pass.cpu().is_none() && sizes.k > slice(pass, tile, sizes).1 {
         let pre = linear(pass, x, w, bias)?;
@@ -269,7 +270,22 @@ fn run(
     if let Some(bias) = bias {
         pass.admit(OP, &[("bias", bias)])?;
     }
-    let tile = choose(pass, form, sizes);
+    let tile = tuning::choose(pass, form, sizes)?;
+    run_with(pass, tile, form, store, sizes, [a, b], bias, y, pre)
+}
+
+#[expect(clippy::too_many_arguments, reason = "as `run`")]
+fn run_with(
+    pass: &mut Pass,
+    tile: Tile,
+    form: Form,
+    store: Store,
+    sizes: Sizes,
+    [a, b]: [&Tensor; 2],
+    bias: Option<&Tensor>,
+    y: &mut Tensor,
+    pre: Option<&mut Tensor>,
+) -> Result<()> {
     let by_rows = pass.cpu().is_none() && tile.wants_rows_of_b() && form == Form::ABt;
     let (transposed, halves);
     let (form, b) = if by_rows && sizes.z == 1 {
@@ -292,13 +308,6 @@ fn run(
     tensors.extend(bias);
     tensors.extend(pre.as_deref());
     dispatch(pass, form, store, sizes, tile, tensors)
-}
-
-/// The tile of a product on this pass's GPU.
-fn choose(pass: &mut Pass, form: Form, sizes: Sizes) -> Tile {
-    let (mut abilities, precision) = (pass.abilities(), pass.precision());
-    abilities.matrices = abilities.matrices && precision == Precision::F16 && trial::matrices_agree(pass);
-    Tile::choose(abilities, precision, form, sizes)
 }
 
 /// The operand in f16; on the CPU device, which multiplies in f32, the f32 values of that.
