@@ -25,7 +25,7 @@ pub struct KernelTime {
 pub struct Span {
     /// Operation and entry.
     pub name: &'static str,
-    /// When it began, by the clock that was passed in.
+    /// When it began: since the first of the profile, by the clock that was passed in or the GPU's own.
     pub start: Duration,
     /// How long it took.
     pub time: Duration,

@@ -19,7 +19,8 @@ pub fn load(device: &Device, folder: &Path) -> Option<String> {
         },
         Err(_) => (None, None),
     };
-    // SAFETY: the bytes are those that `save` wrote under this adapter's key, or their checksum would differ.
+    // SAFETY: the bytes are those that `save` wrote under this adapter's key: the user's cache folder is trusted not to be
+    // forged, as the programs in it are, and a file that was cut or damaged has another checksum.
     unsafe { device.load_pipelines(kept.as_deref()) };
     note
 }

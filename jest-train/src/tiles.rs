@@ -13,7 +13,7 @@ const FORMAT: u32 = 1;
 /// A file of more bytes is none of ours.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// Name of the tile by the name of the class of shapes; written as a list of `CLASS: TILE`.
+/// Name of the tile by the name of the class of shapes and the adapter; written as a list of `CLASS: TILE`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct Tiles(pub BTreeMap<String, String>);
@@ -29,7 +29,7 @@ impl TryFrom<Vec<String>> for Tiles {
 
     fn try_from(lines: Vec<String>) -> std::result::Result<Self, String> {
         let parsed = lines.iter().map(|line| {
-            let (class, tile) = line.split_once(": ").ok_or_else(|| {
+            let (class, tile) = line.rsplit_once(": ").ok_or_else(|| {
                 format!("tile {line:?} is not written as `CLASS: TILE`; copy it from a plan.toml, or leave `tiles` out")
             })?;
             Ok((class.to_owned(), tile.to_owned()))
@@ -101,7 +101,8 @@ mod tests {
     use super::*;
 
     fn chosen() -> Tiles {
-        Tiles([("ab f32 z1 m64 n64 k64 fours rows".to_owned(), "wide".to_owned())].into())
+        let adapter = lesser_gpu(Default::default()).info().name;
+        Tiles([(format!("ab f32 z1 m64 n64 k64 fours rows on {adapter}"), "wide".to_owned())].into())
     }
 
     #[test]

@@ -255,19 +255,20 @@ impl Device {
         }
     }
 
-    /// From now on, times the tiles of a matrix product when a class of shapes is met first, and takes the fastest: for
-    /// three seconds of a process, and only among tiles that give the same bits. Nothing on the CPU device.
+    /// From now on, times the tiles of a matrix product when a class of shapes is met first, and takes the fastest of
+    /// those that gave the same bits. No class is begun after three seconds of it. Nothing on the CPU device.
     pub fn start_tuning(&self, now: Now) {
         if let Backend::Gpu(gpu) = self.backend() {
             gpu.tuning().now = Some(now);
         }
     }
 
-    /// Takes these tiles, as [`Device::tiles`] gave them, for their classes of shapes; what this device does not know or
-    /// cannot do is passed over.
+    /// Takes these tiles, as [`Device::tiles`] gave them, for their classes of shapes; what another adapter chose, and what
+    /// this device does not know or cannot do, is passed over.
     pub fn use_tiles(&self, tiles: BTreeMap<String, String>) {
         if let Backend::Gpu(gpu) = self.backend() {
-            gpu.tuning().tiles.extend(tiles);
+            let own = crate::ops::matmul::tuning::of_adapter(&gpu.info().name);
+            gpu.tuning().tiles.extend(tiles.into_iter().filter(|(class, _)| class.ends_with(&own)));
         }
     }
 

@@ -177,7 +177,7 @@ impl Gpu {
 
     /// Submits what is recorded, without waiting for it.
     pub(crate) fn submit(&self) -> Result<()> {
-        self.with_stream(|stream| stream.submit(&self.queue));
+        self.with_stream(|stream| stream.submit(&self.device, &self.queue));
         self.check()
     }
 

@@ -63,8 +63,10 @@ impl Stream {
     pub(super) fn timed(&mut self, device: &wgpu::Device, work: Work, record: impl FnOnce(&mut wgpu::ComputePass<'_>)) {
         self.copies(device);
         let timed = self.timed.get_or_insert_with(|| Timed::new(device));
-        if let Some(encoder) = &mut self.encoder {
-            record(&mut timed.begin(encoder, work));
+        match &mut self.encoder {
+            Some(encoder) if !timed.is_full() => record(&mut timed.begin(encoder, work)),
+            // Several threads recorded between a count and its submission.
+            _ => record(self.compute(device)),
         }
     }
 
@@ -80,12 +82,13 @@ impl Stream {
         self.dispatches >= DISPATCH_BUDGET || self.flops >= self.budget
     }
 
-    pub(super) fn submit(&mut self, queue: &wgpu::Queue) {
+    pub(super) fn submit(&mut self, device: &wgpu::Device, queue: &wgpu::Queue) {
         self.compute = None;
         (self.dispatches, self.flops) = (0, 0.0);
         if let Some(mut encoder) = self.encoder.take() {
-            let times = self.timed.take().map(|timed| timed.finish(&mut encoder, self.next));
-            self.times.extend(times);
+            if let Some(timed) = self.timed.as_mut().filter(|timed| timed.is_used()) {
+                self.times.push(timed.finish(device, &mut encoder, self.next));
+            }
             self.running.push_back((self.next, queue.submit([encoder.finish()])));
             self.next += 1;
         }

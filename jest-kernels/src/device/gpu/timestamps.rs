@@ -12,12 +12,13 @@ const CAPACITY: usize = stream::DISPATCH_BUDGET;
 /// Bytes of a timestamp.
 const STAMP: u64 = 8;
 
-/// Dispatches of one submission, each between two timestamps.
+/// Dispatches of the submission that is recorded, each between two timestamps.
+///
+/// One set of queries serves all submissions, as each resolves it before the next begins: adapters have few of them.
 #[derive(Debug)]
 pub(super) struct Timed {
     queries: wgpu::QuerySet,
     resolved: wgpu::Buffer,
-    staging: wgpu::Buffer,
     works: Vec<Work>,
 }
 
@@ -31,18 +32,13 @@ pub(super) struct Times {
 impl Timed {
     pub(super) fn new(device: &wgpu::Device) -> Self {
         let count = 2 * CAPACITY as u32;
-        let buffer = |label, usage| {
-            let size = STAMP * u64::from(count);
-            device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
-        };
         Self {
             queries: device.create_query_set(&wgpu::QuerySetDescriptor {
                 label: Some("times"),
                 ty: wgpu::QueryType::Timestamp,
                 count,
             }),
-            resolved: buffer("times", wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC),
-            staging: buffer("read times", wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ),
+            resolved: buffer(device, count, wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC),
             works: Vec::new(),
         }
     }
@@ -61,13 +57,36 @@ impl Timed {
         })
     }
 
-    /// Records the way of the timestamps to the host, behind the dispatches of the submission `ticket`.
-    pub(super) fn finish(self, encoder: &mut wgpu::CommandEncoder, ticket: stream::Ticket) -> Times {
-        let count = 2 * self.works.len() as u32;
-        encoder.resolve_query_set(&self.queries, 0..count, &self.resolved, 0);
-        encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.staging, 0, STAMP * u64::from(count));
-        Times { works: self.works, reading: Reading::new(self.staging, ticket) }
+    /// Whether there is no room for another dispatch.
+    pub(super) fn is_full(&self) -> bool {
+        self.works.len() >= CAPACITY
     }
+
+    /// Whether the submission has a timed dispatch.
+    pub(super) fn is_used(&self) -> bool {
+        !self.works.is_empty()
+    }
+
+    /// Records the way of the timestamps to the host, behind the dispatches of the submission `ticket`.
+    pub(super) fn finish(
+        &mut self,
+        device: &wgpu::Device,
+        encoder: &mut wgpu::CommandEncoder,
+        ticket: stream::Ticket,
+    ) -> Times {
+        let works = std::mem::take(&mut self.works);
+        let count = 2 * works.len() as u32;
+        let staging = buffer(device, count, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ);
+        encoder.resolve_query_set(&self.queries, 0..count, &self.resolved, 0);
+        encoder.copy_buffer_to_buffer(&self.resolved, 0, &staging, 0, STAMP * u64::from(count));
+        Times { works, reading: Reading::new(staging, ticket) }
+    }
+}
+
+/// Room for so many timestamps.
+fn buffer(device: &wgpu::Device, count: u32, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+    let size = STAMP * u64::from(count);
+    device.create_buffer(&wgpu::BufferDescriptor { label: Some("times"), size, usage, mapped_at_creation: false })
 }
 
 impl Gpu {
