@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use jest_kernels::Precision;
 
 use super::OnDevice;
 
@@ -44,6 +45,9 @@ pub struct ReproduceArgs {
     /// Folder of records and figures
     #[arg(long, value_name = "FOLDER", default_value = "docs/reproduction", conflicts_with = "quick")]
     pub records: PathBuf,
+    /// f32, bf16 or f16, in place of the studies' own
+    #[arg(long, value_name = "WORD")]
+    pub precision: Option<Precision>,
     /// Where it computes
     #[command(flatten)]
     pub on: OnDevice,

@@ -31,6 +31,9 @@ pub struct Record {
     /// How much sooner a method reaches what uniform selection ends with, where the study asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speedup: Option<Speedup>,
+    /// The same of other methods.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_speedups: Vec<Speedup>,
     /// What is drawn.
     pub panels: Vec<Panel>,
     /// Every run of every seed.

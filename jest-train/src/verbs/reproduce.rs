@@ -141,7 +141,7 @@ impl<'a> Job<'a> {
         let mut missing = Vec::new();
         for seed in 0..seeds {
             let folder = self.folder(study.name, seed);
-            let plan = self.plan(study, seed, &folder)?;
+            let plan = self.plan(study, seed, seeds, &folder)?;
             let (saved, text) =
                 (folder.join("plan.toml"), plan.to_toml().map_err(|source| TrainError::PlanText { source })?);
             if !finished(&folder) || run_folder::hold_against_saved_plan(&saved, &text).is_err() {
@@ -155,14 +155,15 @@ impl<'a> Job<'a> {
         })
     }
 
-    /// Threads of one job: its share of what is asked for, or of the cores.
-    fn threads(&self) -> usize {
+    /// Threads of each of so many seeds: its share of what is asked for, or of the cores.
+    fn threads(&self, seeds: u64) -> usize {
         let all = self.args.on.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        (all / self.args.jobs).max(1)
+        let jobs = (self.args.jobs.get() as u64).min(seeds).max(1);
+        (all / jobs as usize).max(1)
     }
 
-    /// The plan of one seed: the shared keys and the study's runs, with this job's data and folders.
-    fn plan(&self, study: &Study, seed: u64, folder: &Path) -> Result<Plan> {
+    /// The plan of one seed of so many: the shared keys and the study's runs, with this job's data and folders.
+    fn plan(&self, study: &Study, seed: u64, seeds: u64, folder: &Path) -> Result<Plan> {
         let read = |name: &str| {
             let path = self.args.configs.join(name);
             std::fs::read_to_string(&path).map_err(TrainError::storage("read", &path))
@@ -176,8 +177,9 @@ impl<'a> Job<'a> {
         let keys = KeyFlags {
             out: Some(place(folder)),
             device: Some(self.args.on.device.clone()),
-            threads: Some(self.threads() as i64),
+            threads: Some(self.threads(seeds) as i64),
             seed: Some(seed as i64),
+            precision: self.args.precision.clone(),
             ..KeyFlags::default()
         };
         let args = TrainArgs { config: Some(path), smoke: self.args.quick, keys, ..TrainArgs::default() };
