@@ -179,7 +179,7 @@ impl<'a> Job<'a> {
             device: Some(self.args.on.device.clone()),
             threads: Some(self.threads(seeds) as i64),
             seed: Some(seed as i64),
-            precision: self.args.precision.clone(),
+            precision: self.args.precision,
             ..KeyFlags::default()
         };
         let args = TrainArgs { config: Some(path), smoke: self.args.quick, keys, ..TrainArgs::default() };
