@@ -44,6 +44,11 @@ impl Pass {
         self.precision
     }
 
+    /// How an operation may store what feeds products alone: bf16 where they round to it, on the CPU device.
+    pub(crate) fn product_operand(&self) -> DType {
+        if self.cpu().is_some() && self.precision == Precision::Bf16 { DType::Bf16 } else { DType::F32 }
+    }
+
     /// Records with products in f32 whatever the device's precision: for losses, scores and metrics.
     pub fn in_f32<R>(&mut self, record: impl FnOnce(&mut Pass) -> R) -> R {
         self.in_precision(Precision::F32, record)

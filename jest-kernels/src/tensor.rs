@@ -15,6 +15,8 @@ pub enum DType {
     U32,
     /// 16-bit IEEE float, two to a word.
     F16,
+    /// The upper half of a 32-bit float, two to a word: what feeds products alone, on a CPU device that rounds to it.
+    Bf16,
 }
 
 impl DType {
@@ -22,7 +24,7 @@ impl DType {
     pub(crate) fn words(self, len: usize) -> usize {
         match self {
             DType::F32 | DType::U32 => len,
-            DType::F16 => len.div_ceil(2),
+            DType::F16 | DType::Bf16 => len.div_ceil(2),
         }
     }
 }
@@ -123,6 +125,11 @@ impl Tensor {
         &bytemuck::cast_slice(self.cpu().words())[..self.len()]
     }
 
+    /// Bits of a bf16 tensor on the CPU device.
+    pub(crate) fn bf16(&self) -> &[u16] {
+        &bytemuck::cast_slice(self.cpu().words())[..self.len()]
+    }
+
     /// Writable elements of an f32 tensor on the CPU device; copies first when shared.
     pub(crate) fn f32_mut(&mut self) -> &mut [f32] {
         let len = self.len();
@@ -137,6 +144,12 @@ impl Tensor {
 
     /// Writable elements of an f16 tensor on the CPU device; copies first when shared.
     pub(crate) fn f16_mut(&mut self) -> &mut [half::f16] {
+        let len = self.len();
+        &mut bytemuck::cast_slice_mut(self.cpu_mut().words_mut())[..len]
+    }
+
+    /// Writable bits of a bf16 tensor on the CPU device; copies first when shared.
+    pub(crate) fn bf16_mut(&mut self) -> &mut [u16] {
         let len = self.len();
         &mut bytemuck::cast_slice_mut(self.cpu_mut().words_mut())[..len]
     }

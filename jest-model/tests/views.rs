@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use jest_kernels::{Pass, testing};
+use jest_kernels::{Device, DeviceOptions, DeviceRequest, Pass, Precision, testing};
 use jest_model::{
     Activation, ModelConfig, Parameters, TextConfig, TextPadding, TextPool, TwoTowers, View, VisionConfig,
 };
@@ -132,6 +132,39 @@ fn check(config: &ModelConfig, view: &View) {
             let error = (differences - says).abs();
             assert!(error <= 2e-3 + 0.01 * says.abs(), "{name} under {view:?}: {says}, differences say {differences}");
         }
+    }
+}
+
+/// Square roots of the summed squares of a - b and of b.
+fn distance(a: &[f32], b: &[f32]) -> (f32, f32) {
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
+    (norm(&mut a.iter().zip(b).map(|(a, b)| a - b)), norm(&mut b.iter().copied()))
+}
+
+#[test]
+fn products_in_bf16_lie_beside_those_in_f32() {
+    let all = |precision| {
+        let options = DeviceOptions { threads: 2, precision, ..DeviceOptions::default() };
+        let (pass, batch) = (&mut Device::open(&DeviceRequest::Cpu, options).unwrap().pass(), batch());
+        [siglip(), clip()].map(|config| {
+            let mut model = model(pass, &config);
+            let (image, text) = backward(pass, &mut model, &batch, &View::default());
+            let mut named = vec![("image".to_string(), image), ("text".to_string(), text)];
+            for param in model.parameters() {
+                named.push((param.name().to_string(), pass.read(&param.grad).unwrap()));
+            }
+            named
+        })
+    };
+    for (plain, rounded) in all(Precision::F32).into_iter().zip(all(Precision::Bf16)) {
+        // Shifts of all keys change no weights: that gradient is rounding alone.
+        let whole = plain.iter().map(|(_, values)| distance(values, values).1).fold(0.0, f32::max);
+        for ((name, plain), (_, rounded)) in plain.iter().zip(&rounded) {
+            let (error, size) = distance(rounded, plain);
+            // A rounding is at most 2^-9 of a value; some dozens lie between the pixels and a gradient.
+            assert!(error <= 0.04 * size + 2e-3 * whole, "{name}: {error} of {size}");
+        }
+        assert_ne!(plain, rounded, "operands are rounded");
     }
 }
 

@@ -26,6 +26,19 @@ fn threads_and_workers_change_nothing() {
 }
 
 #[test]
+fn threads_change_nothing_in_bf16() {
+    let place = Place::new("");
+    place.configure("precision = 'bf16'", THREE_RUNS);
+    for (out, threads) in [("one", "1"), ("wide", "3")] {
+        place.train(out, &["--threads", threads]).well();
+    }
+    assert_eq!(place.metrics("wide"), place.metrics("one"));
+    assert!(place.weights("wide", "jest") == place.weights("one", "jest"));
+    place.train("plain", &["--precision", "f32"]).well();
+    assert_ne!(place.metrics("plain"), place.metrics("one"));
+}
+
+#[test]
 fn a_cache_changes_nothing_that_is_learned() {
     let place = Place::new(THREE_RUNS);
     place.train("cached", &[]).well();

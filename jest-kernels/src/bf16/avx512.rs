@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::pack::Source;
-use super::{BLOCK, DEPTH, Role, SIDE};
+use super::{BLOCK, DEPTH, Elements, Role, SIDE};
 
 /// Rows whose sums are in registers at once, for two blocks of columns.
 const ROWS: usize = 8;
@@ -59,22 +59,20 @@ pub(super) unsafe fn square(a: &[u16], b: &[u16], y: &mut [f32], y_row: usize, a
 /// `out` holds a block.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn pack(role: Role, source: &Source<'_>, out: &mut [u16]) {
-    let from = source.elements.as_ptr();
     let mut lines = [_mm512_setzero_si512(); SIDE];
     let by_rows = source.depth_stride == 1;
     // SAFETY: 16 rows of 32 depths, or 32 depths of 16 rows, as the caller promises.
     unsafe {
         if by_rows {
             for (row, line) in lines.iter_mut().enumerate() {
-                let from = from.add(row * source.stride);
-                *line = bits(_mm512_cvtne2ps_pbh(_mm512_loadu_ps(from.add(SIDE)), _mm512_loadu_ps(from)));
+                let first = row * source.stride;
+                *line = both(source.elements, first, first + SIDE);
             }
         } else {
             let interleave = interleaved();
             for (pair, line) in lines.iter_mut().enumerate() {
-                let even = from.add(2 * pair * source.depth_stride);
-                let odd = even.add(source.depth_stride);
-                let both = bits(_mm512_cvtne2ps_pbh(_mm512_loadu_ps(odd), _mm512_loadu_ps(even)));
+                let even = 2 * pair * source.depth_stride;
+                let both = both(source.elements, even, even + source.depth_stride);
                 *line = _mm512_permutexvar_epi16(interleave, both);
             }
         }
@@ -85,6 +83,41 @@ pub(super) unsafe fn pack(role: Role, source: &Source<'_>, out: &mut [u16]) {
         for (index, line) in lines.iter().enumerate() {
             _mm512_storeu_si512(out.as_mut_ptr().add(index * DEPTH).cast(), *line);
         }
+    }
+}
+
+/// Rounded elements: 16 from `low` on below 16 from `high` on.
+///
+/// # Safety
+/// The elements are there.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn both(elements: Elements<'_>, low: usize, high: usize) -> __m512i {
+    // SAFETY: 16 elements are there from each place on, as the caller promises.
+    unsafe {
+        match elements {
+            Elements::F32(all) => {
+                let at = |place: usize| all.as_ptr().add(place);
+                bits(_mm512_cvtne2ps_pbh(_mm512_loadu_ps(at(high)), _mm512_loadu_ps(at(low))))
+            }
+            Elements::Bf16(all) => {
+                let at = |place: usize| _mm256_loadu_si256(all.as_ptr().add(place).cast());
+                _mm512_inserti64x4::<1>(_mm512_castsi256_si512(at(low)), at(high))
+            }
+        }
+    }
+}
+
+/// Rounds whole lines of 32 elements.
+///
+/// # Safety
+/// The processor has what [`available`] asks for; both are equally long, a multiple of 32.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn round_all(x: &[f32], out: &mut [u16]) {
+    let all = Elements::F32(x);
+    for (index, line) in out.chunks_exact_mut(DEPTH).enumerate() {
+        // SAFETY: x is as long as out, so the line is there.
+        unsafe { _mm512_storeu_si512(line.as_mut_ptr().cast(), both(all, index * DEPTH, index * DEPTH + SIDE)) };
     }
 }
 

@@ -1,7 +1,7 @@
 //! Products of matrices whose elements are rounded to bf16, with f32 sums: tiles of the processor's matrix unit (AMX),
 //! AVX-512's dot products, or plain f32 arithmetic on the rounded elements.
 //!
-//! Operands are f32 in memory and are rounded as they are packed. The packed form is the same for all three: blocks of
+//! Operands are rounded as they are packed, or were rounded when they were written. The packed form is the same for all three: blocks of
 //! 16 rows (or columns) by 32 depths, so one test holds them against each other.
 
 #[cfg(target_arch = "x86_64")]
@@ -9,6 +9,8 @@ mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod pack;
+
+pub(crate) use pack::round;
 
 use std::sync::OnceLock;
 
@@ -57,10 +59,44 @@ pub(crate) fn level() -> Level {
     })
 }
 
+/// Elements as they lie in memory.
+#[derive(Clone, Copy)]
+pub(crate) enum Elements<'a> {
+    /// To be rounded.
+    F32(&'a [f32]),
+    /// Bits of rounded ones.
+    Bf16(&'a [u16]),
+}
+
+impl Elements<'_> {
+    /// Those from `at` on.
+    pub(crate) fn from(self, at: usize) -> Self {
+        match self {
+            Elements::F32(all) => Elements::F32(&all[at..]),
+            Elements::Bf16(all) => Elements::Bf16(&all[at..]),
+        }
+    }
+
+    fn len(self) -> usize {
+        match self {
+            Elements::F32(all) => all.len(),
+            Elements::Bf16(all) => all.len(),
+        }
+    }
+
+    /// Bits of one, rounded.
+    fn bits(self, at: usize) -> u16 {
+        match self {
+            Elements::F32(all) => pack::round(all[at]),
+            Elements::Bf16(all) => all[at],
+        }
+    }
+}
+
 /// Elements of a matrix with a stride for each axis: `along` rows (of a) or columns (of b), then the depth.
 #[derive(Clone, Copy)]
 pub(crate) struct Operand<'a> {
-    pub(crate) elements: &'a [f32],
+    pub(crate) elements: Elements<'a>,
     /// Elements from one row (column) to the next.
     pub(crate) stride: usize,
     /// Elements from one depth to the next; either this or `stride` is 1.
@@ -105,7 +141,7 @@ pub(crate) fn pack(
         }
         let at = (first + index * SIDE) * operand.stride + (depth + step * DEPTH) * operand.depth_stride;
         let source = pack::Source {
-            elements: &operand.elements[at..],
+            elements: operand.elements.from(at),
             stride: operand.stride,
             depth_stride: operand.depth_stride,
             rows,
@@ -119,7 +155,7 @@ pub(crate) fn pack(
 pub(crate) fn product(level: Level, (m, n, k): (usize, usize, usize), a: &[f32], b: &[f32]) -> Vec<f32> {
     let pair = 2 * k.div_ceil(DEPTH) * BLOCK;
     let [mut rows, mut cols] = [m, n].map(|len| vec![0; len.div_ceil(2 * SIDE) * pair]);
-    let [a, b] = [a, b].map(|elements| Operand { elements, stride: k, depth_stride: 1 });
+    let [a, b] = [a, b].map(|all| Operand { elements: Elements::F32(all), stride: k, depth_stride: 1 });
     pack(level, Role::Left, &a, (0, m), (0, k), &mut rows);
     pack(level, Role::Right, &b, (0, n), (0, k), &mut cols);
     let mut y = vec![0.0; m * n];
@@ -202,9 +238,21 @@ fn plain(a: &[u16], b: &[u16], y: &mut [f32], y_row: usize, add: bool) {
     }
 }
 
+/// The bits of each element, rounded as packing rounds.
+pub(crate) fn round_all(x: &[f32], out: &mut [u16]) {
+    let mut whole = 0;
+    #[cfg(target_arch = "x86_64")]
+    if level() != Level::Plain {
+        whole = x.len().min(out.len()) / DEPTH * DEPTH;
+        // SAFETY: levels above `Plain` have AVX-512 with BF16.
+        unsafe { avx512::round_all(&x[..whole], &mut out[..whole]) };
+    }
+    out[whole..].iter_mut().zip(&x[whole..]).for_each(|(out, x)| *out = pack::round(*x));
+}
+
 /// bf16 bits as f32.
 #[inline(always)]
-fn wide(bits: u16) -> f32 {
+pub(crate) fn wide(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 
@@ -230,10 +278,19 @@ mod tests {
         for level in levels() {
             let (steps, mut y) = (k.div_ceil(DEPTH), start.clone());
             let [mut rows, mut cols] = [m, n].map(|len| vec![0xffff; len.div_ceil(2 * SIDE) * 2 * steps * BLOCK]);
-            let a = Operand { elements: &a, stride: a_stride, depth_stride: a_depth };
-            let b = Operand { elements: &b, stride: b_stride, depth_stride: b_depth };
+            let a = Operand { elements: Elements::F32(&a), stride: a_stride, depth_stride: a_depth };
+            let b = Operand { elements: Elements::F32(&b), stride: b_stride, depth_stride: b_depth };
             pack(level, Role::Left, &a, (0, m), (0, k), &mut rows);
             pack(level, Role::Right, &b, (0, n), (0, k), &mut cols);
+            for (role, operand, packed, len) in [(Role::Left, &a, &rows, m), (Role::Right, &b, &cols, n)] {
+                let Elements::F32(elements) = operand.elements else { unreachable!() };
+                let mut bits = vec![0; elements.len()];
+                round_all(elements, &mut bits);
+                let stored = Operand { elements: Elements::Bf16(&bits), ..*operand };
+                let mut again = vec![0xffff; packed.len()];
+                pack(level, role, &stored, (0, len), (0, k), &mut again);
+                assert!(again == *packed, "{level:?} {m}x{n}x{k}: rounded before is packed otherwise");
+            }
             multiply(level, (&rows, m), (&cols, n), k, (&mut y, n), true);
             let name = format!("{level:?} {m}x{n}x{k}");
             assert_within(&name, &y, &want, |i| sum_tolerance(k + 1, 1.0 + product(i, &f64::abs)));
@@ -264,7 +321,7 @@ mod tests {
             assert_eq!(wide(pack::round(x)), want, "{x}");
             for level in levels() {
                 let elements = vec![x; BLOCK];
-                let source = Operand { elements: &elements, stride: DEPTH, depth_stride: 1 };
+                let source = Operand { elements: Elements::F32(&elements), stride: DEPTH, depth_stride: 1 };
                 let mut both = [0xffff; 2 * BLOCK];
                 pack(level, Role::Left, &source, (0, SIDE), (0, DEPTH), &mut both);
                 assert!(both[..BLOCK].iter().all(|bits| wide(*bits) == want), "{level:?} {x}");

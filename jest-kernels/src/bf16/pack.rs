@@ -1,10 +1,10 @@
 //! Rounding to bf16 and packing of one block of 16 rows by 32 depths.
 
-use super::{BLOCK, DEPTH, Level, Role, SIDE};
+use super::{BLOCK, DEPTH, Elements, Level, Role, SIDE};
 
 /// Where the elements of one block lie; either stride is 1.
 pub(super) struct Source<'a> {
-    pub(super) elements: &'a [f32],
+    pub(super) elements: Elements<'a>,
     pub(super) stride: usize,
     pub(super) depth_stride: usize,
     /// 1 to 16.
@@ -26,7 +26,7 @@ pub(super) fn block(level: Level, role: Role, source: &Source<'_>, out: &mut [u1
     let _ = level;
     let at = |row: usize, depth: usize| {
         let inside = row < source.rows && depth < source.depths;
-        if inside { round(source.elements[row * source.stride + depth * source.depth_stride]) } else { 0 }
+        if inside { source.elements.bits(row * source.stride + depth * source.depth_stride) } else { 0 }
     };
     for (index, out) in out.iter_mut().enumerate() {
         *out = match role {
@@ -38,7 +38,8 @@ pub(super) fn block(level: Level, role: Role, source: &Source<'_>, out: &mut [u1
 
 /// The nearest bf16, ties to even; NaN stays NaN, values below the normal range become 0 as in the processor's own
 /// conversion.
-pub(super) fn round(x: f32) -> u16 {
+#[inline(always)]
+pub(crate) fn round(x: f32) -> u16 {
     let bits = x.to_bits();
     if x.is_nan() {
         return (bits >> 16) as u16 | 0x40;

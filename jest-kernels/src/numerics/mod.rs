@@ -10,8 +10,9 @@ mod products;
 mod tests;
 mod tokens;
 
+use crate::ops::cast;
 use crate::testing::{largest, random, wide};
-use crate::{Pass, Result, Tensor};
+use crate::{DType, Pass, Result, Tensor};
 
 /// Magnitudes of the inputs that the report is made for.
 pub const MAGNITUDES: [f32; 3] = [1e-3, 1.0, 1e3];
@@ -126,6 +127,13 @@ impl Trial<'_> {
 
     /// Notes the largest error of an output over the largest value that the oracle has there.
     fn compare(&mut self, what: impl Into<String>, got: &Tensor, want: &[f64]) -> Result<()> {
+        let wide;
+        let got = if got.dtype() == DType::Bf16 {
+            wide = cast::to_f32(self.pass, got)?;
+            &wide
+        } else {
+            got
+        };
         let got = self.pass.read(got)?;
         let whole = got.len() == want.len();
         let worst = got.iter().zip(want).map(|(got, want)| (f64::from(*got) - want).abs());

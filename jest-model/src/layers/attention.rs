@@ -47,6 +47,31 @@ impl SelfAttention {
     /// # Errors
     /// `Kernel` when the sizes do not fit.
     pub fn forward(&self, pass: &mut Pass, x: &Tensor, rows: &Rows) -> Result<(Tensor, SelfAttentionSaved)> {
+        let (h, qkv, attention) = self.attend(pass, x, rows)?;
+        let (y, out) = self.out.forward(pass, &h)?;
+        Ok((y, SelfAttentionSaved { qkv, attention, out }))
+    }
+
+    /// x, residual: `[n * l, width]` -> residual + y: `[n * l, width]`
+    pub(crate) fn forward_onto(
+        &self,
+        pass: &mut Pass,
+        x: &Tensor,
+        rows: &Rows,
+        residual: &Tensor,
+    ) -> Result<(Tensor, SelfAttentionSaved)> {
+        let (h, qkv, attention) = self.attend(pass, x, rows)?;
+        let (y, out) = self.out.forward_onto(pass, &h, residual)?;
+        Ok((y, SelfAttentionSaved { qkv, attention, out }))
+    }
+
+    /// All but the layer behind the heads.
+    fn attend(
+        &self,
+        pass: &mut Pass,
+        x: &Tensor,
+        rows: &Rows,
+    ) -> Result<(Tensor, LinearSaved, attention::SavedPacked)> {
         let (packed, qkv) = self.qkv.forward(pass, x)?;
         let shape = Attention {
             n: rows.n,
@@ -58,8 +83,7 @@ impl SelfAttention {
             shared_query: false,
         };
         let (h, attention) = attention::forward_packed(pass, &shape, &packed, rows.lengths.as_ref())?;
-        let (y, out) = self.out.forward(pass, &h)?;
-        Ok((y, SelfAttentionSaved { qkv, attention, out }))
+        Ok((h, qkv, attention))
     }
 
     /// dy: `[n * l, width]` -> dx: `[n * l, width]`

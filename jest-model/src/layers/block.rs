@@ -73,14 +73,30 @@ impl Block {
         if self.norms_behind {
             return self.forward_norms_behind(pass, &x, rows);
         }
-        let (h, norm1) = self.norm1.forward(pass, &x)?;
-        let (h, attention) = self.attention.forward(pass, &h, rows)?;
-        let (h, scale1) = scaled(self.scale1.as_ref(), pass, h)?;
-        let x = add::forward(pass, &x, &h)?;
-        let (h, norm2) = self.norm2.forward(pass, &x)?;
-        let (h, mlp) = self.mlp.forward(pass, &h)?;
-        let (h, scale2) = scaled(self.scale2.as_ref(), pass, h)?;
-        let y = add::forward(pass, &x, &h)?;
+        let (h, norm1) = self.norm1.forward_to_product(pass, &x)?;
+        let (x, attention, scale1) = match &self.scale1 {
+            None => {
+                let (x, attention) = self.attention.forward_onto(pass, &h, rows, &x)?;
+                (x, attention, None)
+            }
+            Some(scale) => {
+                let (h, attention) = self.attention.forward(pass, &h, rows)?;
+                let (h, scale1) = scale.forward(pass, h)?;
+                (add::forward(pass, &x, &h)?, attention, Some(scale1))
+            }
+        };
+        let (h, norm2) = self.norm2.forward_to_product(pass, &x)?;
+        let (y, mlp, scale2) = match &self.scale2 {
+            None => {
+                let (y, mlp) = self.mlp.forward_onto(pass, &h, &x)?;
+                (y, mlp, None)
+            }
+            Some(scale) => {
+                let (h, mlp) = self.mlp.forward(pass, &h)?;
+                let (h, scale2) = scale.forward(pass, h)?;
+                (add::forward(pass, &x, &h)?, mlp, Some(scale2))
+            }
+        };
         Ok((y, BlockSaved { norm1, attention, scale1, norm2, mlp, scale2 }))
     }
 
@@ -124,13 +140,6 @@ impl Block {
         add::accumulate(pass, &dh, &mut dx)?;
         Ok(dx)
     }
-}
-
-/// h as it is where there is no scale.
-fn scaled(scale: Option<&LayerScale>, pass: &mut Pass, h: Tensor) -> Result<(Tensor, Option<LayerScaleSaved>)> {
-    let Some(scale) = scale else { return Ok((h, None)) };
-    let (h, saved) = scale.forward(pass, h)?;
-    Ok((h, Some(saved)))
 }
 
 fn scaled_backward(

@@ -39,6 +39,12 @@ impl LayerNorm {
         Ok((y, LayerNormSaved(saved)))
     }
 
+    /// [`LayerNorm::forward`] for an output that feeds matrix products alone.
+    pub(crate) fn forward_to_product(&self, pass: &mut Pass, x: &Tensor) -> Result<(Tensor, LayerNormSaved)> {
+        let (y, saved) = layer_norm::forward_to_product(pass, x, &self.weight.value, &self.bias.value, self.eps)?;
+        Ok((y, LayerNormSaved(saved)))
+    }
+
     /// dy: `[.., d]` -> dx: `[.., d]`
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! A linear layer: `y = x · weightᵀ + bias`, or without the bias.
 
+use jest_kernels::ops::add;
 use jest_kernels::ops::gelu::{self, Gelu};
 use jest_kernels::ops::matmul::{self, Form};
 use jest_kernels::{Pass, Tensor};
@@ -64,6 +65,16 @@ impl Linear {
             Some(bias) => matmul::linear(pass, x, &self.weight.value, &bias.value)?,
             None => matmul::forward(pass, Form::ABt, x, &self.weight.value)?,
         };
+        Ok((y, LinearSaved { x: x.clone() }))
+    }
+
+    /// x: `[.., k]`, residual: `[.., n]` -> residual + y: `[.., n]`
+    pub(crate) fn forward_onto(&self, pass: &mut Pass, x: &Tensor, residual: &Tensor) -> Result<(Tensor, LinearSaved)> {
+        let Some(bias) = &self.bias else {
+            let (y, saved) = self.forward(pass, x)?;
+            return Ok((add::forward(pass, residual, &y)?, saved));
+        };
+        let y = matmul::linear_onto(pass, x, &self.weight.value, &bias.value, residual)?;
         Ok((y, LinearSaved { x: x.clone() }))
     }
 

@@ -47,6 +47,13 @@ impl Mlp {
         Ok((y, MlpSaved { fc1, pre, fc2 }))
     }
 
+    /// x, residual: `[.., width]` -> residual + y: `[.., width]`
+    pub(crate) fn forward_onto(&self, pass: &mut Pass, x: &Tensor, residual: &Tensor) -> Result<(Tensor, MlpSaved)> {
+        let (h, pre, fc1) = self.fc1.forward_gelu(pass, self.gelu, x)?;
+        let (y, fc2) = self.fc2.forward_onto(pass, &h, residual)?;
+        Ok((y, MlpSaved { fc1, pre, fc2 }))
+    }
+
     /// dy: `[.., width]` -> dx: `[.., width]`
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! f32 to f16 and back on the CPU: blocks in parallel, by the processor's own conversion where it has one.
 
 use half::f16;
-use half::slice::HalfFloatSliceExt;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use rayon::prelude::*;
 
 /// Elements per block of work.
@@ -12,5 +12,10 @@ pub(super) fn to_f16(x: &[f32], y: &mut [f16]) {
 }
 
 pub(super) fn to_f32(x: &[f16], y: &mut [f32]) {
+    y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(y, x)| x.convert_to_f32_slice(y));
+}
+
+pub(super) fn bf16_to_f32(x: &[u16], y: &mut [f32]) {
+    let x: &[half::bf16] = x.reinterpret_cast();
     y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(y, x)| x.convert_to_f32_slice(y));
 }

@@ -66,13 +66,19 @@ pub fn to_f16(pass: &mut Pass, x: &Tensor) -> Result<Tensor> {
 /// Any; the result as x.
 ///
 /// # Errors
-/// `DType` unless x is f16.
+/// `DType` unless x is f16, or, on the CPU device, bf16.
 pub fn to_f32(pass: &mut Pass, x: &Tensor) -> Result<Tensor> {
     pass.admit(OP, &[("x", x)])?;
-    x.expect(OP, "x", DType::F16, x.shape())?;
+    let brain = pass.cpu().is_some() && x.dtype() == DType::Bf16;
+    if !brain {
+        x.expect(OP, "x", DType::F16, x.shape())?;
+    }
     let mut y = pass.empty_f32(x.shape())?;
     if let Some(cpu) = pass.cpu() {
-        cpu.run(Work::words("cast/to_f32", x.len() * 3 / 2), || cpu::to_f32(x.f16(), y.f32_mut()));
+        let values = y.f32_mut();
+        cpu.run(Work::words("cast/to_f32", x.len() * 3 / 2), || {
+            if brain { cpu::bf16_to_f32(x.bf16(), values) } else { cpu::to_f32(x.f16(), values) }
+        });
         return Ok(y);
     }
     dispatch(pass, &TO_F32, x, &y)?;

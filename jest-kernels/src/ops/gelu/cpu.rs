@@ -3,10 +3,13 @@
 use rayon::prelude::*;
 
 use super::Gelu;
+use crate::bf16;
 use crate::simd::{erf, exp, sigmoid, simd_fn};
 
 /// Elements per block of work.
 const BLOCK: usize = 16_384;
+/// Elements made f32 at once: they stay in the first cache.
+const WIDE: usize = 1024;
 
 pub(super) fn forward(kind: Gelu, x: &[f32], y: &mut [f32]) {
     y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(y, x)| forward_block(kind, x, y));
@@ -14,11 +17,37 @@ pub(super) fn forward(kind: Gelu, x: &[f32], y: &mut [f32]) {
 
 pub(super) fn backward(kind: Gelu, x: &[f32], dy: &[f32], dx: &mut [f32]) {
     let blocks = dx.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).zip(dy.par_chunks(BLOCK));
-    blocks.for_each(|((dx, x), dy)| match kind {
+    blocks.for_each(|((dx, x), dy)| backward_block(kind, x, dy, dx));
+}
+
+/// As [`backward`], of x in bf16.
+pub(super) fn backward_rounded(kind: Gelu, x: &[u16], dy: &[f32], dx: &mut [f32]) {
+    let blocks = dx.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).zip(dy.par_chunks(BLOCK));
+    blocks.for_each(|((dx, x), dy)| {
+        let mut wide = [0.0; WIDE];
+        for ((dx, x), dy) in dx.chunks_mut(WIDE).zip(x.chunks(WIDE)).zip(dy.chunks(WIDE)) {
+            let wide = &mut wide[..x.len()];
+            widen(x, wide);
+            backward_block(kind, wide, dy, dx);
+        }
+    });
+}
+
+fn backward_block(kind: Gelu, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+    match kind {
         Gelu::Tanh => backward_tanh(x, dy, dx),
         Gelu::Erf => backward_erf(x, dy, dx),
         Gelu::Quick => backward_quick(x, dy, dx),
-    });
+    }
+}
+
+simd_fn! {
+    /// bf16 as f32.
+    fn widen(x: &[u16], out: &mut [f32]) {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = bf16::wide(*x);
+        }
+    }
 }
 
 /// `y = gelu(x)` on this thread.

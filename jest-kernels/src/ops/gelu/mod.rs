@@ -5,7 +5,7 @@ pub mod oracle;
 
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
-use crate::{Grid, Pass, Result, Tensor};
+use crate::{DType, Grid, Pass, Result, Tensor};
 
 const OP: &str = "gelu";
 const WG: usize = 64;
@@ -97,7 +97,7 @@ pub fn forward(pass: &mut Pass, kind: Gelu, x: &Tensor) -> Result<Tensor> {
     Ok(y)
 }
 
-/// `dx = dy * gelu'(x)`.
+/// `dx = dy * gelu'(x)`; x may be bf16, as [`super::matmul::linear_gelu`] stores it.
 ///
 /// # Shapes
 /// x, dy, dx alike.
@@ -106,11 +106,17 @@ pub fn forward(pass: &mut Pass, kind: Gelu, x: &Tensor) -> Result<Tensor> {
 /// `Shape` when x and dy differ.
 pub fn backward(pass: &mut Pass, kind: Gelu, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     pass.admit(OP, &[("x", x), ("dy", dy)])?;
-    x.expect_f32(OP, "x", x.shape())?;
+    if pass.cpu().is_none() || x.dtype() != DType::Bf16 {
+        x.expect_f32(OP, "x", x.shape())?;
+    }
     dy.expect_f32(OP, "dy", x.shape())?;
     let mut dx = pass.empty_f32(x.shape())?;
     if let Some(cpu) = pass.cpu() {
-        cpu.run(Work::words("gelu/backward", 3 * x.len()), || cpu::backward(kind, x.f32(), dy.f32(), dx.f32_mut()));
+        let dx_values = dx.f32_mut();
+        cpu.run(Work::words("gelu/backward", 3 * x.len()), || match x.dtype() {
+            DType::Bf16 => cpu::backward_rounded(kind, x.bf16(), dy.f32(), dx_values),
+            _ => cpu::backward(kind, x.f32(), dy.f32(), dx_values),
+        });
         return Ok(dx);
     }
     let variant = BACKWARD.with(&[("GELU", kind.code())]);
@@ -157,6 +163,28 @@ mod tests {
             let (x, dy) = (wide(&random(40, 3)), wide(&random(40, 4)));
             let x: Vec<f64> = x.iter().map(|x| x * 4.0).collect();
             assert_is_gradient("dx", &x, &dy, |x| oracle::forward(kind, x), &oracle::backward(kind, &x, &dy));
+        }
+    }
+
+    #[test]
+    fn backward_of_inputs_stored_in_bf16_matches_the_oracle() {
+        let precision = crate::Precision::Bf16;
+        let options = crate::DeviceOptions { threads: 2, checked: true, precision, ..Default::default() };
+        let mut pass = crate::Device::open(&crate::DeviceRequest::Cpu, options).unwrap().pass();
+        for n in [3, 33, 1025] {
+            // Times 1, plus 0: the inputs as bf16 has them.
+            let (x, dy) = (random(n, 1), random(n, 2));
+            let x: Vec<f32> = x.iter().map(|x| half::bf16::from_f32(6.0 * x).to_f32()).collect();
+            let (given, upstream) = (pass.upload(&x, &[n, 1]).unwrap(), pass.upload(&dy, &[n, 1]).unwrap());
+            let (one, zero) = (pass.upload(&[1.0], &[1, 1]).unwrap(), pass.zeros(&[1]).unwrap());
+            for kind in Gelu::ALL {
+                let (_, stored) = crate::ops::matmul::linear_gelu(&mut pass, kind, &given, &one, &zero).unwrap();
+                let dx = backward(&mut pass, kind, &stored, &upstream).unwrap();
+                let want = oracle::backward(kind, &wide(&x), &wide(&dy));
+                assert_within("dx", &checked_read(&mut pass, "dx", &dx), &want, |i| {
+                    TOLERANCE * 2.0 * (1.0 + x[i].abs() as f64)
+                });
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::ROWS_PER_PART;
+use crate::bf16;
 use crate::ops::block_rows;
 use crate::simd::{simd_fn, sum, sum_over};
 
@@ -14,26 +15,58 @@ pub(super) struct Inputs<'a> {
     pub(super) dy: &'a [f32],
 }
 
-pub(super) fn forward(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32], stats: &mut [f32]) {
-    let d = gamma.len();
+/// Scales and shifts of the columns, and what is added to the variance.
+#[derive(Clone, Copy)]
+pub(super) struct Affine<'a> {
+    pub(super) gamma: &'a [f32],
+    pub(super) beta: &'a [f32],
+    pub(super) eps: f32,
+}
+
+pub(super) fn forward(x: &[f32], affine: Affine<'_>, y: &mut [f32], stats: &mut [f32]) {
+    blocks(x, affine, y, stats, forward_rows);
+}
+
+/// As [`forward`], with y in bf16.
+pub(super) fn forward_rounded(x: &[f32], affine: Affine<'_>, y: &mut [u16], stats: &mut [f32]) {
+    blocks(x, affine, y, stats, forward_rows_rounded);
+}
+
+/// One block of rows: x, y and the statistics.
+type Rows<T> = fn(&[f32], Affine<'_>, &mut [T], &mut [f32]);
+
+fn blocks<T: Send>(x: &[f32], affine: Affine<'_>, y: &mut [T], stats: &mut [f32], rows: Rows<T>) {
+    let d = affine.gamma.len();
     let block = block_rows(d);
     let outputs = y.par_chunks_mut(block * d).zip(stats.par_chunks_mut(block * 2));
-    outputs.zip(x.par_chunks(block * d)).for_each(|((y, stats), x)| forward_rows(x, gamma, beta, eps, y, stats));
+    outputs.zip(x.par_chunks(block * d)).for_each(|((y, stats), x)| rows(x, affine, y, stats));
+}
+
+#[inline(always)]
+fn normalize<T>(x: &[f32], affine: Affine<'_>, y: &mut [T], stats: &mut [f32], store: impl Fn(f32) -> T) {
+    let Affine { gamma, beta, eps } = affine;
+    let d = gamma.len();
+    let scale = 1.0 / d as f32;
+    for ((x, y), stats) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)).zip(stats.chunks_exact_mut(2)) {
+        let mean = sum_over(x, |x| x) * scale;
+        let variance = sum_over(x, |x| (x - mean) * (x - mean)) * scale;
+        let rstd = 1.0 / (variance + eps).sqrt();
+        (stats[0], stats[1]) = (mean, rstd);
+        for (((y, x), gamma), beta) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
+            *y = store((x - mean) * rstd * gamma + beta);
+        }
+    }
 }
 
 simd_fn! {
-    fn forward_rows(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32], stats: &mut [f32]) {
-        let d = gamma.len();
-        let scale = 1.0 / d as f32;
-        for ((x, y), stats) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)).zip(stats.chunks_exact_mut(2)) {
-            let mean = sum_over(x, |x| x) * scale;
-            let variance = sum_over(x, |x| (x - mean) * (x - mean)) * scale;
-            let rstd = 1.0 / (variance + eps).sqrt();
-            (stats[0], stats[1]) = (mean, rstd);
-            for (((y, x), gamma), beta) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
-                *y = (x - mean) * rstd * gamma + beta;
-            }
-        }
+    fn forward_rows(x: &[f32], affine: Affine<'_>, y: &mut [f32], stats: &mut [f32]) {
+        normalize(x, affine, y, stats, #[inline(always)] |y| y);
+    }
+}
+
+simd_fn! {
+    fn forward_rows_rounded(x: &[f32], affine: Affine<'_>, y: &mut [u16], stats: &mut [f32]) {
+        normalize(x, affine, y, stats, bf16::round);
     }
 }
 

@@ -5,7 +5,7 @@ pub mod oracle;
 
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
-use crate::{Grid, Pass, Result, Tensor};
+use crate::{DType, Grid, Pass, Result, Tensor};
 
 const OP: &str = "layer_norm";
 /// Rows whose `dgamma` and `dbeta` one workgroup sums before they are added up: fixed, so sums repeat.
@@ -63,16 +63,47 @@ pub struct Saved {
 /// # Errors
 /// `Shape` when gamma or beta is not as long as a row.
 pub fn forward(pass: &mut Pass, x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f32) -> Result<(Tensor, Saved)> {
+    forward_as(pass, DType::F32, x, gamma, beta, eps)
+}
+
+/// [`forward`] where y feeds products alone: stored in bf16 where they would round it.
+///
+/// # Shapes
+/// As [`forward`].
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_to_product(
+    pass: &mut Pass,
+    x: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    eps: f32,
+) -> Result<(Tensor, Saved)> {
+    let stored = pass.product_operand();
+    forward_as(pass, stored, x, gamma, beta, eps)
+}
+
+fn forward_as(
+    pass: &mut Pass,
+    stored: DType,
+    x: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    eps: f32,
+) -> Result<(Tensor, Saved)> {
     let (rows, cols) = (x.rows(), x.cols());
     pass.admit(OP, &[("x", x), ("gamma", gamma), ("beta", beta)])?;
     x.expect_f32(OP, "x", x.shape())?;
     gamma.expect_f32(OP, "gamma", &[cols])?;
     beta.expect_f32(OP, "beta", &[cols])?;
-    let mut y = pass.empty_f32(x.shape())?;
+    let mut y = pass.empty(stored, x.shape())?;
     let mut stats = pass.empty_f32(&[rows, 2])?;
     if let Some(cpu) = pass.cpu() {
-        cpu.run(Work::words("layer_norm/forward", 2 * x.len()), || {
-            cpu::forward(x.f32(), gamma.f32(), beta.f32(), eps, y.f32_mut(), stats.f32_mut())
+        let affine = cpu::Affine { gamma: gamma.f32(), beta: beta.f32(), eps };
+        cpu.run(Work::words("layer_norm/forward", 2 * x.len()), || match stored {
+            DType::Bf16 => cpu::forward_rounded(x.f32(), affine, y.bf16_mut(), stats.f32_mut()),
+            _ => cpu::forward(x.f32(), affine, y.f32_mut(), stats.f32_mut()),
         });
     } else {
         let parameters = Parameters { rows: rows as u32, cols: cols as u32, rows_per_part: 0, eps };
@@ -171,6 +202,26 @@ mod tests {
             assert_within("dgamma", &dgamma, &plus_one(&gradients.dgamma), dgamma_tolerance);
             assert_within("dbeta", &dbeta, &plus_one(&gradients.dbeta), dbeta_tolerance);
         });
+    }
+
+    #[test]
+    fn what_feeds_products_is_the_same_rounded() {
+        let precision = crate::Precision::Bf16;
+        let options = crate::DeviceOptions { threads: 2, checked: true, precision, ..Default::default() };
+        let mut pass = crate::Device::open(&crate::DeviceRequest::Cpu, options).unwrap().pass();
+        for (rows, cols) in [(3, 1), (33, 31), (300, 257)] {
+            let x = pass.upload(&random(rows * cols, 1), &[rows, cols]).unwrap();
+            let gamma = pass.upload(&random(cols, 2), &[cols]).unwrap();
+            let beta = pass.upload(&random(cols, 3), &[cols]).unwrap();
+            let (y, _) = forward(&mut pass, &x, &gamma, &beta, 1e-6).unwrap();
+            let (stored, _) = forward_to_product(&mut pass, &x, &gamma, &beta, 1e-6).unwrap();
+            assert_guarded(&mut pass, "stored", &stored);
+            let stored = crate::ops::cast::to_f32(&mut pass, &stored).unwrap();
+            let rounded = pass.read(&y).unwrap().iter().map(|y| half::bf16::from_f32(*y).to_f32()).collect::<Vec<_>>();
+            assert_eq!(pass.read(&stored).unwrap(), rounded, "{rows} x {cols}");
+            let (plain, _) = pass.in_f32(|pass| forward_to_product(pass, &x, &gamma, &beta, 1e-6)).unwrap();
+            assert_eq!(pass.read(&plain).unwrap(), pass.read(&y).unwrap());
+        }
     }
 
     #[test]

@@ -1,17 +1,16 @@
-//! The CPU form with operands rounded to bf16: b is packed once a run of depths, a by each block of rows.
+//! The CPU form with operands rounded to bf16: b is packed once, a by each block of rows.
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard};
 
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use super::cpu::{self, Operands, add_bias};
+use super::cpu::{self, Operands};
 use super::kernels::Store;
 use super::{Form, Sizes};
-use crate::bf16::{self, BLOCK, DEPTH, Operand, Role, SIDE};
-use crate::ops::gelu;
+use crate::bf16::{self, BLOCK, DEPTH, Elements, Operand, Role, SIDE};
+use crate::ops::gelu::{self, Gelu};
 
 /// Columns that are packed as one piece.
 const COLS: usize = 2 * SIDE;
@@ -26,34 +25,40 @@ struct Line([u16; DEPTH]);
 thread_local! {
     /// Packed rows of a; kept from call to call.
     static ROWS: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+    /// Sums of a block of rows whose end is stored in another form.
+    static SUMS: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Words of scratch that n columns of so many depths take.
 pub(super) fn scratch_words(n: usize, depths: usize) -> usize {
-    n.div_ceil(COLS) * pair_len(bf16::run(depths)) / 2
+    n.div_ceil(COLS) * pair_len(depths) / 2
 }
 
 /// Rows per block of a product in parts: parts alone keep the threads busy.
 const PART_ROWS: usize = 256;
+/// Elements whose activation is computed at once: they stay in the first cache.
+const ACTIVE: usize = 1024;
 
 /// As [`product`] of one matrix to be written or added, through one partial product for each part of the depth; so the
 /// thread that packs the columns of a part multiplies them.
 pub(super) fn product_by_parts(
-    operands: &Operands<'_>,
+    operands: &Operands<'_, Elements<'_>>,
     add: bool,
     y: &mut [f32],
     partial: &mut [f32],
     scratch: &mut [u16],
 ) {
-    let k = operands.sizes.k;
+    let Sizes { n, k, .. } = operands.sizes;
     let parts = partial.len() / y.len();
     let part = k.div_ceil(parts);
-    // That of a whole part, which scratch was measured by: fewer depths may make a longer run.
-    let run = bf16::run(part);
     let packed = scratch.par_chunks_mut(scratch.len() / parts);
     partial.par_chunks_mut(y.len()).zip(packed).enumerate().for_each(|(index, (partial, packed))| {
-        let depths = index * part..((index + 1) * part).min(k);
-        sums(operands, 0, (depths, run), PART_ROWS, false, partial, packed, |_, _| {});
+        let all = index * part..((index + 1) * part).min(k);
+        let depths = Depths { all, run: bf16::run(part) };
+        pack_columns(operands, 0, &depths, packed);
+        partial.par_chunks_mut(PART_ROWS * n).enumerate().for_each(|(index, partial)| {
+            multiply(operands, (0, index * PART_ROWS), &depths, packed, partial, false);
+        });
     });
     cpu::add_parts(partial, add, y);
 }
@@ -68,88 +73,107 @@ fn rows_per_block(m: usize) -> usize {
     (m / 8).next_multiple_of(COLS).clamp(COLS, 256)
 }
 
-/// As the f32 form; sums are f32, in the order of depths.
-pub(super) fn product(
-    operands: &Operands<'_>,
-    store: Store,
-    y: &mut [f32],
-    pre: Option<&mut [f32]>,
+/// As the f32 form, with an end of f32; sums are f32, in the order of depths.
+pub(super) fn product(operands: &Operands<'_, Elements<'_>>, store: Store, y: &mut [f32], scratch: &mut [u16]) {
+    let Sizes { m, n, k, .. } = operands.sizes;
+    let (rows, depths) = (rows_per_block(m), Depths { all: 0..k, run: bf16::run(k) });
+    for (z, y) in y.chunks_exact_mut(m * n).enumerate() {
+        pack_columns(operands, z, &depths, scratch);
+        y.par_chunks_mut(rows * n).enumerate().for_each(|(index, y)| {
+            multiply(operands, (z, index * rows), &depths, scratch, y, store == Store::Add);
+            if store == Store::Bias {
+                operands.ends.add(index * rows * n, y);
+            }
+        });
+    }
+}
+
+/// `pre = a · b + bias` and `y = gelu(pre)`, both rounded when they are written; y is of `pre` before that.
+pub(super) fn product_gelu(
+    operands: &Operands<'_, Elements<'_>>,
+    kind: Gelu,
+    y: &mut [u16],
+    pre: &mut [u16],
     scratch: &mut [u16],
 ) {
     let Sizes { m, n, k, .. } = operands.sizes;
-    let rows = rows_per_block(m);
-    match (store, pre) {
-        (Store::BiasGelu(kind), Some(pre)) => {
-            let y = RowBlocks::new(y, rows * n);
-            sums(operands, 0, (0..k, bf16::run(k)), rows, false, pre, scratch, |index, pre| {
-                add_bias(pre, operands.bias);
-                gelu::cpu::forward_block(kind, pre, &mut y.of(index));
-            });
-        }
-        _ => {
-            for (z, y) in y.chunks_exact_mut(m * n).enumerate() {
-                sums(operands, z, (0..k, bf16::run(k)), rows, store == Store::Add, y, scratch, |_, y| {
-                    if store == Store::Bias {
-                        add_bias(y, operands.bias);
-                    }
-                });
+    let (rows, depths) = (rows_per_block(m), Depths { all: 0..k, run: bf16::run(k) });
+    pack_columns(operands, 0, &depths, scratch);
+    y.par_chunks_mut(rows * n).zip(pre.par_chunks_mut(rows * n)).enumerate().for_each(|(index, (y, pre))| {
+        SUMS.with_borrow_mut(|sums| {
+            let sums = bytemuck::cast_slice_mut(lines(sums, 2 * y.len()));
+            let sums = &mut sums[..y.len()];
+            multiply(operands, (0, index * rows), &depths, scratch, sums, false);
+            operands.ends.add(0, sums);
+            let mut active = [0.0; ACTIVE];
+            for ((y, pre), sums) in y.chunks_mut(ACTIVE).zip(pre.chunks_mut(ACTIVE)).zip(sums.chunks(ACTIVE)) {
+                let active = &mut active[..y.len()];
+                gelu::cpu::forward_block(kind, sums, active);
+                bf16::round_all(active, y);
+                bf16::round_all(sums, pre);
             }
-        }
+        });
+    });
+}
+
+/// Depths that are summed, so many packed as one run.
+struct Depths {
+    all: Range<usize>,
+    run: usize,
+}
+
+impl Depths {
+    /// The first depth and the number of each run.
+    fn runs(&self) -> impl Iterator<Item = (usize, usize)> {
+        let (run, end) = (self.run, self.all.end);
+        self.all.clone().step_by(run).map(move |depth| (depth, run.min(end - depth)))
     }
 }
 
-/// Blocks of rows that different threads write, each locked by the one that writes it.
-struct RowBlocks<'a>(Vec<Mutex<&'a mut [f32]>>);
+/// At least `len` elements of 16 bits, in whole lines.
+fn lines(kept: &mut Vec<Line>, len: usize) -> &mut [Line] {
+    let needed = len.div_ceil(DEPTH);
+    kept.resize(kept.len().max(needed), Line::zeroed());
+    &mut kept[..needed]
+}
 
-impl<'a> RowBlocks<'a> {
-    fn new(y: &'a mut [f32], block: usize) -> Self {
-        Self(y.chunks_mut(block).map(Mutex::new).collect())
-    }
-
-    fn of(&self, index: usize) -> MutexGuard<'_, &'a mut [f32]> {
-        self.0[index].lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+/// Packs the columns of one product, run after run.
+fn pack_columns(operands: &Operands<'_, Elements<'_>>, z: usize, depths: &Depths, mut packed: &mut [u16]) {
+    let (level, Sizes { n, k, .. }) = (bf16::level(), operands.sizes);
+    let (stride, depth_stride) = if operands.form == Form::ABt { (k, 1) } else { (1, n) };
+    let b = Operand { elements: operands.b.from(z * k * n), stride, depth_stride };
+    for (depth, count) in depths.runs() {
+        let pair = pair_len(count);
+        let (run, rest) = packed.split_at_mut(n.div_ceil(COLS) * pair);
+        run.par_chunks_mut(PIECES * pair).enumerate().for_each(|(index, run)| {
+            let (first, cols) = (index * PIECES * COLS, run.len() / pair * COLS);
+            bf16::pack(level, Role::Right, &b, (first, cols.min(n - first)), (depth, count), run);
+        });
+        packed = rest;
     }
 }
 
-/// One product over some depths, so many of them packed at once, written or added to y in blocks of rows; `finish` is given each block, by its number, while it
-/// is in the cache.
-#[expect(clippy::too_many_arguments, reason = "the one place where all forms of the product meet")]
-fn sums(
-    operands: &Operands<'_>,
-    z: usize,
-    (all, run): (Range<usize>, usize),
-    block: usize,
+/// Writes, or adds to y, a block of rows of one product, given as (product, first row); on this thread.
+fn multiply(
+    operands: &Operands<'_, Elements<'_>>,
+    (z, first): (usize, usize),
+    depths: &Depths,
+    mut packed: &[u16],
+    y: &mut [f32],
     add: bool,
-    y: &mut [f32],
-    scratch: &mut [u16],
-    finish: impl Fn(usize, &mut [f32]) + Sync,
 ) {
-    let level = bf16::level();
-    let Sizes { m, n, k, .. } = operands.sizes;
-    let (a_stride, a_depth) = if operands.form == Form::AtB { (1, m) } else { (k, 1) };
-    let (b_stride, b_depth) = if operands.form == Form::ABt { (k, 1) } else { (1, n) };
-    let a = Operand { elements: &operands.a[z * m * k..], stride: a_stride, depth_stride: a_depth };
-    let b = Operand { elements: &operands.b[z * k * n..], stride: b_stride, depth_stride: b_depth };
-    for depth in all.clone().step_by(run) {
-        let depths = run.min(all.end - depth);
-        let pair = pair_len(depths);
-        let packed = &mut scratch[..n.div_ceil(COLS) * pair];
-        packed.par_chunks_mut(PIECES * pair).enumerate().for_each(|(index, packed)| {
-            let (first, cols) = (index * PIECES * COLS, packed.len() / pair * COLS);
-            bf16::pack(level, Role::Right, &b, (first, cols.min(n - first)), (depth, depths), packed);
-        });
-        y.par_chunks_mut(block * n).enumerate().for_each(|(index, y)| {
-            let rows = y.len() / n;
-            ROWS.with_borrow_mut(|own| {
-                let len = rows.div_ceil(COLS) * pair;
-                own.resize(own.len().max(len / DEPTH), Line::zeroed());
-                let own = &mut bytemuck::cast_slice_mut(own)[..len];
-                bf16::pack(level, Role::Left, &a, (index * block, rows), (depth, depths), own);
-                bf16::multiply(level, (own, rows), (packed, n), depths, (y, n), add || depth > all.start);
-            });
-            if depth + depths == all.end {
-                finish(index, y);
-            }
-        });
-    }
+    let (level, Sizes { m, n, k, .. }) = (bf16::level(), operands.sizes);
+    let (stride, depth_stride) = if operands.form == Form::AtB { (1, m) } else { (k, 1) };
+    let a = Operand { elements: operands.a.from(z * m * k), stride, depth_stride };
+    let rows = y.len() / n;
+    ROWS.with_borrow_mut(|own| {
+        for (depth, count) in depths.runs() {
+            let pair = pair_len(count);
+            let (cols, rest) = packed.split_at(n.div_ceil(COLS) * pair);
+            let own: &mut [u16] = bytemuck::cast_slice_mut(lines(own, rows.div_ceil(COLS) * pair));
+            bf16::pack(level, Role::Left, &a, (first, rows), (depth, count), own);
+            bf16::multiply(level, (own, rows), (cols, n), count, (y, n), add || depth > depths.all.start);
+            packed = rest;
+        }
+    });
 }

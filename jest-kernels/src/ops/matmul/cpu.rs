@@ -9,12 +9,30 @@ use crate::ops::gelu;
 use crate::simd::simd_fn;
 
 /// What is multiplied.
-pub(super) struct Operands<'a> {
+pub(super) struct Operands<'a, E = &'a [f32]> {
     pub(super) form: Form,
     pub(super) sizes: Sizes,
-    pub(super) a: &'a [f32],
-    pub(super) b: &'a [f32],
+    pub(super) a: E,
+    pub(super) b: E,
+    pub(super) ends: Ends<'a>,
+}
+
+/// What is added to the sums; each is empty where there is none.
+#[derive(Clone, Copy)]
+pub(super) struct Ends<'a> {
     pub(super) bias: &'a [f32],
+    /// Rows as those of the output.
+    pub(super) residual: &'a [f32],
+}
+
+impl Ends<'_> {
+    /// Adds them to the block of elements of the output that begins at `first`.
+    pub(super) fn add(self, first: usize, y: &mut [f32]) {
+        add_bias(y, self.bias);
+        if !self.residual.is_empty() {
+            add_into(&self.residual[first..first + y.len()], y);
+        }
+    }
 }
 
 /// Rows per block: by shape alone, so that results do not depend on the thread count.
@@ -72,7 +90,7 @@ pub(super) fn product(operands: &Operands<'_>, store: Store, y: &mut [f32], pre:
         (Store::BiasGelu(kind), Some(pre)) => {
             y.par_chunks_mut(block * n).zip(pre.par_chunks_mut(block * n)).enumerate().for_each(|(index, (y, pre))| {
                 multiply(operands, 0, index * block, pre, false);
-                add_bias(pre, operands.bias);
+                operands.ends.add(0, pre);
                 gelu::cpu::forward_block(kind, pre, y);
             });
         }
@@ -80,7 +98,7 @@ pub(super) fn product(operands: &Operands<'_>, store: Store, y: &mut [f32], pre:
             y.par_chunks_mut(block * n).enumerate().for_each(|(index, y)| {
                 multiply(operands, z, index * block, y, store == Store::Add);
                 if store == Store::Bias {
-                    add_bias(y, operands.bias);
+                    operands.ends.add(index * block * n, y);
                 }
             });
         }),
@@ -141,7 +159,7 @@ pub(crate) fn gemm(
 }
 
 simd_fn! {
-    pub(super) fn add_bias(y: &mut [f32], bias: &[f32]) {
+    fn add_bias(y: &mut [f32], bias: &[f32]) {
         for row in y.chunks_exact_mut(bias.len()) {
             for (y, bias) in row.iter_mut().zip(bias) {
                 *y += bias;

@@ -7,6 +7,7 @@ mod bf16;
 pub(crate) mod by_hand;
 pub(crate) mod cpu;
 mod kernels;
+mod native;
 pub mod oracle;
 #[cfg(test)]
 mod tests;
@@ -18,10 +19,10 @@ mod trial;
 pub(crate) mod tuning;
 
 use kernels::{Store, Tile};
+use native::Ends;
 
 use super::gelu::Gelu;
 use crate::catalog::{Variant, parameters};
-use crate::profile::Work;
 use crate::{DType, Grid, KernelError, Pass, Precision, Result, Tensor};
 
 const OP: &str = "matmul";
@@ -133,7 +134,7 @@ pub fn forward(pass: &mut Pass, form: Form, a: &Tensor, b: &Tensor) -> Result<Te
     let sizes = Sizes::new(form, 1, (a.rows(), a.cols()), (b.rows(), b.cols()))?;
     let shape = output_shape(form, a, sizes);
     let mut y = pass.empty_f32(&shape)?;
-    run(pass, form, Store::Write, sizes, [a, b], None, &mut y, None)?;
+    run(pass, form, Store::Write, sizes, [a, b], Ends::default(), &mut y, None)?;
     Ok(y)
 }
 
@@ -154,7 +155,7 @@ pub fn batched(pass: &mut Pass, form: Form, a: &Tensor, b: &Tensor) -> Result<Te
     }
     let sizes = Sizes::new(form, z, (a_rows, a_cols), (b_rows, b_cols))?;
     let mut y = pass.empty_f32(&[z, sizes.m, sizes.n])?;
-    run(pass, form, Store::Write, sizes, [a, b], None, &mut y, None)?;
+    run(pass, form, Store::Write, sizes, [a, b], Ends::default(), &mut y, None)?;
     Ok(y)
 }
 
@@ -178,7 +179,7 @@ pub fn accumulate(pass: &mut Pass, form: Form, a: &Tensor, b: &Tensor, out: &mut
         return super::column_sum::accumulate_columns(pass, &partial, 0, out);
     }
     out.gpu_unique(pass)?;
-    run(pass, form, Store::Add, sizes, [a, b], None, out, None)
+    run(pass, form, Store::Add, sizes, [a, b], Ends::default(), out, None)
 }
 
 /// A linear layer: `y = x · wᵀ + bias`.
@@ -192,11 +193,37 @@ pub fn linear(pass: &mut Pass, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<
     let sizes = Sizes::new(Form::ABt, 1, (x.rows(), x.cols()), (w.rows(), w.cols()))?;
     bias.expect_f32(OP, "bias", &[sizes.n])?;
     let mut y = pass.empty_f32(&output_shape(Form::ABt, x, sizes))?;
-    run(pass, Form::ABt, Store::Bias, sizes, [x, w], Some(bias), &mut y, None)?;
+    run(pass, Form::ABt, Store::Bias, sizes, [x, w], Ends::of(bias), &mut y, None)?;
+    Ok(y)
+}
+
+/// A linear layer on top of what goes past it: `y = residual + (x · wᵀ + bias)`.
+///
+/// # Shapes
+/// As [`linear`]; residual: as y.
+///
+/// # Errors
+/// `Shape` when the sizes do not fit.
+pub fn linear_onto(pass: &mut Pass, x: &Tensor, w: &Tensor, bias: &Tensor, residual: &Tensor) -> Result<Tensor> {
+    let sizes = Sizes::new(Form::ABt, 1, (x.rows(), x.cols()), (w.rows(), w.cols()))?;
+    let shape = output_shape(Form::ABt, x, sizes);
+    pass.admit(OP, &[("residual", residual)])?;
+    residual.expect_f32(OP, "residual", &shape)?;
+    if pass.cpu().is_none() {
+        let y = linear(pass, x, w, bias)?;
+        return super::add::forward(pass, residual, &y);
+    }
+    bias.expect_f32(OP, "bias", &[sizes.n])?;
+    let mut y = pass.empty_f32(&shape)?;
+    let ends = Ends { bias: Some(bias), residual: Some(residual) };
+    run(pass, Form::ABt, Store::Bias, sizes, [x, w], ends, &mut y, None)?;
     Ok(y)
 }
 
 /// A linear layer and its activation: `pre = x · wᵀ + bias`, `y = gelu(pre)`; gives (y, pre).
+///
+/// Where products are in bf16 both are stored so: y feeds the next product, which would round it, and pre the backward of
+/// GELU.
 ///
 /// # Shapes
 /// As [`linear`].
@@ -212,9 +239,9 @@ pub fn linear_gelu(pass: &mut Pass, gelu: Gelu, x: &Tensor, w: &Tensor, bias: &T
         let pre = linear(pass, x, w, bias)?;
         return Ok((super::gelu::forward(pass, gelu, &pre)?, pre));
     }
-    let shape = output_shape(Form::ABt, x, sizes);
-    let (mut y, mut pre) = (pass.empty_f32(&shape)?, pass.empty_f32(&shape)?);
-    run(pass, Form::ABt, Store::BiasGelu(gelu), sizes, [x, w], Some(bias), &mut y, Some(&mut pre))?;
+    let (shape, stored) = (output_shape(Form::ABt, x, sizes), pass.product_operand());
+    let (mut y, mut pre) = (pass.empty(stored, &shape)?, pass.empty(stored, &shape)?);
+    run(pass, Form::ABt, Store::BiasGelu(gelu), sizes, [x, w], Ends::of(bias), &mut y, Some(&mut pre))?;
     Ok((y, pre))
 }
 
@@ -260,18 +287,21 @@ fn run(
     store: Store,
     sizes: Sizes,
     [a, b]: [&Tensor; 2],
-    bias: Option<&Tensor>,
+    ends: Ends<'_>,
     y: &mut Tensor,
     pre: Option<&mut Tensor>,
 ) -> Result<()> {
     pass.admit(OP, &[("a", a), ("b", b), ("out", y)])?;
-    a.expect_f32(OP, "a", a.shape())?;
-    b.expect_f32(OP, "b", b.shape())?;
-    if let Some(bias) = bias {
+    for (what, operand) in [("a", a), ("b", b)] {
+        if operand.dtype() != pass.product_operand() {
+            operand.expect_f32(OP, what, operand.shape())?;
+        }
+    }
+    if let Some(bias) = ends.bias {
         pass.admit(OP, &[("bias", bias)])?;
     }
     let tile = tuning::choose(pass, form, sizes)?;
-    run_with(pass, tile, form, store, sizes, [a, b], bias, y, pre)
+    run_with(pass, tile, form, store, sizes, [a, b], ends, y, pre)
 }
 
 #[expect(clippy::too_many_arguments, reason = "as `run`")]
@@ -282,7 +312,7 @@ fn run_with(
     store: Store,
     sizes: Sizes,
     [a, b]: [&Tensor; 2],
-    bias: Option<&Tensor>,
+    ends: Ends<'_>,
     y: &mut Tensor,
     pre: Option<&mut Tensor>,
 ) -> Result<()> {
@@ -301,11 +331,11 @@ fn run_with(
         [a, b]
     };
     if pass.cpu().is_some() {
-        return run_on_cpu(pass, form, store, sizes, [a, b], bias, y, pre);
+        return native::run(pass, form, store, sizes, [a, b], ends, y, pre);
     }
     let tile = if form == Form::ABt && tile.wants_rows_of_b() { Tile::Small } else { tile };
     let mut tensors: Vec<&Tensor> = vec![a, b, y];
-    tensors.extend(bias);
+    tensors.extend(ends.bias);
     tensors.extend(pre.as_deref());
     dispatch(pass, form, store, sizes, tile, tensors)
 }
@@ -359,37 +389,4 @@ fn transpose(pass: &mut Pass, x: &Tensor) -> Result<Tensor> {
     let grid = Grid::rows(m.div_ceil(16) * n.div_ceil(16));
     pass.dispatch(&kernels::transpose(), &[x, &out], parameters, grid, x.len() as f64)?;
     Ok(out)
-}
-
-#[expect(clippy::too_many_arguments, reason = "as `run`")]
-fn run_on_cpu(
-    pass: &mut Pass,
-    form: Form,
-    store: Store,
-    sizes: Sizes,
-    [a, b]: [&Tensor; 2],
-    bias: Option<&Tensor>,
-    y: &mut Tensor,
-    pre: Option<&mut Tensor>,
-) -> Result<()> {
-    let Sizes { z, m, n, k } = sizes;
-    let work = Work::products(store.name(), sizes.flops(), a.len() + b.len() + z * m * n);
-    let operands = cpu::Operands { form, sizes, a: a.f32(), b: b.f32(), bias: bias.map_or(&[], |bias| bias.f32()) };
-    let rounded = pass.precision() == Precision::Bf16;
-    let parts = cpu::depth_parts(form, sizes);
-    let mut partial = if parts > 1 { Some(pass.empty_f32(&[parts, m, n])?) } else { None };
-    let mut packed =
-        if rounded { Some(pass.empty_f32(&[parts, bf16::scratch_words(n, k.div_ceil(parts))])?) } else { None };
-    let [partial, packed] = [&mut partial, &mut packed].map(|some| some.as_mut().map_or(&mut [][..], Tensor::f32_mut));
-    let (packed, add) = (bytemuck::cast_slice_mut(packed), store == Store::Add);
-    let (y, pre) = (y.f32_mut(), pre.map(|pre| pre.f32_mut()));
-    if let Some(cpu) = pass.cpu() {
-        cpu.run(work, || match (rounded, parts) {
-            (true, 1) => bf16::product(&operands, store, y, pre, packed),
-            (true, _) => bf16::product_by_parts(&operands, add, y, partial, packed),
-            (false, 1) => cpu::product(&operands, store, y, pre),
-            (false, _) => cpu::product_by_parts(&operands, add, y, partial),
-        });
-    }
-    Ok(())
 }

@@ -194,12 +194,64 @@ fn bf16_layers_add_bias_and_activation_in_f32() {
     let tolerance = sum_tolerance(k + 1, k as f64 + 1.0);
     let y = linear(&mut pass, &x, &w, &bias).unwrap();
     assert_within("y", &checked_read(&mut pass, "y", &y), &want, |_| tolerance);
-    let (y, pre) = linear_gelu(&mut pass, Gelu::Tanh, &x, &w, &bias).unwrap();
-    assert_within("pre", &checked_read(&mut pass, "pre", &pre), &want, |_| tolerance);
-    let active = crate::ops::gelu::oracle::forward(Gelu::Tanh, &want);
-    // GELU's slope is at most 1.13.
-    let tolerance = |i: usize| 1.2 * tolerance + crate::ops::gelu::TOLERANCE * (1.0 + want[i].abs());
-    assert_within("y", &checked_read(&mut pass, "y", &y), &active, tolerance);
+    for kind in Gelu::ALL {
+        let (y, pre) = linear_gelu(&mut pass, kind, &x, &w, &bias).unwrap();
+        assert_eq!([y.dtype(), pre.dtype()], [DType::Bf16; 2]);
+        assert_guarded(&mut pass, "y", &y);
+        assert_guarded(&mut pass, "pre", &pre);
+        let [y, pre] = [&y, &pre].map(|stored| crate::ops::cast::to_f32(&mut pass, stored).unwrap());
+        // Half a unit in the last of 8 bits, on top of the sums.
+        let half = |x: f64| x.abs() / 256.0;
+        assert_within("pre", &pass.read(&pre).unwrap(), &want, |i| 1.01 * tolerance + half(want[i]));
+        let active = crate::ops::gelu::oracle::forward(kind, &want);
+        // GELU's slope is at most 1.13.
+        let sums = |i: usize| 1.2 * tolerance + crate::ops::gelu::TOLERANCE * (1.0 + want[i].abs());
+        assert_within("y", &pass.read(&y).unwrap(), &active, |i| 1.01 * sums(i) + half(active[i]));
+    }
+}
+
+#[test]
+fn a_layer_goes_onto_what_passes_by_it_with_the_same_bits() {
+    let (m, n, k) = (300, 37, 45);
+    let (x, w, bias, residual) = (random(m * k, 1), random(n * k, 2), random(n, 3), random(m * n, 4));
+    let rounding = [rounding(2)];
+    for device in devices().into_iter().chain(&rounding) {
+        let pass = &mut device.pass();
+        let (x, w) = (pass.upload(&x, &[m, k]).unwrap(), pass.upload(&w, &[n, k]).unwrap());
+        let (bias, residual) = (pass.upload(&bias, &[n]).unwrap(), pass.upload(&residual, &[m, n]).unwrap());
+        let y = linear_onto(pass, &x, &w, &bias, &residual).unwrap();
+        let apart = linear(pass, &x, &w, &bias).unwrap();
+        let apart = crate::ops::add::forward(pass, &residual, &apart).unwrap();
+        assert_eq!(checked_read(pass, "y", &y), pass.read(&apart).unwrap());
+        let error = linear_onto(pass, &x, &w, &bias, &bias).unwrap_err().to_string();
+        assert!(error.contains("has shape [37], expected [300, 37]"), "{error}");
+    }
+}
+
+#[test]
+fn operands_stored_in_bf16_give_the_same_bits_as_rounded_ones() {
+    let mut pass = rounding(2).pass();
+    // Deep enough for several runs and parts; blocks of rows and columns that are not whole.
+    for (m, n, k) in [(70, 37, 45), (300, 65, 1100), (33, 40, 2100)] {
+        let (x, identity) = (random(m * k, 1), pass.upload(&one(k), &[k, k]).unwrap());
+        let zero = pass.zeros(&[k]).unwrap();
+        let x = pass.upload(&x, &[m, k]).unwrap();
+        // x times 1 is x rounded, in f32 and in bf16.
+        let (_, stored) = linear_gelu(&mut pass, Gelu::Tanh, &x, &identity, &zero).unwrap();
+        let w = pass.upload(&random(n * k, 2), &[n, k]).unwrap();
+        let dy = pass.upload(&random(m * n, 3), &[m, n]).unwrap();
+        let (y, again) = (forward(&mut pass, Form::ABt, &x, &w), forward(&mut pass, Form::ABt, &stored, &w));
+        assert_eq!(pass.read(&y.unwrap()).unwrap(), pass.read(&again.unwrap()).unwrap(), "{m}x{n}x{k} as a");
+        let (dw, again) = (forward(&mut pass, Form::AtB, &dy, &x), forward(&mut pass, Form::AtB, &dy, &stored));
+        assert_eq!(pass.read(&dw.unwrap()).unwrap(), pass.read(&again.unwrap()).unwrap(), "{m}x{n}x{k} as b");
+        let error = pass.in_f32(|pass| forward(pass, Form::ABt, &stored, &w)).unwrap_err().to_string();
+        assert!(error.contains("Bf16") || error.contains("bf16"), "{error}");
+    }
+}
+
+/// The matrix 1.
+fn one(n: usize) -> Vec<f32> {
+    (0..n * n).map(|i| f32::from(u8::from(i / n == i % n))).collect()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::kernels::{Store, Tile};
-use super::{Form, Sizes, run_with, trial};
+use super::{Ends, Form, Sizes, run_with, trial};
 use crate::device::{Abilities, Backend};
 use crate::profile::Now;
 use crate::testing::random;
@@ -164,7 +164,7 @@ fn time(pass: &mut Pass, tile: Tile, class: Class, now: Now) -> Result<(Duration
     let mut shortest = Duration::MAX;
     for repeat in 0..=REPEATS {
         let start = now();
-        run_with(pass, tile, form, Store::Write, sizes, [&a, &b], None, &mut y, None)?;
+        run_with(pass, tile, form, Store::Write, sizes, [&a, &b], Ends::default(), &mut y, None)?;
         pass.wait()?;
         if repeat > 0 {
             shortest = shortest.min(now().saturating_sub(start));
