@@ -73,6 +73,27 @@ impl RunLock {
     }
 }
 
+/// The turn of one process or thread at what several may want to do first, until dropped.
+#[derive(Debug)]
+pub struct Turn {
+    _file: File,
+}
+
+impl Turn {
+    /// Waits until nobody else has the turn at `folder`, which is made where it is missing.
+    ///
+    /// # Errors
+    /// `Storage` if the file `turn.lock` cannot be written or locked.
+    pub fn wait(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(TrainError::storage("create folder", folder))?;
+        let path = folder.join("turn.lock");
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(TrainError::storage("open", &path))?;
+        file.lock().map_err(TrainError::storage("lock", &path))?;
+        Ok(Self { _file: file })
+    }
+}
+
 impl Drop for RunLock {
     /// An empty lock file says that its process ended in order; the file stays, as removing it would race.
     fn drop(&mut self) {
@@ -104,5 +125,23 @@ mod tests {
         fs::write(folder.join(FILE), "4194305\n").unwrap(); // As a killed process leaves it.
         let (_lock, takeover) = RunLock::acquire(&folder).unwrap();
         assert_eq!(takeover.unwrap().pid, "4194305");
+    }
+
+    #[test]
+    fn turns_are_taken_one_after_the_other() {
+        let parent = tempfile::tempdir().unwrap();
+        let (folder, taken) = (parent.path().join("cache"), std::sync::atomic::AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let _turn = Turn::wait(&folder).unwrap();
+                        assert!(!taken.swap(true, std::sync::atomic::Ordering::SeqCst));
+                        std::thread::yield_now();
+                        taken.store(false, std::sync::atomic::Ordering::SeqCst);
+                    }
+                });
+            }
+        });
     }
 }

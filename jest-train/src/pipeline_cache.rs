@@ -8,29 +8,33 @@ use crate::{Result, storage};
 
 /// What stands in front of the driver's bytes: their checksum.
 const HEADER: usize = blake3::OUT_LEN;
+/// Bytes beyond which a file is neither read nor written: all kernels together compile to some megabytes.
+const LIMIT: u64 = 256 << 20;
 
 /// Lets the device use the kernels kept in `folder`; gives a note where a file is damaged, which is then ignored.
 pub fn load(device: &Device, folder: &Path) -> Option<String> {
     let path = file(device, folder)?;
-    let (kept, note) = match std::fs::read(&path) {
-        Ok(bytes) => match checked(&bytes) {
-            Some(compiled) => (Some(compiled.to_vec()), None),
-            None => (None, Some(format!("{} is damaged and ignored; it is written anew", path.display()))),
-        },
-        Err(_) => (None, None),
-    };
+    let size = std::fs::metadata(&path).map_or(0, |file| file.len());
+    let read = if size > LIMIT { None } else { std::fs::read(&path).ok() };
+    let kept = read.as_deref().and_then(checked);
+    let unused = size > 0 && kept.is_none();
+    let note = unused.then(|| format!("{} is damaged and ignored; it is written anew", path.display()));
     // SAFETY: the bytes are those that `save` wrote under this adapter's key: the user's cache folder is trusted not to be
     // forged, as the programs in it are, and a file that was cut or damaged has another checksum.
-    unsafe { device.load_pipelines(kept.as_deref()) };
+    unsafe { device.load_pipelines(kept) };
     note
 }
 
-/// Keeps the kernels that the device has compiled; does nothing where its driver has no such cache, or nothing is new.
+/// Keeps the kernels that the device has compiled; does nothing where its driver has no such cache, or nothing is new, or
+/// they are too large.
 ///
 /// # Errors
 /// `Storage`.
 pub fn save(device: &Device, folder: &Path) -> Result<()> {
     let (Some(path), Some(compiled)) = (file(device, folder), device.compiled_pipelines()) else { return Ok(()) };
+    if compiled.len() as u64 > LIMIT - HEADER as u64 {
+        return Ok(());
+    }
     let bytes = [blake3::hash(&compiled).as_bytes(), compiled.as_slice()].concat();
     if std::fs::read(&path).is_ok_and(|old| old == bytes) {
         return Ok(());
@@ -80,6 +84,8 @@ mod tests {
             let (note, again) = run(folder.path());
             assert!(note.unwrap().contains("damaged") && checked(&again).is_some());
         }
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(LIMIT + 1).unwrap();
+        assert!(run(folder.path()).0.unwrap().contains("damaged"), "too large to be read");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use jest_model::{ModelConfig, TwoTowers, View};
 use crate::config::Objective;
 use crate::events::{Flops, Seconds};
 use crate::learnability::pair_losses;
+use crate::lock::Turn;
 use crate::meter::{Kind, Meter};
 use crate::{Result, TrainError, embed};
 
@@ -112,6 +113,22 @@ impl Reference {
         cache.flush()?;
         self.cache = Some(cache);
         Ok(())
+    }
+
+    /// [`Self::fill_cache`] by one run at a time: those that come later find what the first computed.
+    ///
+    /// # Errors
+    /// As [`Self::fill_cache`]; `Storage` when the folder cannot be written.
+    pub fn fill_cache_in_turn(
+        &mut self,
+        pass: &mut Pass,
+        folder: &Path,
+        data: &LoaderConfig,
+        meter: &mut Meter<'_>,
+    ) -> Result<()> {
+        let key = embed::cache_key(pass, &self.model, data)?;
+        let _turn = Turn::wait(&cache_folder(folder, &key))?;
+        self.fill_cache(pass, folder, data, meter)
     }
 
     /// Computes the loss of every pair of the data alone, and keeps these scalars in memory: 20 bytes an example.

@@ -1,6 +1,7 @@
 //! What the types cannot say about one run.
 
 use jest_model::Family;
+use toml::Table;
 
 use super::ConfigError;
 use super::plan::RunPlan;
@@ -62,6 +63,25 @@ pub(super) fn run(run: &RunPlan) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+/// The keys of `[selection]` among those that are set which the run's method does not read; not those that say what is so anyway.
+pub(super) fn unread(run: &RunPlan, set: &Table) -> Vec<&'static str> {
+    let (method, sizes) = (run.selection.method, &run.selection.sizes);
+    let draws = matches!(method, Method::Joint | Method::Independent | Method::IndependentRowSum | Method::Gibbs);
+    let set = |key: &str| {
+        let value = set.get("selection").and_then(|table| table.get(key))?;
+        Some(value.as_float().or(value.as_integer().map(|value| value as f64)).unwrap_or(f64::INFINITY))
+    };
+    let uniform = method == Method::Uniform;
+    let unread = [
+        ("filter_ratio", uniform, 0.0),
+        ("super_batch", uniform, sizes.sub_batch() as f64),
+        ("chunks", !method.in_chunks(), 1.0),
+        ("gain", !draws, 1.0),
+    ];
+    let told = |(key, unread, anyway): &(&str, bool, f64)| *unread && set(key).is_some_and(|value| value != *anyway);
+    unread.into_iter().filter(told).map(|(key, ..)| key).collect()
 }
 
 /// Refuses towers that come from two places, and locked ones that come from none.

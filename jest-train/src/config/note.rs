@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use jest_select::Method;
+
 /// A remark printed with the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -29,6 +31,15 @@ pub enum Note {
         /// Name of the run.
         run: String,
     },
+    /// A run sets a key of `[selection]` that its method does not read.
+    Unread {
+        /// Name of the run.
+        run: String,
+        /// The key, within its table.
+        key: &'static str,
+        /// The method.
+        method: Method,
+    },
 }
 
 impl fmt::Display for Note {
@@ -43,6 +54,9 @@ impl fmt::Display for Note {
             Self::PassedOver { flag, reason } => write!(f, "{flag} changes nothing here: {reason}"),
             Self::UnusedReference { run } => {
                 write!(f, "run \"{run}\" names a reference that its selection does not read")
+            }
+            Self::Unread { run, key, method } => {
+                write!(f, "run \"{run}\" sets selection.{key}, which selection.method = \"{method}\" does not read")
             }
         }
     }

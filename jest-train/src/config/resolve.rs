@@ -61,6 +61,11 @@ pub fn resolve(
         if run.reference.is_empty() && layers.runs[index].contains_key("reference") {
             notes.push(Note::UnusedReference { run: name.clone() });
         }
+        // What several runs share need not be read by each.
+        let alone = (names.len() == 1).then(|| layers.merged(index));
+        for key in checks::unread(&run, alone.as_ref().unwrap_or(&layers.runs[index])) {
+            notes.push(Note::Unread { run: name.clone(), key, method: run.selection.method });
+        }
         runs.push(run);
     }
     let out = out_folder(wide.out, title, flags);

@@ -245,6 +245,23 @@ fn references_must_exist_and_come_earlier() {
 }
 
 #[test]
+fn keys_that_the_method_does_not_read_are_noted() {
+    let notes = |text: &str, set: &[&str]| {
+        let resolved = resolve_with(text, &flags(set)).unwrap();
+        resolved.notes.iter().map(Note::to_string).collect::<Vec<_>>()
+    };
+    let unread = |key: &str, method: &str| {
+        format!("run \"train\" sets selection.{key}, which selection.method = \"{method}\" does not read")
+    };
+    assert_eq!(notes(ONE_RUN, &["selection.method=uniform", "selection.gain=3"]), [unread("gain", "uniform")]);
+    let top_k = ["selection.method=top_k", "reference=there/x", "selection.filter_ratio=0.5"];
+    assert_eq!(notes(ONE_RUN, &top_k), [""; 0]);
+    assert_eq!(notes(ONE_RUN, &[&top_k[..], &["selection.chunks=4"]].concat()), [unread("chunks", "top_k")]);
+    // Shared by runs of which one reads it.
+    assert_eq!(notes(TWO_RUNS, &["selection.gain=3"]), [""; 0]);
+}
+
+#[test]
 fn sizes_that_do_not_divide_name_those_that_do() {
     let select = |assignments: &[&str]| fault(ONE_RUN, &[&["reference=there/x"], assignments].concat());
     let chunks =

@@ -19,6 +19,7 @@ pub struct Terminal {
     bar: Option<ProgressBar>,
     on_terminal: bool,
     every: u64,
+    label: String,
     run: Option<RunStarted>,
     pace: Pace,
 }
@@ -43,15 +44,17 @@ impl Pace {
 }
 
 impl Terminal {
-    /// Writes to standard error: a bar where that is a terminal, else a line every `every` steps.
-    pub fn stderr(every: u64) -> Self {
+    /// Writes to standard error: a bar where that is a terminal, else a line every `every` steps; `label` stands before the
+    /// names of runs.
+    pub fn stderr(every: u64, label: &str) -> Self {
         let on_terminal = io::stderr().is_terminal();
-        Self { on_terminal, ..Self::plain(Box::new(io::stderr()), every) }
+        Self { on_terminal, ..Self::plain(Box::new(io::stderr()), every, label) }
     }
 
     /// Writes a line every `every` steps.
-    pub fn plain(to: Box<dyn Write>, every: u64) -> Self {
-        Self { to, bar: None, on_terminal: false, every: every.max(1), run: None, pace: Pace::default() }
+    pub fn plain(to: Box<dyn Write>, every: u64, label: &str) -> Self {
+        let (every, label) = (every.max(1), label.to_owned());
+        Self { to, bar: None, on_terminal: false, every, label, run: None, pace: Pace::default() }
     }
 
     fn start(&mut self, run: &RunStarted) -> Result<()> {
@@ -61,7 +64,7 @@ impl Terminal {
             let template = "{prefix} {bar:24} {pos}/{len} {msg}";
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = ProgressBar::with_draw_target(Some(run.steps), ProgressDrawTarget::stderr()).with_style(style);
-            bar.set_prefix(run.run.clone());
+            bar.set_prefix(format!("{}{}", self.label, run.run));
             bar.set_position(run.first_step);
             self.bar = Some(bar);
             return Ok(());
@@ -98,10 +101,12 @@ impl Terminal {
     fn line(&mut self, text: &str) -> Result<()> {
         match &self.bar {
             Some(bar) => {
-                bar.println(text);
+                bar.println(format!("{}{text}", self.label));
                 Ok(())
             }
-            None => writeln!(self.to, "{text}").map_err(TrainError::storage("write to", "standard error")),
+            None => {
+                writeln!(self.to, "{}{text}", self.label).map_err(TrainError::storage("write to", "standard error"))
+            }
         }
     }
 }
@@ -184,17 +189,17 @@ mod tests {
     #[test]
     fn plain_lines_come_every_few_steps_and_at_the_end() {
         let text = Shared::default();
-        let mut sink = Terminal::plain(Box::new(text.clone()), 2);
+        let mut sink = Terminal::plain(Box::new(text.clone()), 2, "seed 1 ");
         let run = RunStarted { run: "jest".into(), first_step: 0, steps: 5, batch_size: 128, super_batch: 640 };
         sink.emit(&Event::RunStarted(run)).unwrap();
         (1..=5).for_each(|step| sink.emit(&Event::Step(samples::step("jest", step, 0.25))).unwrap());
         sink.emit(&Event::Warning(Warning { run: "jest".into(), step: 5, message: "odd".into() })).unwrap();
         let text = String::from_utf8(text.0.lock().unwrap().clone()).unwrap();
-        let expected = "jest: 5 steps, b = 128, B = 640\n\
-            jest step 2/5 loss 5.0000  512 examples/s  data wait 25%  ETA 1s\n\
-            jest step 4/5 loss 2.5000  512 examples/s  data wait 25%  ETA 0s\n\
-            jest step 5/5 loss 2.0000  512 examples/s  data wait 25%  ETA 0s\n\
-            warning: odd (run jest, step 5)\n";
+        let expected = "seed 1 jest: 5 steps, b = 128, B = 640\n\
+            seed 1 jest step 2/5 loss 5.0000  512 examples/s  data wait 25%  ETA 1s\n\
+            seed 1 jest step 4/5 loss 2.5000  512 examples/s  data wait 25%  ETA 0s\n\
+            seed 1 jest step 5/5 loss 2.0000  512 examples/s  data wait 25%  ETA 0s\n\
+            seed 1 warning: odd (run jest, step 5)\n";
         assert_eq!(text, expected);
     }
 

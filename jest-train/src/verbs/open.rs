@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jest_data::{LoaderConfig, Preprocess, Source, Tokenizer};
-use jest_kernels::{Device, DeviceKind, DeviceOptions, Pass, Precision};
+use jest_kernels::{Device, DeviceKind, DeviceOptions, DeviceRequest, Pass, Precision};
 use jest_model::TwoTowers;
 
 use crate::cli::{OnDevice, Pairs};
@@ -21,8 +21,15 @@ pub fn open_device(spelling: &str, threads: usize, precision: Precision) -> Resu
     if spelling.to_lowercase().starts_with("cuda") {
         eprintln!("note: {spelling} means gpu here; the kernels run through Vulkan, Metal or DX12");
     }
+    let request: DeviceRequest = spelling.parse()?;
+    if request == DeviceRequest::Auto && precision == Precision::Bf16 {
+        let gpu = Device::list().into_iter().find(|info| info.kind != DeviceKind::Cpu && !info.software);
+        if let Some(gpu) = gpu {
+            eprintln!("note: bf16 is the CPU device's; --precision f16 would use {}", gpu.name);
+        }
+    }
     let options = DeviceOptions { threads, precision, ..Default::default() };
-    let device = Device::open(&spelling.parse()?, options)?;
+    let device = Device::open(&request, options)?;
     if device.info().software {
         eprintln!("note: {} is emulated on the CPU; `--device cpu` is many times faster", device.info().name);
     } else if let Some(folder) = kernel_folder()

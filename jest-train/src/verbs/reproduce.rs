@@ -151,7 +151,9 @@ impl<'a> Job<'a> {
         at_once(self.args.jobs.get(), &missing, |(seed, plan, resumed)| {
             println!("{} seed {seed}: {} runs in {}", study.name, plan.runs.len(), plan.out.display());
             let resume = resumed.then_some("latest");
-            train::work(plan, How { resume, profile: false, stop: self.stop.clone() })
+            // Runs of several seeds at a time tell their progress side by side.
+            let label = if self.args.jobs.get() > 1 { format!("seed {seed} ") } else { String::new() };
+            train::work(plan, How { resume, profile: false, stop: self.stop.clone(), label: &label })
         })
     }
 

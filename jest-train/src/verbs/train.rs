@@ -49,7 +49,8 @@ pub(super) fn train(args: &TrainArgs) -> Result<()> {
         println!("{text}");
         return Ok(());
     }
-    work(plan, How { resume: args.resume.as_deref(), profile: args.profile, stop: StopFlag::install()? })
+    let stop = StopFlag::install()?;
+    work(plan, How { resume: args.resume.as_deref(), profile: args.profile, stop, label: "" })
 }
 
 /// How a plan is worked through.
@@ -61,6 +62,8 @@ pub(super) struct How<'a> {
     pub profile: bool,
     /// Set to end after a step.
     pub stop: StopFlag,
+    /// Stands before the names of runs on the terminal.
+    pub label: &'a str,
 }
 
 /// Trains the runs of a plan.
@@ -107,11 +110,12 @@ struct Session<'a> {
     clock: SystemClock,
     resume: bool,
     profile: bool,
+    label: &'a str,
     _lock: RunLock,
 }
 
 impl<'a> Session<'a> {
-    fn open(plan: &'a Plan, text: &'a str, device: Device, how: How<'_>) -> Result<Self> {
+    fn open(plan: &'a Plan, text: &'a str, device: Device, how: How<'a>) -> Result<Self> {
         let resume = match how.resume {
             None => false,
             Some(word) => {
@@ -136,8 +140,8 @@ impl<'a> Session<'a> {
             println!("note: {takeover}");
         }
         storage::write_atomic(plan.out.join(PLAN), text.as_bytes())?;
-        let (clock, How { stop, profile, .. }) = (SystemClock::start(), how);
-        Ok(Self { plan, text, device, stop, clock, resume, profile, _lock: lock })
+        let (clock, How { stop, profile, label, .. }) = (SystemClock::start(), how);
+        Ok(Self { plan, text, device, stop, clock, resume, profile, label, _lock: lock })
     }
 
     fn run(&self, prepared: &[Prepared]) -> Result<()> {
@@ -188,7 +192,7 @@ impl<'a> Session<'a> {
         let logging = self.plan.runs.first().map(|run| run.logging.clone()).unwrap_or_default();
         let mut sinks: Vec<Box<dyn Events>> = vec![
             Box::new(lines),
-            Box::new(Terminal::stderr(logging.every)),
+            Box::new(Terminal::stderr(logging.every, self.label)),
             Box::new(SummaryFile::new(&self.plan.out, summary)),
         ];
         if logging.report_to == ReportTo::Tensorboard {
@@ -327,7 +331,7 @@ impl<'a> Session<'a> {
             match (selection.cache_reference, selection.method.reads()) {
                 (false, _) => {}
                 (true, Reads::Losses) => reference.fill_losses(pass, data, plan.objective, meter)?,
-                (true, _) => reference.fill_cache(pass, &plan.cache_folder(&self.plan.out), data, meter)?,
+                (true, _) => reference.fill_cache_in_turn(pass, &plan.cache_folder(&self.plan.out), data, meter)?,
             }
             references.push(reference);
         }
