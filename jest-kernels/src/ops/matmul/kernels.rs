@@ -51,20 +51,20 @@ macro_rules! family {
             wide: pair!("wide_", $store, [$($part),+], WIDE, $places),
             registers: pair!("registers_", $store, [$($part),+], REGISTERS, $own),
             subgroup: pair!("subgroup_", $store, [$($part),+], SUBGROUP, $shared),
-            matrix: kernel(
+            matrix: on_units(
                 concat!("matmul/matrix_", $store),
                 &[
                     include_str!("../../wgsl/enable_matrix.wgsl"),
-                    $($part,)+ MATRIX, include_str!("matrix_unit.wgsl"),
+                    $($part,)+ MATRIX, include_str!("../../wgsl/matrix_unit.wgsl"),
                 ],
                 $places,
             ),
             #[cfg(test)]
-            emulated: kernel(
+            emulated: on_units(
                 concat!("matmul/emulated_", $store),
                 &[
                     include_str!("../../wgsl/enable_f16.wgsl"),
-                    $($part,)+ MATRIX, include_str!("matrix_emulated.wgsl"),
+                    $($part,)+ MATRIX, include_str!("../../wgsl/matrix_emulated.wgsl"),
                 ],
                 $places,
             ),
@@ -78,6 +78,14 @@ const fn kernel(
     constants: &'static [(&'static str, u32)],
 ) -> Kernel {
     Kernel { name, entry: "product", parts, constants, parameters: Parameters::FIELDS }
+}
+
+const fn on_units(
+    name: &'static str,
+    parts: &'static [&'static str],
+    constants: &'static [(&'static str, u32)],
+) -> Kernel {
+    Kernel { entry: "on_units", ..kernel(name, parts, constants) }
 }
 
 static WRITE: Family = family!("write", [include_str!("store_write.wgsl")], TILE, PLACES, OWN, SHARED);

@@ -52,8 +52,18 @@ fn load_b(base: u32, at: vec2<u32>) -> vec4<f16> {
     return rhs[(base + select(at.y * p.n + at.x, at.x * p.k + at.y, TB == 1u)) / 4u];
 }
 
+fn block_a(at: u32) -> Left {
+    if TA == 1u { return load_left_columns(at, ALONG_SIDE); }
+    return load_left(at, ALONG_DEPTH);
+}
+
+fn block_b(at: u32) -> Right {
+    if TB == 1u { return load_right_columns(at, ALONG_DEPTH); }
+    return load_right(at, ALONG_SIDE);
+}
+
 // Every invocation of the workgroup must call it; `unit` is its subgroup's number.
-fn multiply(group: vec3<u32>, groups: vec3<u32>, lane: u32, unit: u32) {
+fn work(group: vec3<u32>, groups: vec3<u32>, lane: u32, unit: u32) {
     let tiles_n = (p.n + SIDE - 1u) / SIDE;
     let tile = group.y * groups.x + group.x;
     let row0 = tile / tiles_n * SIDE;
@@ -86,9 +96,9 @@ fn multiply(group: vec3<u32>, groups: vec3<u32>, lane: u32, unit: u32) {
             next_b[i] = load_b(base_b, place(i * WG + lane, TB == 0u) + vec2(col0, k0 + BK));
         }
         var left: array<Left, OWN>;
-        for (var i = 0u; i < OWN; i++) { left[i] = load_left(index(vec2(unit_row + i * BLOCK, 0u), TA == 1u)); }
+        for (var i = 0u; i < OWN; i++) { left[i] = block_a(index(vec2(unit_row + i * BLOCK, 0u), TA == 1u)); }
         for (var j = 0u; j < OWN; j++) {
-            let right = load_right(index(vec2(unit_col + j * BLOCK, 0u), TB == 0u));
+            let right = block_b(index(vec2(unit_col + j * BLOCK, 0u), TB == 0u));
             for (var i = 0u; i < OWN; i++) { sums[i * OWN + j] = multiply_add(left[i], right, sums[i * OWN + j]); }
         }
     }
