@@ -1,12 +1,12 @@
 //! Operations on tokens: attention, embeddings, pooling, patches.
 
 use super::{Case, Given, SHAPES, Trial};
-use crate::Result;
 use crate::ops::attention::{self, Attention, Mask};
 use crate::ops::gather_tokens::{self, KeptTokens};
 use crate::ops::mean_pool::{self, Counted};
 use crate::ops::token_embedding::{self, TokenIds};
 use crate::ops::{patch_embed, resize_kernel};
+use crate::{Precision, Result};
 
 /// Tokens, and width of a head: one for each number of strips that a kernel takes a head in.
 const HEADS: &[[usize; 2]] = &[[257, 32], [64, 64], [33, 80], [40, 128]];
@@ -18,6 +18,7 @@ const EXAMPLES: usize = 4;
 pub(super) const CASES: &[Case] = &[
     Case { shapes: HEADS, run: self_attention },
     Case { shapes: HEADS, run: causal_attention },
+    Case { shapes: HEADS, run: attention_on_units },
     Case { shapes: HEADS, run: pooling },
     Case { shapes: SHAPES, run: gathered },
     Case { shapes: SHAPES, run: means },
@@ -27,25 +28,40 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 fn self_attention(t: &mut Trial<'_>) -> Result<()> {
-    packed(t, "attention", Mask::None, None)
+    packed(t, "attention", Mask::None, None, Precision::F32)
+}
+
+/// Where the adapter has matrix units; operands are rounded first, as those of products.
+fn attention_on_units(t: &mut Trial<'_>) -> Result<()> {
+    if t.pass.abilities().matrices {
+        packed(t, "attention f16", Mask::None, None, Precision::F16)?;
+    }
+    Ok(())
 }
 
 /// With fewer keys in the second example.
 fn causal_attention(t: &mut Trial<'_>) -> Result<()> {
-    packed(t, "attention causal", Mask::Causal, Some([t.rows as u32, (t.rows as u32).div_ceil(2)]))
+    packed(t, "attention causal", Mask::Causal, Some([t.rows as u32, (t.rows as u32).div_ceil(2)]), Precision::F32)
 }
 
 /// Two examples of two heads; the magnitude is that of q alone, and so of the logits.
-fn packed(t: &mut Trial<'_>, name: &str, mask: Mask, lengths: Option<[u32; 2]>) -> Result<()> {
+fn packed(t: &mut Trial<'_>, name: &str, mask: Mask, lengths: Option<[u32; 2]>, precision: Precision) -> Result<()> {
     let (l, head_dim, n, heads) = (t.rows, t.cols, 2, 2);
     let shape = Attention { n, heads, head_dim, q_len: l, k_len: l, mask, shared_query: false };
     let width = shape.width();
-    let (mut qkv, dy) = (t.unit(1, &[n * l, 3 * width])?, t.unit(2, &[n * l, width])?);
+    let (mut qkv, mut dy) = (t.unit(1, &[n * l, 3 * width])?, t.unit(2, &[n * l, width])?);
     qkv.values.chunks_mut(3 * width).flat_map(|row| &mut row[..width]).for_each(|q| *q *= t.magnitude);
+    if precision == Precision::F16 {
+        let round = |x: &mut f32| *x = half::f16::from_f32(*x).to_f32();
+        qkv.values.iter_mut().chain(&mut dy.values).for_each(round);
+        dy.tensor = t.pass.upload(&dy.values, &[n * l, width])?;
+    }
     qkv.tensor = t.pass.upload(&qkv.values, &[n * l, 3 * width])?;
     let counted = lengths.map(|lengths| t.pass.upload_u32(&lengths, &[n])).transpose()?;
-    let (y, saved) = attention::forward_packed(t.pass, &shape, &qkv.tensor, counted.as_ref())?;
-    let dqkv = attention::backward_packed(t.pass, saved, &dy.tensor)?;
+    let (y, dqkv) = t.pass.in_precision(precision, |pass| {
+        let (y, saved) = attention::forward_packed(pass, &shape, &qkv.tensor, counted.as_ref())?;
+        Ok((y, attention::backward_packed(pass, saved, &dy.tensor)?))
+    })?;
     let keys = lengths.map_or([l; 2], |lengths| lengths.map(|length| length as usize));
     let [q, k, v] = [0, 1, 2].map(|part| columns(&qkv.wide(), 3 * width, part * width, width));
     let want = attention::oracle::backward(&shape, &keys, &q, &k, &v, &dy.wide());

@@ -57,6 +57,8 @@ pub(crate) struct Gpu {
     tuning: Mutex<Tuning>,
     /// Whether this adapter's matrix units gave the products that they should, once that was tried.
     pub(crate) matrices_agree: OnceLock<bool>,
+    /// The same of attention.
+    pub(crate) attention_agrees: OnceLock<bool>,
     pub(crate) profiler: Profiler,
 }
 
@@ -93,6 +95,7 @@ impl Gpu {
             precision: options.precision,
             tuning: Mutex::default(),
             matrices_agree: OnceLock::new(),
+            attention_agrees: OnceLock::new(),
             profiler: Profiler::default(),
         })
     }

@@ -1,21 +1,70 @@
-//! Attention's kernels, by strips of 32 columns that a head takes.
+//! Attention's kernels, by strips of 32 columns that a head takes, in f32 or by matrix units.
 
 use super::{MAX_HEAD_DIM, Saved};
 use crate::catalog::{Kernel, Sent, Variant, parameters};
-use crate::{Grid, Pass, Result, Tensor};
+use crate::ops::{cast, matmul};
+use crate::{DType, Grid, Pass, Precision, Result, Tensor};
 
 /// Queries or keys of a workgroup, and columns of a strip.
 const SIDE: usize = 32;
 
 const TILE: &[(&str, u32)] = &[("WG", 64), ("STRIPS", 2)];
-const BACKWARD: &[&str] = &[include_str!("attention.wgsl"), include_str!("backward.wgsl")];
-static FORWARD: Kernel = Kernel {
-    name: "attention/forward",
-    entry: "forward",
-    parts: &[include_str!("attention.wgsl"), include_str!("forward.wgsl")],
-    constants: TILE,
-    parameters: Parameters::FIELDS,
+const SIZES: &str = include_str!("attention.wgsl");
+const TILES: &str = include_str!("tiles.wgsl");
+
+/// The kernels that are made for one kind of operands.
+struct Family {
+    forward: Kernel,
+    query: Kernel,
+    key: Kernel,
+}
+
+const fn kernel(name: &'static str, entry: &'static str, parts: &'static [&'static str]) -> Kernel {
+    Kernel { name, entry, parts, constants: TILE, parameters: Parameters::FIELDS }
+}
+
+macro_rules! on_units {
+    ($prefix:literal, $enable:expr, $unit:expr) => {
+        on_units!($prefix, [$enable, SIZES, include_str!("matrix.wgsl")], include_str!("matrix_backward.wgsl"), $unit)
+    };
+    ($prefix:literal, [$($shared:expr),+], $backward:expr, $unit:expr) => {
+        Family {
+            forward: kernel(
+                concat!($prefix, "forward"),
+                "on_units",
+                &[$($shared,)+ include_str!("matrix_forward.wgsl"), $unit],
+            ),
+            query: kernel(
+                concat!($prefix, "backward_query"),
+                "on_units",
+                &[$($shared,)+ $backward, include_str!("matrix_backward_query.wgsl"), $unit],
+            ),
+            key: kernel(
+                concat!($prefix, "backward_key"),
+                "on_units",
+                &[$($shared,)+ $backward, include_str!("matrix_backward_key.wgsl"), $unit],
+            ),
+        }
+    };
+}
+
+const BACKWARD: &[&str] = &[SIZES, TILES, include_str!("backward.wgsl")];
+static PLAIN: Family = Family {
+    forward: kernel("attention/forward", "forward", &[SIZES, TILES, include_str!("forward.wgsl")]),
+    query: kernel("attention/backward_query", "backward_query", BACKWARD),
+    key: kernel("attention/backward_key", "backward_key", BACKWARD),
 };
+static MATRIX: Family = on_units!(
+    "attention/matrix_",
+    include_str!("../../wgsl/enable_matrix.wgsl"),
+    include_str!("../../wgsl/matrix_unit.wgsl")
+);
+#[cfg(test)]
+static EMULATED: Family = on_units!(
+    "attention/emulated_",
+    include_str!("../../wgsl/enable_f16.wgsl"),
+    include_str!("../../wgsl/matrix_emulated.wgsl")
+);
 static DELTA: Kernel = Kernel {
     name: "attention/delta",
     entry: "delta_rows",
@@ -23,27 +72,48 @@ static DELTA: Kernel = Kernel {
     constants: &[("WG", 64)],
     parameters: DeltaParameters::FIELDS,
 };
-static QUERY: Kernel = Kernel {
-    name: "attention/backward_query",
-    entry: "backward_query",
-    parts: BACKWARD,
-    constants: TILE,
-    parameters: Parameters::FIELDS,
-};
-static KEY: Kernel = Kernel {
-    name: "attention/backward_key",
-    entry: "backward_key",
-    parts: BACKWARD,
-    constants: TILE,
-    parameters: Parameters::FIELDS,
-};
+
+/// What multiplies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Unit {
+    /// Plain arithmetic in f32.
+    Plain,
+    /// Matrix units, operands in f16: for heads of whole fours.
+    Matrix,
+    /// The same without matrix units.
+    #[cfg(test)]
+    Emulated,
+}
+
+impl Unit {
+    /// Heads that matrix units take.
+    pub(super) fn takes(head_dim: usize) -> bool {
+        head_dim.is_multiple_of(4)
+    }
+
+    fn choose(pass: &mut Pass, head_dim: usize) -> Self {
+        let units = pass.precision() == Precision::F16 && pass.abilities().matrices && Self::takes(head_dim);
+        if units && matmul::matrices_agree(pass) && super::trial::attention_agrees(pass) {
+            Unit::Matrix
+        } else {
+            Unit::Plain
+        }
+    }
+
+    fn family(self) -> &'static Family {
+        match self {
+            Unit::Plain => &PLAIN,
+            Unit::Matrix => &MATRIX,
+            #[cfg(test)]
+            Unit::Emulated => &EMULATED,
+        }
+    }
+}
 
 pub(super) fn variants() -> Vec<Variant> {
-    let mut all = vec![DELTA.default_variant()];
-    for head_dim in (SIDE..=MAX_HEAD_DIM).step_by(SIDE) {
-        all.extend([&FORWARD, &QUERY, &KEY].map(|kernel| variant(kernel, head_dim)));
-    }
-    all
+    let kernels = [&PLAIN, &MATRIX].into_iter().flat_map(|family| [&family.forward, &family.query, &family.key]);
+    let of_all_heads = |kernel| (SIDE..=MAX_HEAD_DIM).step_by(SIDE).map(move |head_dim| variant(kernel, head_dim));
+    [DELTA.default_variant()].into_iter().chain(kernels.flat_map(of_all_heads)).collect()
 }
 
 fn variant(kernel: &'static Kernel, head_dim: usize) -> Variant {
@@ -145,16 +215,40 @@ fn dispatch(
     Ok(())
 }
 
-/// Writes `saved.y` and `saved.lse`.
-pub(super) fn forward(pass: &mut Pass, saved: &Saved) -> Result<()> {
+/// Writes `saved.y` and `saved.lse`; for matrix units it also rounds the operands that it keeps.
+pub(super) fn forward(pass: &mut Pass, saved: &mut Saved) -> Result<()> {
+    let unit = Unit::choose(pass, saved.operands.shape.head_dim);
+    forward_by(pass, unit, saved)
+}
+
+pub(super) fn forward_by(pass: &mut Pass, unit: Unit, saved: &mut Saved) -> Result<()> {
     let shape = saved.operands.shape;
+    if unit != Unit::Plain {
+        let kv = cast::to_f16(pass, &saved.kv)?;
+        saved.q = if saved.operands.is_packed() { kv.clone() } else { cast::to_f16(pass, &saved.q)? };
+        saved.kv = kv;
+    }
+    let parameters = Parameters { out_stride: saved.y.cols() as u32, ..saved.parameters() };
     let tensors = [&saved.q, &saved.kv, saved.lengths(), &saved.y, &saved.lse];
-    let (blocks, flops) = (saved.blocks(shape.q_len), 2.0 * saved.product_flops());
-    dispatch(pass, &variant(&FORWARD, shape.head_dim), &tensors, saved.parameters(), blocks, flops)
+    let (blocks, products) = (saved.blocks(shape.q_len), if unit == Unit::Plain { 2.0 } else { 3.0 });
+    let variant = variant(&unit.family().forward, shape.head_dim);
+    dispatch(pass, &variant, &tensors, parameters, blocks, products * saved.product_flops())
 }
 
 /// Writes `dq` [n * q_len, ..] and `dkv`, which may be one packed tensor.
 pub(super) fn backward(pass: &mut Pass, saved: &Saved, dy: &Tensor, dq: &Tensor, dkv: &Tensor) -> Result<()> {
+    let unit = if saved.q.dtype() == DType::F16 { Unit::Matrix } else { Unit::Plain };
+    backward_by(pass, unit, saved, dy, dq, dkv)
+}
+
+pub(super) fn backward_by(
+    pass: &mut Pass,
+    unit: Unit,
+    saved: &Saved,
+    dy: &Tensor,
+    dq: &Tensor,
+    dkv: &Tensor,
+) -> Result<()> {
     let (operands, shape) = (saved.operands, saved.operands.shape);
     let delta = pass.empty_f32(saved.lse.shape())?;
     let sizes = DeltaParameters {
@@ -166,11 +260,14 @@ pub(super) fn backward(pass: &mut Pass, saved: &Saved, dy: &Tensor, dq: &Tensor,
     let grid = Grid::rows(delta.len().div_ceil(64));
     pass.dispatch(&DELTA.default_variant(), &[&saved.y, dy, &delta], sizes, grid, 2.0 * dy.len() as f64)?;
 
+    let rounded = if unit == Unit::Plain { None } else { Some(cast::to_f16(pass, dy)?) };
+    let dy = rounded.as_ref().unwrap_or(dy);
+    let family = unit.family();
     let by_query =
         Parameters { out_stride: dq.cols() as u32, out_offset: operands.q_offset as u32, ..saved.parameters() };
     let tensors = [&saved.q, &saved.kv, saved.lengths(), dy, &saved.lse, &delta, dq];
     let (blocks, flops) = (saved.blocks(shape.q_len), 3.0 * saved.product_flops());
-    dispatch(pass, &variant(&QUERY, shape.head_dim), &tensors, by_query, blocks, flops)?;
+    dispatch(pass, &variant(&family.query, shape.head_dim), &tensors, by_query, blocks, flops)?;
 
     let by_key = Parameters {
         out_stride: dkv.cols() as u32,
@@ -180,5 +277,5 @@ pub(super) fn backward(pass: &mut Pass, saved: &Saved, dy: &Tensor, dq: &Tensor,
     };
     let tensors = [&saved.q, &saved.kv, saved.lengths(), dy, &saved.lse, &delta, dkv];
     let (blocks, flops) = (saved.blocks(shape.k_len), 4.0 * saved.product_flops());
-    dispatch(pass, &variant(&KEY, shape.head_dim), &tensors, by_key, blocks, flops)
+    dispatch(pass, &variant(&family.key, shape.head_dim), &tensors, by_key, blocks, flops)
 }

@@ -2,10 +2,14 @@
 //!
 //! A key that is masked, by the lengths or by the causal mask, is never multiplied: NaN in it reaches no output that
 //! does not see it, and no gradient but those of its own rows.
+//!
+//! A GPU with matrix units multiplies operands rounded to f16 where the precision is f16 and heads are of whole fours. What
+//! f16 cannot hold becomes infinite, and so does not pass as a gradient. Softmax and all sums are in f32 everywhere.
 
 mod cpu;
 mod kernels;
 pub mod oracle;
+mod trial;
 
 use crate::catalog::Variant;
 use crate::profile::Work;
@@ -92,6 +96,11 @@ impl Operands {
         let width = shape.width();
         let q_rows = if shape.shared_query { 0 } else { shape.q_len };
         Self { shape, q_rows, q_stride: width, q_offset: 0, kv_stride: 2 * width, k_offset: 0, v_offset: width }
+    }
+
+    /// Whether q lies in the very tensor of k and v.
+    fn is_packed(&self) -> bool {
+        self.k_offset > 0
     }
 
     fn scale(&self) -> f32 {
@@ -287,10 +296,12 @@ fn forward(
         let Saved { y, lse, .. } = &mut saved;
         cpu.run(work, || cpu::forward(&inputs, y.f32_mut(), lse.f32_mut()));
     } else {
-        kernels::forward(pass, &saved)?;
+        kernels::forward(pass, &mut saved)?;
     }
     Ok((saved.y.clone(), saved))
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_f16;

@@ -13,12 +13,12 @@ pub struct Gradients {
 }
 
 /// Where the columns of one head begin in the row of a query, in `[.., heads * head_dim]`.
-fn query_at(shape: &Attention, example: usize, head: usize, query: usize) -> usize {
+pub(super) fn query_at(shape: &Attention, example: usize, head: usize, query: usize) -> usize {
     let row = if shape.shared_query { query } else { example * shape.q_len + query };
     (row * shape.heads + head) * shape.head_dim
 }
 
-fn key_at(shape: &Attention, example: usize, head: usize, key: usize) -> usize {
+pub(super) fn key_at(shape: &Attention, example: usize, head: usize, key: usize) -> usize {
     ((example * shape.k_len + key) * shape.heads + head) * shape.head_dim
 }
 
@@ -44,7 +44,7 @@ pub fn weights(
     logits.iter().map(|logit| (logit - top).exp() / total).collect()
 }
 
-fn each_row(shape: &Attention, mut work: impl FnMut(usize, usize, usize)) {
+pub(super) fn each_row(shape: &Attention, mut work: impl FnMut(usize, usize, usize)) {
     for example in 0..shape.n {
         for head in 0..shape.heads {
             for query in 0..shape.q_len {

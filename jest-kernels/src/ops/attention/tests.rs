@@ -1,37 +1,48 @@
 use super::*;
 use crate::testing::*;
 
-const BASE: Attention =
+pub(super) const BASE: Attention =
     Attention { n: 2, heads: 2, head_dim: 16, q_len: 33, k_len: 33, mask: Mask::None, shared_query: false };
 
 /// Operands of one attention, apart from each other, with the oracle's results.
-struct Case {
-    shape: Attention,
-    lengths: Option<Vec<u32>>,
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
-    dy: Vec<f32>,
-    y: Vec<f64>,
-    gradients: oracle::Gradients,
+pub(super) struct Case {
+    pub(super) shape: Attention,
+    pub(super) lengths: Option<Vec<u32>>,
+    pub(super) q: Vec<f32>,
+    pub(super) k: Vec<f32>,
+    pub(super) v: Vec<f32>,
+    pub(super) dy: Vec<f32>,
+    pub(super) y: Vec<f64>,
+    pub(super) gradients: oracle::Gradients,
 }
 
 /// Allowed errors, from the number of terms and the magnitudes.
-struct Allowed {
-    y: f64,
-    dq: f64,
-    dk: f64,
-    dv: f64,
+pub(super) struct Allowed {
+    pub(super) y: f64,
+    pub(super) dq: f64,
+    pub(super) dk: f64,
+    pub(super) dv: f64,
 }
 
 impl Case {
     fn new(shape: Attention, lengths: Option<Vec<u32>>, magnify: f32) -> Self {
+        Self::rounded(shape, lengths, magnify, |x| x)
+    }
+
+    /// With inputs that a number format has.
+    pub(super) fn rounded(
+        shape: Attention,
+        lengths: Option<Vec<u32>>,
+        magnify: f32,
+        round: impl Fn(f32) -> f32,
+    ) -> Self {
         let width = shape.width();
         let queries = if shape.shared_query { shape.q_len } else { shape.n * shape.q_len };
         let mut q = random(queries * width, 1);
         q.iter_mut().for_each(|q| *q *= magnify);
-        let [k, v] = [2, 3].map(|seed| random(shape.n * shape.k_len * width, seed));
-        let dy = random(shape.n * shape.q_len * width, 4);
+        let [mut k, mut v] = [2, 3].map(|seed| random(shape.n * shape.k_len * width, seed));
+        let mut dy = random(shape.n * shape.q_len * width, 4);
+        [&mut q, &mut k, &mut v, &mut dy].into_iter().flatten().for_each(|x| *x = round(*x));
         let [q64, k64, v64, dy64] = [&q, &k, &v, &dy].map(|x| wide(x));
         let counts = counts(shape, lengths.as_deref());
         let y = oracle::forward(&shape, &counts, &q64, &k64, &v64);
@@ -40,7 +51,7 @@ impl Case {
     }
 
     /// Elements are below 1 but those of q; a weight's relative error is that of its score and of its exponential.
-    fn allowed(&self) -> Allowed {
+    pub(super) fn allowed(&self) -> Allowed {
         let (shape, d) = (self.shape, self.shape.head_dim as f64);
         let scale = 1.0 / d.sqrt();
         let q = largest(&wide(&self.q));
@@ -78,7 +89,7 @@ impl Case {
         if shape.n * shape.heads > 64 { shape.q_len as f64 } else { top }
     }
 
-    fn upload_lengths(&self, pass: &mut Pass) -> Option<Tensor> {
+    pub(super) fn upload_lengths(&self, pass: &mut Pass) -> Option<Tensor> {
         self.lengths.as_ref().map(|lengths| pass.upload_u32(lengths, &[self.shape.n]).unwrap())
     }
 
@@ -120,12 +131,12 @@ impl Case {
     }
 }
 
-fn counts(shape: Attention, lengths: Option<&[u32]>) -> Vec<usize> {
+pub(super) fn counts(shape: Attention, lengths: Option<&[u32]>) -> Vec<usize> {
     lengths.map_or(vec![shape.k_len; shape.n], |lengths| lengths.iter().map(|length| *length as usize).collect())
 }
 
 /// Rows of `width` elements of several tensors, side by side.
-fn beside<T: Copy>(width: usize, parts: &[&Vec<T>]) -> Vec<T> {
+pub(super) fn beside<T: Copy>(width: usize, parts: &[&Vec<T>]) -> Vec<T> {
     let rows = 0..parts[0].len() / width;
     rows.flat_map(|row| parts.iter().flat_map(move |part| part[row * width..][..width].iter().copied())).collect()
 }

@@ -20,6 +20,7 @@ pub(crate) mod tuning;
 
 use kernels::{Store, Tile};
 use native::Ends;
+pub(crate) use trial::matrices_agree;
 
 use super::gelu::Gelu;
 use crate::catalog::{Variant, parameters};

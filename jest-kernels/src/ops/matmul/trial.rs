@@ -11,7 +11,7 @@ const SIZES: Sizes = Sizes { z: 1, m: 132, n: 148, k: 40 };
 
 /// True when the products of every form are exact where they are whole numbers. A driver that refuses the kernel, or
 /// computes something else, is left to plainer kernels.
-pub(super) fn matrices_agree(pass: &mut Pass) -> bool {
+pub(crate) fn matrices_agree(pass: &mut Pass) -> bool {
     let device = pass.device().clone();
     let Backend::Gpu(gpu) = device.backend() else { return false };
     let units = |form| kernels::variant(form, Store::Write, Tile::Matrix, true);
