@@ -7,6 +7,7 @@ mod bf16;
 pub(crate) mod by_hand;
 pub(crate) mod cpu;
 mod kernels;
+mod layers;
 mod native;
 pub mod oracle;
 #[cfg(test)]
@@ -18,11 +19,12 @@ mod tests_tiles;
 mod trial;
 pub(crate) mod tuning;
 
+pub use layers::{linear, linear_backward, linear_gelu, linear_onto};
+
 use kernels::{Store, Tile};
 use native::Ends;
 pub(crate) use trial::matrices_agree;
 
-use super::gelu::Gelu;
 use crate::catalog::{Variant, parameters};
 use crate::{DType, Grid, KernelError, Pass, Precision, Result, Tensor};
 
@@ -181,89 +183,6 @@ pub fn accumulate(pass: &mut Pass, form: Form, a: &Tensor, b: &Tensor, out: &mut
     }
     out.gpu_unique(pass)?;
     run(pass, form, Store::Add, sizes, [a, b], Ends::default(), out, None)
-}
-
-/// A linear layer: `y = x · wᵀ + bias`.
-///
-/// # Shapes
-/// x: [.., k]; w: [n, k]; bias: `[n]`; y: [.., n].
-///
-/// # Errors
-/// `Shape` when the sizes do not fit.
-pub fn linear(pass: &mut Pass, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    let sizes = Sizes::new(Form::ABt, 1, (x.rows(), x.cols()), (w.rows(), w.cols()))?;
-    bias.expect_f32(OP, "bias", &[sizes.n])?;
-    let mut y = pass.empty_f32(&output_shape(Form::ABt, x, sizes))?;
-    run(pass, Form::ABt, Store::Bias, sizes, [x, w], Ends::of(bias), &mut y, None)?;
-    Ok(y)
-}
-
-/// A linear layer on top of what goes past it: `y = residual + (x · wᵀ + bias)`.
-///
-/// # Shapes
-/// As [`linear`]; residual: as y.
-///
-/// # Errors
-/// `Shape` when the sizes do not fit.
-pub fn linear_onto(pass: &mut Pass, x: &Tensor, w: &Tensor, bias: &Tensor, residual: &Tensor) -> Result<Tensor> {
-    let sizes = Sizes::new(Form::ABt, 1, (x.rows(), x.cols()), (w.rows(), w.cols()))?;
-    let shape = output_shape(Form::ABt, x, sizes);
-    pass.admit(OP, &[("residual", residual)])?;
-    residual.expect_f32(OP, "residual", &shape)?;
-    if pass.cpu().is_none() {
-        let y = linear(pass, x, w, bias)?;
-        return super::add::forward(pass, residual, &y);
-    }
-    bias.expect_f32(OP, "bias", &[sizes.n])?;
-    let mut y = pass.empty_f32(&shape)?;
-    let ends = Ends { bias: Some(bias), residual: Some(residual) };
-    run(pass, Form::ABt, Store::Bias, sizes, [x, w], ends, &mut y, None)?;
-    Ok(y)
-}
-
-/// A linear layer and its activation: `pre = x · wᵀ + bias`, `y = gelu(pre)`; gives (y, pre).
-///
-/// Where products are in bf16 both are stored so: y feeds the next product, which would round it, and pre the backward of
-/// GELU.
-///
-/// # Shapes
-/// As [`linear`].
-///
-/// # Errors
-/// `Shape` when the sizes do not fit.
-pub fn linear_gelu(pass: &mut Pass, gelu: Gelu, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)> {
-    let sizes = Sizes::new(Form::ABt, 1, (x.rows(), x.cols()), (w.rows(), w.cols()))?;
-    bias.expect_f32(OP, "bias", &[sizes.n])?;
-    let tile = tuning::choose(pass, Form::ABt, sizes)?;
-    // What several dispatches sum is complete only after the last.
-    if pass.cpu().is_none() && sizes.k > slice(pass, tile, sizes).1 {
-        let pre = linear(pass, x, w, bias)?;
-        return Ok((super::gelu::forward(pass, gelu, &pre)?, pre));
-    }
-    let (shape, stored) = (output_shape(Form::ABt, x, sizes), pass.product_operand());
-    let (mut y, mut pre) = (pass.empty(stored, &shape)?, pass.empty(stored, &shape)?);
-    run(pass, Form::ABt, Store::BiasGelu(gelu), sizes, [x, w], Ends::of(bias), &mut y, Some(&mut pre))?;
-    Ok((y, pre))
-}
-
-/// Gradients of [`linear`]: gives `dx = dy · w`, adds `dyᵀ · x` to `dw` and the column sums of dy to `dbias`.
-///
-/// # Shapes
-/// x: [.., k]; w, dw: [n, k]; dy: [.., n]; dbias: `[n]`; dx as x.
-///
-/// # Errors
-/// `Shape` when the sizes do not fit.
-pub fn linear_backward(
-    pass: &mut Pass,
-    x: &Tensor,
-    w: &Tensor,
-    dy: &Tensor,
-    dw: &mut Tensor,
-    dbias: &mut Tensor,
-) -> Result<Tensor> {
-    accumulate(pass, Form::AtB, dy, x, dw)?;
-    super::column_sum::accumulate(pass, dy, dbias)?;
-    forward(pass, Form::AB, dy, w)?.reshape(x.shape())
 }
 
 /// Equal parts of a deep product with a small output, the gradient of a weight, that fill a GPU only when they run side

@@ -1,4 +1,5 @@
 use super::*;
+use crate::ops::gelu::Gelu;
 use crate::testing::*;
 
 pub(super) const FORMS: [Form; 3] = Form::ALL;

@@ -3,6 +3,7 @@
 use super::tests::{FORMS, SIZES};
 use super::tests_tiles::check_ends;
 use super::*;
+use crate::ops::gelu::Gelu;
 use crate::testing::*;
 
 /// The same values as f16 has them.

@@ -1,0 +1,91 @@
+//! Linear layers: products with a bias, and what follows them at once.
+
+use super::kernels::Store;
+use super::native::Ends;
+use super::{Form, OP, Sizes, accumulate, forward, output_shape, run, slice, tuning};
+use crate::ops::gelu::{self, Gelu};
+use crate::ops::{add, column_sum};
+use crate::{Pass, Result, Tensor};
+
+/// A linear layer: `y = x · wᵀ + bias`.
+///
+/// # Shapes
+/// x: [.., k]; w: [n, k]; bias: `[n]`; y: [.., n].
+///
+/// # Errors
+/// `Shape` when the sizes do not fit.
+pub fn linear(pass: &mut Pass, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let sizes = Sizes::new(Form::ABt, 1, (x.rows(), x.cols()), (w.rows(), w.cols()))?;
+    bias.expect_f32(OP, "bias", &[sizes.n])?;
+    let mut y = pass.empty_f32(&output_shape(Form::ABt, x, sizes))?;
+    run(pass, Form::ABt, Store::Bias, sizes, [x, w], Ends::of(bias), &mut y, None)?;
+    Ok(y)
+}
+
+/// A linear layer on top of what goes past it: `y = residual + (x · wᵀ + bias)`.
+///
+/// # Shapes
+/// As [`linear`]; residual: as y.
+///
+/// # Errors
+/// `Shape` when the sizes do not fit.
+pub fn linear_onto(pass: &mut Pass, x: &Tensor, w: &Tensor, bias: &Tensor, residual: &Tensor) -> Result<Tensor> {
+    let sizes = Sizes::new(Form::ABt, 1, (x.rows(), x.cols()), (w.rows(), w.cols()))?;
+    let shape = output_shape(Form::ABt, x, sizes);
+    pass.admit(OP, &[("residual", residual)])?;
+    residual.expect_f32(OP, "residual", &shape)?;
+    if pass.cpu().is_none() {
+        let y = linear(pass, x, w, bias)?;
+        return add::forward(pass, residual, &y);
+    }
+    bias.expect_f32(OP, "bias", &[sizes.n])?;
+    let mut y = pass.empty_f32(&shape)?;
+    let ends = Ends { bias: Some(bias), residual: Some(residual) };
+    run(pass, Form::ABt, Store::Bias, sizes, [x, w], ends, &mut y, None)?;
+    Ok(y)
+}
+
+/// A linear layer and its activation: `pre = x · wᵀ + bias`, `y = gelu(pre)`; gives (y, pre).
+///
+/// Where products are in bf16 both are stored so: y feeds the next product, which would round it, and pre the backward of
+/// GELU.
+///
+/// # Shapes
+/// As [`linear`].
+///
+/// # Errors
+/// `Shape` when the sizes do not fit.
+pub fn linear_gelu(pass: &mut Pass, kind: Gelu, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)> {
+    let sizes = Sizes::new(Form::ABt, 1, (x.rows(), x.cols()), (w.rows(), w.cols()))?;
+    bias.expect_f32(OP, "bias", &[sizes.n])?;
+    let tile = tuning::choose(pass, Form::ABt, sizes)?;
+    // What several dispatches sum is complete only after the last.
+    if pass.cpu().is_none() && sizes.k > slice(pass, tile, sizes).1 {
+        let pre = linear(pass, x, w, bias)?;
+        return Ok((gelu::forward(pass, kind, &pre)?, pre));
+    }
+    let (shape, stored) = (output_shape(Form::ABt, x, sizes), pass.product_operand());
+    let (mut y, mut pre) = (pass.empty(stored, &shape)?, pass.empty(stored, &shape)?);
+    run(pass, Form::ABt, Store::BiasGelu(kind), sizes, [x, w], Ends::of(bias), &mut y, Some(&mut pre))?;
+    Ok((y, pre))
+}
+
+/// Gradients of [`linear`]: gives `dx = dy · w`, adds `dyᵀ · x` to `dw` and the column sums of dy to `dbias`.
+///
+/// # Shapes
+/// x: [.., k]; w, dw: [n, k]; dy: [.., n]; dbias: `[n]`; dx as x.
+///
+/// # Errors
+/// `Shape` when the sizes do not fit.
+pub fn linear_backward(
+    pass: &mut Pass,
+    x: &Tensor,
+    w: &Tensor,
+    dy: &Tensor,
+    dw: &mut Tensor,
+    dbias: &mut Tensor,
+) -> Result<Tensor> {
+    accumulate(pass, Form::AtB, dy, x, dw)?;
+    column_sum::accumulate(pass, dy, dbias)?;
+    forward(pass, Form::AB, dy, w)?.reshape(x.shape())
+}
