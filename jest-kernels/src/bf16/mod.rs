@@ -9,10 +9,14 @@ mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod pack;
+mod scratch;
 
 pub(crate) use pack::round;
+pub(crate) use scratch::{Line, Pieces, lines};
 
 use std::sync::OnceLock;
+
+use crate::{DType, Tensor};
 
 /// Rows or columns of a packed block.
 pub(crate) const SIDE: usize = 16;
@@ -38,7 +42,7 @@ pub(crate) enum Level {
 
 /// For tests: all that this processor and its operating system allow, the plainest first.
 #[cfg(test)]
-fn levels() -> Vec<Level> {
+pub(crate) fn levels() -> Vec<Level> {
     [Level::Plain, Level::Avx512, Level::Amx].into_iter().filter(|one| *one <= level()).collect()
 }
 
@@ -68,7 +72,15 @@ pub(crate) enum Elements<'a> {
     Bf16(&'a [u16]),
 }
 
-impl Elements<'_> {
+impl<'a> Elements<'a> {
+    /// Those of a tensor on the CPU device, in f32 or bf16.
+    pub(crate) fn of(tensor: &'a Tensor) -> Self {
+        match tensor.dtype() {
+            DType::Bf16 => Elements::Bf16(tensor.bf16()),
+            _ => Elements::F32(tensor.f32()),
+        }
+    }
+
     /// Those from `at` on.
     pub(crate) fn from(self, at: usize) -> Self {
         match self {
@@ -101,6 +113,13 @@ pub(crate) struct Operand<'a> {
     pub(crate) stride: usize,
     /// Elements from one depth to the next; either this or `stride` is 1.
     pub(crate) depth_stride: usize,
+}
+
+impl Operand<'_> {
+    /// The same elements with rows for depths and depths for rows.
+    pub(crate) fn transposed(self) -> Self {
+        Self { stride: self.depth_stride, depth_stride: self.stride, ..self }
+    }
 }
 
 /// Which side of the product an operand is on: the blocks of the right one hold pairs of depths side by side.

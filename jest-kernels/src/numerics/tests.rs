@@ -10,7 +10,7 @@ use crate::{DeviceLimits, Precision, catalog};
 fn limit(line: &Line) -> f64 {
     let layer = line.what.starts_with("linear");
     match () {
-        () if layer && line.what.contains(" bf16") => 2f64.powi(-7),
+        () if (layer || line.what.starts_with("attention")) && line.what.contains(" bf16") => 2f64.powi(-7),
         () if layer && line.what.contains(" f16") => 2f64.powi(-10),
         // Weights within 2^-10, of values that cancel in part.
         () if line.what.starts_with("attention f16") => 2f64.powi(-8),

@@ -1,12 +1,14 @@
 //! Operations on tokens: attention, embeddings, pooling, patches.
 
+use half::{bf16, f16};
+
 use super::{Case, Given, SHAPES, Trial};
 use crate::ops::attention::{self, Attention, Mask};
 use crate::ops::gather_tokens::{self, KeptTokens};
 use crate::ops::mean_pool::{self, Counted};
 use crate::ops::token_embedding::{self, TokenIds};
 use crate::ops::{patch_embed, resize_kernel};
-use crate::{Precision, Result};
+use crate::{KernelError, Precision, Result};
 
 /// Tokens, and width of a head: one for each number of strips that a kernel takes a head in.
 const HEADS: &[[usize; 2]] = &[[257, 32], [64, 64], [33, 80], [40, 128]];
@@ -17,6 +19,7 @@ const EXAMPLES: usize = 4;
 
 pub(super) const CASES: &[Case] = &[
     Case { shapes: HEADS, run: self_attention },
+    Case { shapes: HEADS, run: attention_in_bf16 },
     Case { shapes: HEADS, run: causal_attention },
     Case { shapes: HEADS, run: attention_on_units },
     Case { shapes: HEADS, run: pooling },
@@ -39,6 +42,14 @@ fn attention_on_units(t: &mut Trial<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Operands are rounded first, so that what is shown is the rounding of weights, of scores' gradients and of outputs.
+fn attention_in_bf16(t: &mut Trial<'_>) -> Result<()> {
+    if t.pass.cpu().is_none() {
+        return Ok(());
+    }
+    packed(t, "attention bf16", Mask::None, None, Precision::Bf16)
+}
+
 /// With fewer keys in the second example.
 fn causal_attention(t: &mut Trial<'_>) -> Result<()> {
     packed(t, "attention causal", Mask::Causal, Some([t.rows as u32, (t.rows as u32).div_ceil(2)]), Precision::F32)
@@ -49,18 +60,19 @@ fn packed(t: &mut Trial<'_>, name: &str, mask: Mask, lengths: Option<[u32; 2]>, 
     let (l, head_dim, n, heads) = (t.rows, t.cols, 2, 2);
     let shape = Attention { n, heads, head_dim, q_len: l, k_len: l, mask, shared_query: false };
     let width = shape.width();
-    let (mut qkv, mut dy) = (t.unit(1, &[n * l, 3 * width])?, t.unit(2, &[n * l, width])?);
-    qkv.values.chunks_mut(3 * width).flat_map(|row| &mut row[..width]).for_each(|q| *q *= t.magnitude);
-    if precision == Precision::F16 {
-        let round = |x: &mut f32| *x = half::f16::from_f32(*x).to_f32();
-        qkv.values.iter_mut().chain(&mut dy.values).for_each(round);
-        dy.tensor = t.pass.upload(&dy.values, &[n * l, width])?;
-    }
-    qkv.tensor = t.pass.upload(&qkv.values, &[n * l, 3 * width])?;
+    let (mut qkv, mut dy) = (t.unit(1, &[n * l, 3 * width])?.values, t.unit(2, &[n * l, width])?.values);
+    qkv.chunks_mut(3 * width).flat_map(|row| &mut row[..width]).for_each(|q| *q *= t.magnitude);
+    let round: fn(f32) -> f32 = match precision {
+        Precision::F32 => |x| x,
+        Precision::F16 => |x| f16::from_f32(x).to_f32(),
+        Precision::Bf16 => |x| bf16::from_f32(x).to_f32(),
+    };
+    qkv.iter_mut().chain(&mut dy).for_each(|x| *x = round(*x));
+    let (qkv, dy) = (t.given(qkv, &[n * l, 3 * width])?, t.given(dy, &[n * l, width])?);
     let counted = lengths.map(|lengths| t.pass.upload_u32(&lengths, &[n])).transpose()?;
     let (y, dqkv) = t.pass.in_precision(precision, |pass| {
         let (y, saved) = attention::forward_packed(pass, &shape, &qkv.tensor, counted.as_ref())?;
-        Ok((y, attention::backward_packed(pass, saved, &dy.tensor)?))
+        Ok::<_, KernelError>((y, attention::backward_packed(pass, saved, &dy.tensor)?))
     })?;
     let keys = lengths.map_or([l; 2], |lengths| lengths.map(|length| length as usize));
     let [q, k, v] = [0, 1, 2].map(|part| columns(&qkv.wide(), 3 * width, part * width, width));

@@ -72,7 +72,7 @@ impl SelfAttention {
         x: &Tensor,
         rows: &Rows,
     ) -> Result<(Tensor, LinearSaved, attention::SavedPacked)> {
-        let (packed, qkv) = self.qkv.forward(pass, x)?;
+        let (packed, qkv) = self.qkv.forward_to_product(pass, x)?;
         let shape = Attention {
             n: rows.n,
             heads: self.num_heads,

@@ -68,6 +68,13 @@ impl Linear {
         Ok((y, LinearSaved { x: x.clone() }))
     }
 
+    /// [`Linear::forward`] for an output that feeds matrix products alone.
+    pub(crate) fn forward_to_product(&self, pass: &mut Pass, x: &Tensor) -> Result<(Tensor, LinearSaved)> {
+        let Some(bias) = &self.bias else { return self.forward(pass, x) };
+        let y = matmul::linear_to_product(pass, x, &self.weight.value, &bias.value)?;
+        Ok((y, LinearSaved { x: x.clone() }))
+    }
+
     /// x: `[.., k]`, residual: `[.., n]` -> residual + y: `[.., n]`
     pub(crate) fn forward_onto(&self, pass: &mut Pass, x: &Tensor, residual: &Tensor) -> Result<(Tensor, LinearSaved)> {
         let Some(bias) = &self.bias else {

@@ -19,9 +19,10 @@ attention it is that of the queries alone.
 
 One rounding to f32 is at most 6.0e-8 of a value, so a few 1e-7 are rounding alone. Where values cancel, the largest that is left is
 small beside what was summed; a logit of 1e3 is known to 6e-5, and its exponential no better. `matmul f16` and `matmul bf16` are of
-operands that the precision holds exactly: what is shown are their sums. `linear f16` and `linear bf16` are of operands as they
-come, which the precision rounds to 4.9e-4 and 3.9e-3 of a value; and f16 holds nothing over 65,504. `tanh` of small values is the
-driver's own on a GPU, exact to 1e-7 of 1 on llvmpipe and not of the value.
+operands that the precision holds exactly: what is shown are their sums. So are `attention f16` and `attention bf16`: what is shown
+are the roundings of weights and of scores' gradients, and in bf16 of what is stored. `linear f16` and `linear bf16` are of operands
+as they come, which the precision rounds to 4.9e-4 and 3.9e-3 of a value; and f16 holds nothing over 65,504. `tanh` of small values
+is the driver's own on a GPU, exact to 1e-7 of 1 on llvmpipe and not of the value.
 
 Every operation is in the tables, and a test fails when one of the kernels that can run is dispatched by none of the cases.
 ";

@@ -19,28 +19,45 @@ thread_local! {
 
 /// What both passes read, on the CPU.
 #[derive(Clone, Copy)]
-pub(super) struct Inputs<'a> {
+pub(super) struct Inputs<'a, E = &'a [f32]> {
     pub(super) operands: Operands,
-    pub(super) q: &'a [f32],
-    pub(super) kv: &'a [f32],
+    pub(super) q: E,
+    pub(super) kv: E,
     pub(super) lengths: Option<&'a [u32]>,
 }
 
-/// Where the gradients go: all into one packed tensor, or those of the queries apart from those of keys and values.
-pub(super) enum Outputs<'a> {
-    Packed(&'a mut [f32]),
-    Pooled { dq: &'a mut [f32], dkv: &'a mut [f32] },
+impl<E> Inputs<'_, E> {
+    /// How many keys of an example count.
+    pub(super) fn keys(&self, example: usize) -> usize {
+        let k_len = self.operands.shape.k_len;
+        self.lengths.map_or(k_len, |lengths| (lengths[example] as usize).clamp(1, k_len))
+    }
 }
 
-impl Outputs<'_> {
-    fn dq(&mut self) -> &mut [f32] {
+/// Where the gradients go: all into one packed tensor, or those of the queries apart from those of keys and values.
+pub(super) enum Outputs<P> {
+    Packed(P),
+    Pooled { dq: P, dkv: P },
+}
+
+impl<P> Outputs<P> {
+    pub(super) fn map<Q>(self, f: impl Fn(P) -> Q) -> Outputs<Q> {
+        match self {
+            Outputs::Packed(all) => Outputs::Packed(f(all)),
+            Outputs::Pooled { dq, dkv } => Outputs::Pooled { dq: f(dq), dkv: f(dkv) },
+        }
+    }
+}
+
+impl<T> Outputs<&mut [T]> {
+    pub(super) fn dq(&mut self) -> &mut [T] {
         match self {
             Outputs::Packed(all) => all,
             Outputs::Pooled { dq, .. } => dq,
         }
     }
 
-    fn dkv(&mut self) -> &mut [f32] {
+    pub(super) fn dkv(&mut self) -> &mut [T] {
         match self {
             Outputs::Packed(all) => all,
             Outputs::Pooled { dkv, .. } => dkv,
@@ -62,7 +79,7 @@ struct Head<'a> {
 impl<'a> Inputs<'a> {
     fn head(&self, example: usize, head: usize) -> Head<'a> {
         let Operands { shape, q_rows, q_stride, q_offset, kv_stride, k_offset, v_offset } = self.operands;
-        let keys = self.lengths.map_or(shape.k_len, |lengths| (lengths[example] as usize).clamp(1, shape.k_len));
+        let keys = self.keys(example);
         let kv = &self.kv[example * shape.k_len * kv_stride + head * shape.head_dim..];
         let q = &self.q[example * q_rows * q_stride + q_offset + head * shape.head_dim..];
         let (k, v) = (&kv[k_offset..], &kv[v_offset..]);
@@ -112,7 +129,7 @@ fn forward_head(operands: &Operands, head: &Head<'_>, tile: &mut Vec<f32>, y: &m
 simd_fn! {
     /// Turns one row's first `seen` scores into weights and the rest of its padded length into 0; gives the logarithm
     /// of the sum of exponentials.
-    fn softmax(w: &mut [f32], seen: usize, scale: f32) -> f32 {
+    pub(super) fn softmax(w: &mut [f32], seen: usize, scale: f32) -> f32 {
         w[seen..].fill(f32::NEG_INFINITY);
         let top = max_over(w) * scale;
         for w in w.iter_mut() {
@@ -136,25 +153,30 @@ pub(super) struct Upstream<'a> {
 }
 
 /// Writes every element of the outputs; `dq` holds one [q_len, width] for each example.
-pub(super) fn backward(inputs: &Inputs<'_>, upstream: &Upstream<'_>, outputs: Outputs<'_>) {
-    let operands = &inputs.operands;
+pub(super) fn backward(inputs: &Inputs<'_>, upstream: &Upstream<'_>, outputs: Outputs<&mut [f32]>) {
+    each_example(&inputs.operands, outputs, |example, outputs| backward_example(inputs, upstream, example, outputs));
+}
+
+/// Calls `work` with each example and its part of the outputs.
+pub(super) fn each_example<T: Send>(
+    operands: &Operands,
+    outputs: Outputs<&mut [T]>,
+    work: impl Fn(usize, &mut Outputs<&mut [T]>) + Sync,
+) {
     let (shape, width) = (operands.shape, operands.shape.width());
     let kv_rows = shape.k_len * operands.kv_stride;
     match outputs {
         Outputs::Packed(all) => all.par_chunks_mut(kv_rows).enumerate().for_each(|(example, all)| {
-            backward_example(inputs, upstream, example, &mut Outputs::Packed(all));
+            work(example, &mut Outputs::Packed(all));
         }),
         Outputs::Pooled { dq, dkv } => {
-            dq.par_chunks_mut(shape.q_len * width).zip(dkv.par_chunks_mut(kv_rows)).enumerate().for_each(
-                |(example, (dq, dkv))| {
-                    backward_example(inputs, upstream, example, &mut Outputs::Pooled { dq, dkv });
-                },
-            );
+            let rows = dq.par_chunks_mut(shape.q_len * width).zip(dkv.par_chunks_mut(kv_rows));
+            rows.enumerate().for_each(|(example, (dq, dkv))| work(example, &mut Outputs::Pooled { dq, dkv }));
         }
     }
 }
 
-fn backward_example(inputs: &Inputs<'_>, upstream: &Upstream<'_>, example: usize, outputs: &mut Outputs<'_>) {
+fn backward_example(inputs: &Inputs<'_>, upstream: &Upstream<'_>, example: usize, outputs: &mut Outputs<&mut [f32]>) {
     let shape = inputs.operands.shape;
     let width = shape.width();
     let lse = &upstream.lse[example * shape.heads * shape.q_len..];
@@ -178,7 +200,7 @@ fn backward_head(
     upstream: &Upstream<'_>,
     index: usize,
     [w_tile, ds_tile]: &mut [Vec<f32>; 2],
-    outputs: &mut Outputs<'_>,
+    outputs: &mut Outputs<&mut [f32]>,
 ) {
     let (shape, d, width) = (operands.shape, operands.shape.head_dim, operands.shape.width());
     let (q_stride, kv_stride) = (operands.q_stride, operands.kv_stride);
@@ -244,9 +266,9 @@ fn space(tile: &mut Vec<f32>, len: usize) -> &mut [f32] {
 }
 
 /// Asks for all of one example's rows at once: the heads then walk them by columns, where no line would be expected.
-fn fetch(rows: &[f32]) {
+pub(super) fn fetch<T>(rows: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for line in rows.chunks(64 / size_of::<f32>()) {
+    for line in rows.chunks(64 / size_of::<T>()) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: the address is that of an element; a prefetch changes nothing but the caches.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };

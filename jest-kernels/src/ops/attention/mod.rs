@@ -4,16 +4,21 @@
 //! does not see it, and no gradient but those of its own rows.
 //!
 //! A GPU with matrix units multiplies operands rounded to f16 where the precision is f16 and heads are of whole fours. What
-//! f16 cannot hold becomes infinite, and so does not pass as a gradient. Softmax and all sums are in f32 everywhere.
+//! f16 cannot hold becomes infinite, and so does not pass as a gradient.
+//!
+//! Where products are in bf16, on the CPU device, so are those of attention, of operands in either form. Its outputs, which
+//! feed products, are stored so, and its gradients. Softmax and all sums are in f32 everywhere.
 
+mod bf16;
 mod cpu;
 mod kernels;
+mod native;
 pub mod oracle;
 mod trial;
 
 use crate::catalog::Variant;
 use crate::profile::Work;
-use crate::{KernelError, Pass, Result, Tensor};
+use crate::{DType, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "attention";
 /// Widest head that the kernels hold in a workgroup.
@@ -168,7 +173,7 @@ pub fn forward_packed(
         let rule = format!("k_len, {}, with a query of its own for each example", shape.k_len);
         return Err(KernelError::Size { op: OP, what: "q_len of packed attention", got: shape.q_len, rule });
     }
-    qkv.expect_f32(OP, "qkv", &[shape.n * shape.k_len, 3 * shape.width()])?;
+    expect_operand(pass.product_operand(), "qkv", qkv, &[shape.n * shape.k_len, 3 * shape.width()])?;
     let (y, saved) = forward(pass, Operands::packed(*shape), qkv, qkv, lengths)?;
     Ok((y, SavedPacked(saved)))
 }
@@ -193,8 +198,9 @@ pub fn forward_pooled(
 ) -> Result<(Tensor, SavedPooled)> {
     shape.check()?;
     let sets = if shape.shared_query { 1 } else { shape.n };
-    q.expect_f32(OP, "q", &[sets * shape.q_len, shape.width()])?;
-    kv.expect_f32(OP, "kv", &[shape.n * shape.k_len, 2 * shape.width()])?;
+    let stored = pass.product_operand();
+    expect_operand(stored, "q", q, &[sets * shape.q_len, shape.width()])?;
+    expect_operand(stored, "kv", kv, &[shape.n * shape.k_len, 2 * shape.width()])?;
     let (y, saved) = forward(pass, Operands::pooled(*shape), q, kv, lengths)?;
     Ok((y, SavedPooled(saved)))
 }
@@ -209,12 +215,9 @@ pub fn forward_pooled(
 pub fn backward_packed(pass: &mut Pass, saved: SavedPacked, dy: &Tensor) -> Result<Tensor> {
     let SavedPacked(saved) = saved;
     check_upstream(pass, &saved, dy)?;
-    let mut dqkv = pass.empty_f32(saved.q.shape())?;
+    let mut dqkv = pass.empty(saved.y.dtype(), saved.q.shape())?;
     if let Some(cpu) = pass.cpu() {
-        let upstream = cpu::Upstream { y: saved.y.f32(), lse: saved.lse.f32(), dy: dy.f32() };
-        cpu.run(saved.work("attention/backward", 2.5), || {
-            cpu::backward(&saved.inputs(), &upstream, cpu::Outputs::Packed(dqkv.f32_mut()))
-        });
+        native::backward(cpu, &saved, dy, cpu::Outputs::Packed(&mut dqkv));
     } else {
         kernels::backward(pass, &saved, dy, &dqkv, &dqkv)?;
     }
@@ -232,11 +235,9 @@ pub fn backward_pooled(pass: &mut Pass, saved: SavedPooled, dy: &Tensor) -> Resu
     let SavedPooled(saved) = saved;
     check_upstream(pass, &saved, dy)?;
     let shape = saved.operands.shape;
-    let (mut dq, mut dkv) = (pass.empty_f32(dy.shape())?, pass.empty_f32(saved.kv.shape())?);
+    let [mut dq, mut dkv] = [pass.empty(saved.y.dtype(), dy.shape())?, pass.empty(saved.y.dtype(), saved.kv.shape())?];
     if let Some(cpu) = pass.cpu() {
-        let upstream = cpu::Upstream { y: saved.y.f32(), lse: saved.lse.f32(), dy: dy.f32() };
-        let outputs = cpu::Outputs::Pooled { dq: dq.f32_mut(), dkv: dkv.f32_mut() };
-        cpu.run(saved.work("attention/backward", 2.5), || cpu::backward(&saved.inputs(), &upstream, outputs));
+        native::backward(cpu, &saved, dy, cpu::Outputs::Pooled { dq: &mut dq, dkv: &mut dkv });
     } else {
         kernels::backward(pass, &saved, dy, &dq, &dkv)?;
     }
@@ -256,16 +257,16 @@ impl Saved {
         let flops = 4.0 * passes * (shape.n * shape.width()) as f64 * (shape.q_len * shape.k_len) as f64;
         Work::products(name, flops, self.q.len() + self.y.len())
     }
-
-    fn inputs(&self) -> cpu::Inputs<'_> {
-        let lengths = self.lengths.as_ref().map(Tensor::u32);
-        cpu::Inputs { operands: self.operands, q: self.q.f32(), kv: self.kv.f32(), lengths }
-    }
 }
 
 fn check_upstream(pass: &Pass, saved: &Saved, dy: &Tensor) -> Result<()> {
     pass.admit(OP, &[("q", &saved.q), ("dy", dy)])?;
-    dy.expect_f32(OP, "dy", saved.y.shape())
+    expect_operand(saved.y.dtype(), "dy", dy, saved.y.shape())
+}
+
+/// Refuses what a product with operands stored so, or in f32, could not read.
+fn expect_operand(stored: DType, what: &'static str, x: &Tensor, shape: &[usize]) -> Result<()> {
+    x.expect(OP, what, if x.dtype() == stored { stored } else { DType::F32 }, shape)
 }
 
 fn forward(
@@ -279,22 +280,18 @@ fn forward(
     pass.admit(OP, &[("q", q), ("kv", kv)])?;
     if let Some(lengths) = lengths {
         pass.admit(OP, &[("lengths", lengths)])?;
-        lengths.expect(OP, "lengths", crate::DType::U32, &[shape.n])?;
+        lengths.expect(OP, "lengths", DType::U32, &[shape.n])?;
     }
     let longest = shape.q_len.max(shape.k_len);
     if pass.device().info().software && longest > MAX_EMULATED_LENGTH {
         let rule = format!("at most {MAX_EMULATED_LENGTH} on an emulated adapter; use --device cpu");
         return Err(KernelError::Size { op: OP, what: "length", got: longest, rule });
     }
-    let y = pass.empty_f32(&[shape.n * shape.q_len, shape.width()])?;
+    let y = pass.empty(pass.product_operand(), &[shape.n * shape.q_len, shape.width()])?;
     let lse = pass.empty_f32(&[shape.n, shape.heads, shape.q_len])?;
     let mut saved = Saved { operands, q: q.clone(), kv: kv.clone(), lengths: lengths.cloned(), y, lse };
     if let Some(cpu) = pass.cpu() {
-        let lengths = lengths.map(Tensor::u32);
-        let inputs = cpu::Inputs { operands, q: q.f32(), kv: kv.f32(), lengths };
-        let work = saved.work("attention/forward", 1.0);
-        let Saved { y, lse, .. } = &mut saved;
-        cpu.run(work, || cpu::forward(&inputs, y.f32_mut(), lse.f32_mut()));
+        native::forward(cpu, &mut saved);
     } else {
         kernels::forward(pass, &mut saved)?;
     }
@@ -303,5 +300,7 @@ fn forward(
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_bf16;
 #[cfg(test)]
 mod tests_f16;

@@ -5,7 +5,7 @@ pub mod oracle;
 
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
-use crate::{Grid, KernelError, Pass, Result, Tensor};
+use crate::{DType, Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "column_sum";
 /// Rows that one workgroup sums: fixed, so sums repeat.
@@ -41,7 +41,7 @@ parameters! {
     }
 }
 
-/// `out[j] += sum_i x[i, j]`.
+/// `out[j] += sum_i x[i, j]`; x may be bf16 on the CPU device, as products' gradients are stored there.
 ///
 /// # Shapes
 /// x: [.., d]; out: `[d]`.
@@ -57,7 +57,9 @@ pub fn accumulate(pass: &mut Pass, x: &Tensor, out: &mut Tensor) -> Result<()> {
 pub(crate) fn accumulate_columns(pass: &mut Pass, x: &Tensor, offset: usize, out: &mut Tensor) -> Result<()> {
     let (rows, stride, cols) = (x.rows(), x.cols(), out.len());
     pass.admit(OP, &[("x", x), ("out", out)])?;
-    x.expect_f32(OP, "x", x.shape())?;
+    if pass.cpu().is_none() || x.dtype() != DType::Bf16 {
+        x.expect_f32(OP, "x", x.shape())?;
+    }
     out.expect_f32(OP, "out", out.shape())?;
     if offset + cols > stride {
         return Err(KernelError::Size {
@@ -70,8 +72,10 @@ pub(crate) fn accumulate_columns(pass: &mut Pass, x: &Tensor, offset: usize, out
     let parts = rows.div_ceil(ROWS_PER_PART);
     let mut partial = pass.empty_f32(&[parts, cols])?;
     if let Some(cpu) = pass.cpu() {
-        cpu.run(Work::words("column_sum", rows * cols), || {
-            cpu::accumulate(x.f32(), stride, offset, partial.f32_mut(), out.f32_mut())
+        let (partial, out) = (partial.f32_mut(), out.f32_mut());
+        cpu.run(Work::words("column_sum", rows * cols), || match x.dtype() {
+            DType::Bf16 => cpu::accumulate_rounded(x.bf16(), stride, offset, partial, out),
+            _ => cpu::accumulate(x.f32(), stride, offset, partial, out),
         });
         return Ok(());
     }
@@ -109,6 +113,27 @@ mod tests {
             assert_within("out", &got, &want, |j| sum_tolerance(rows, magnitude[j]));
             assert_eq!(pass.read(&untouched).unwrap(), start, "a clone keeps its own value");
         });
+    }
+
+    #[test]
+    fn rows_stored_in_bf16_give_the_sums_of_their_values() {
+        let precision = crate::Precision::Bf16;
+        let options = crate::DeviceOptions { threads: 2, checked: true, precision, ..Default::default() };
+        let mut pass = crate::Device::open(&crate::DeviceRequest::Cpu, options).unwrap().pass();
+        for (rows, cols) in [(1, 3), (257, 33), (600, 64)] {
+            let one: Vec<f32> = (0..cols * cols).map(|i| f32::from(u8::from(i / cols == i % cols))).collect();
+            let (one, zero) = (pass.upload(&one, &[cols, cols]).unwrap(), pass.zeros(&[cols]).unwrap());
+            let x = pass.upload(&random(rows * cols, 1), &[rows, cols]).unwrap();
+            let stored = crate::ops::matmul::linear_to_product(&mut pass, &x, &one, &zero).unwrap();
+            assert_eq!(stored.dtype(), DType::Bf16);
+            let values = crate::ops::cast::to_f32(&mut pass, &stored).unwrap();
+            let [got, want] = [&stored, &values].map(|x| {
+                let mut out = pass.upload(&random(cols, 2), &[cols]).unwrap();
+                accumulate(&mut pass, x, &mut out).unwrap();
+                checked_read(&mut pass, "out", &out)
+            });
+            assert_eq!(got, want, "{rows}x{cols}");
+        }
     }
 
     #[test]

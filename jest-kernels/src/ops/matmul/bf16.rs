@@ -3,24 +3,18 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::cpu::{self, Operands};
 use super::kernels::Store;
 use super::{Form, Sizes};
-use crate::bf16::{self, BLOCK, DEPTH, Elements, Operand, Role, SIDE};
+use crate::bf16::{self, BLOCK, DEPTH, Elements, Line, Operand, Pieces, Role, SIDE, lines};
 use crate::ops::gelu::{self, Gelu};
 
 /// Columns that are packed as one piece.
 const COLS: usize = 2 * SIDE;
 /// Pieces that one task packs.
 const PIECES: usize = 4;
-
-/// A cache line of packed elements: a row of a tile that lay across two lines would take twice as long to load.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-struct Line([u16; DEPTH]);
 
 thread_local! {
     /// Packed rows of a; kept from call to call.
@@ -88,6 +82,21 @@ pub(super) fn product(operands: &Operands<'_, Elements<'_>>, store: Store, y: &m
     }
 }
 
+/// As [`product`] of one matrix to be written, with or without the ends, rounded when it is written.
+pub(super) fn product_rounded(operands: &Operands<'_, Elements<'_>>, store: Store, y: &mut [u16], scratch: &mut [u16]) {
+    let Sizes { m, n, k, .. } = operands.sizes;
+    let (rows, depths) = (rows_per_block(m), Depths { all: 0..k, run: bf16::run(k) });
+    pack_columns(operands, 0, &depths, scratch);
+    y.par_chunks_mut(rows * n).enumerate().for_each(|(index, y)| {
+        with_sums(operands, (index * rows, y.len()), &depths, scratch, |sums| {
+            if store == Store::Bias {
+                operands.ends.add(index * rows * n, sums);
+            }
+            bf16::round_all(sums, y);
+        });
+    });
+}
+
 /// `pre = a · b + bias` and `y = gelu(pre)`, both rounded when they are written; y is of `pre` before that.
 pub(super) fn product_gelu(
     operands: &Operands<'_, Elements<'_>>,
@@ -100,10 +109,7 @@ pub(super) fn product_gelu(
     let (rows, depths) = (rows_per_block(m), Depths { all: 0..k, run: bf16::run(k) });
     pack_columns(operands, 0, &depths, scratch);
     y.par_chunks_mut(rows * n).zip(pre.par_chunks_mut(rows * n)).enumerate().for_each(|(index, (y, pre))| {
-        SUMS.with_borrow_mut(|sums| {
-            let sums = bytemuck::cast_slice_mut(lines(sums, 2 * y.len()));
-            let sums = &mut sums[..y.len()];
-            multiply(operands, (0, index * rows), &depths, scratch, sums, false);
+        with_sums(operands, (index * rows, y.len()), &depths, scratch, |sums| {
             operands.ends.add(0, sums);
             let mut active = [0.0; ACTIVE];
             for ((y, pre), sums) in y.chunks_mut(ACTIVE).zip(pre.chunks_mut(ACTIVE)).zip(sums.chunks(ACTIVE)) {
@@ -113,6 +119,22 @@ pub(super) fn product_gelu(
                 bf16::round_all(sums, pre);
             }
         });
+    });
+}
+
+/// Computes `len` elements of whole rows from a first row on, in memory of this thread, and ends with them.
+fn with_sums(
+    operands: &Operands<'_, Elements<'_>>,
+    (first, len): (usize, usize),
+    depths: &Depths,
+    packed: &[u16],
+    end: impl FnOnce(&mut [f32]),
+) {
+    SUMS.with_borrow_mut(|sums| {
+        let sums = Pieces(lines(sums, 2 * len)).sums(len.next_multiple_of(SIDE));
+        let sums = &mut sums[..len];
+        multiply(operands, (0, first), depths, packed, sums, false);
+        end(sums);
     });
 }
 
@@ -128,13 +150,6 @@ impl Depths {
         let (run, end) = (self.run, self.all.end);
         self.all.clone().step_by(run).map(move |depth| (depth, run.min(end - depth)))
     }
-}
-
-/// At least `len` elements of 16 bits, in whole lines.
-fn lines(kept: &mut Vec<Line>, len: usize) -> &mut [Line] {
-    let needed = len.div_ceil(DEPTH);
-    kept.resize(kept.len().max(needed), Line::zeroed());
-    &mut kept[..needed]
 }
 
 /// Packs the columns of one product, run after run.

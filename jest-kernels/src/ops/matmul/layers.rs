@@ -5,7 +5,7 @@ use super::native::Ends;
 use super::{Form, OP, Sizes, accumulate, forward, output_shape, run, slice, tuning};
 use crate::ops::gelu::{self, Gelu};
 use crate::ops::{add, column_sum};
-use crate::{Pass, Result, Tensor};
+use crate::{DType, Pass, Result, Tensor};
 
 /// A linear layer: `y = x · wᵀ + bias`.
 ///
@@ -15,9 +15,25 @@ use crate::{Pass, Result, Tensor};
 /// # Errors
 /// `Shape` when the sizes do not fit.
 pub fn linear(pass: &mut Pass, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    linear_as(pass, DType::F32, x, w, bias)
+}
+
+/// [`linear`] where y feeds products alone: stored in bf16 where they would round it.
+///
+/// # Shapes
+/// As [`linear`].
+///
+/// # Errors
+/// As [`linear`].
+pub fn linear_to_product(pass: &mut Pass, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let stored = pass.product_operand();
+    linear_as(pass, stored, x, w, bias)
+}
+
+fn linear_as(pass: &mut Pass, stored: DType, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let sizes = Sizes::new(Form::ABt, 1, (x.rows(), x.cols()), (w.rows(), w.cols()))?;
     bias.expect_f32(OP, "bias", &[sizes.n])?;
-    let mut y = pass.empty_f32(&output_shape(Form::ABt, x, sizes))?;
+    let mut y = pass.empty(stored, &output_shape(Form::ABt, x, sizes))?;
     run(pass, Form::ABt, Store::Bias, sizes, [x, w], Ends::of(bias), &mut y, None)?;
     Ok(y)
 }

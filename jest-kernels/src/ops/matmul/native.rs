@@ -64,10 +64,7 @@ fn run_in_bf16(
     pre: Option<&mut Tensor>,
 ) -> Result<()> {
     let Sizes { m, n, k, .. } = sizes;
-    let [a, b] = [a, b].map(|x| match x.dtype() {
-        DType::Bf16 => Elements::Bf16(x.bf16()),
-        _ => Elements::F32(x.f32()),
-    });
+    let [a, b] = [a, b].map(Elements::of);
     let operands = cpu::Operands { form, sizes, a, b, ends: ends.on_cpu() };
     let parts = cpu::depth_parts(form, sizes);
     let mut partial = if parts > 1 { Some(pass.empty_f32(&[parts, m, n])?) } else { None };
@@ -78,6 +75,7 @@ fn run_in_bf16(
         (Store::BiasGelu(kind), Some(pre), _) => {
             bf16::product_gelu(&operands, kind, y.bf16_mut(), pre.bf16_mut(), packed);
         }
+        _ if y.dtype() == DType::Bf16 => bf16::product_rounded(&operands, store, y.bf16_mut(), packed),
         (_, _, Some(partial)) => {
             bf16::product_by_parts(&operands, store == Store::Add, y.f32_mut(), partial.f32_mut(), packed);
         }

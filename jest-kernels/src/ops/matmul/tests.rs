@@ -230,6 +230,27 @@ fn a_layer_goes_onto_what_passes_by_it_with_the_same_bits() {
 }
 
 #[test]
+fn a_layer_for_products_is_stored_as_they_would_round_it() {
+    let (m, n, k) = (300, 37, 45);
+    let (x, w, bias) = (random(m * k, 1), random(n * k, 2), random(n, 3));
+    let rounding = [rounding(2)];
+    for (device, stored) in devices().into_iter().map(|one| (one, DType::F32)).chain([(&rounding[0], DType::Bf16)]) {
+        let pass = &mut device.pass();
+        let (x, w) = (pass.upload(&x, &[m, k]).unwrap(), pass.upload(&w, &[n, k]).unwrap());
+        let bias = pass.upload(&bias, &[n]).unwrap();
+        let (y, got) = (linear(pass, &x, &w, &bias).unwrap(), linear_to_product(pass, &x, &w, &bias).unwrap());
+        assert_eq!(got.dtype(), stored);
+        assert_guarded(pass, "y", &got);
+        let (mut want, mut got) = (pass.read(&y).unwrap(), got);
+        if stored == DType::Bf16 {
+            want.iter_mut().for_each(|y| *y = half::bf16::from_f32(*y).to_f32());
+            got = crate::ops::cast::to_f32(pass, &got).unwrap();
+        }
+        assert_eq!(pass.read(&got).unwrap(), want);
+    }
+}
+
+#[test]
 fn operands_stored_in_bf16_give_the_same_bits_as_rounded_ones() {
     let mut pass = rounding(2).pass();
     // Deep enough for several runs and parts; blocks of rows and columns that are not whole.
