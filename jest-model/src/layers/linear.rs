@@ -1,8 +1,8 @@
 //! A linear layer: `y = x · weightᵀ + bias`, or without the bias.
 
-use jest_kernels::ops::add;
 use jest_kernels::ops::gelu::{self, Gelu};
 use jest_kernels::ops::matmul::{self, Form};
+use jest_kernels::ops::{add, column_sum};
 use jest_kernels::{Pass, Tensor};
 
 use crate::Result;
@@ -113,5 +113,20 @@ impl Linear {
             return Ok(matmul::forward(pass, Form::AB, dy, w)?);
         };
         Ok(matmul::linear_backward(pass, &saved.x, w, dy, dw, &mut bias.grad)?)
+    }
+
+    /// dy: `[.., n]` -> the gradient by the input of the activation that made x of it: `[.., k]`
+    pub(crate) fn backward_through_gelu(
+        &mut self,
+        pass: &mut Pass,
+        saved: &LinearSaved,
+        (gelu, pre): (Gelu, &Tensor),
+        dy: &Tensor,
+    ) -> Result<Tensor> {
+        matmul::accumulate(pass, Form::AtB, dy, &saved.x, &mut self.weight.grad)?;
+        if let Some(bias) = &mut self.bias {
+            column_sum::accumulate(pass, dy, &mut bias.grad)?;
+        }
+        Ok(matmul::through_gelu(pass, gelu, pre, &self.weight.value, dy)?)
     }
 }

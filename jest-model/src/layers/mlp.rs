@@ -1,6 +1,6 @@
 //! The feed-forward part of a block: `y = fc2(gelu(fc1(x)))`.
 
-use jest_kernels::ops::gelu::{self, Gelu};
+use jest_kernels::ops::gelu::Gelu;
 use jest_kernels::{Pass, Tensor};
 
 use super::linear::{Linear, LinearSaved};
@@ -60,8 +60,7 @@ impl Mlp {
     /// `Kernel` when the sizes do not fit.
     pub fn backward(&mut self, pass: &mut Pass, saved: MlpSaved, dy: &Tensor) -> Result<Tensor> {
         let MlpSaved { fc1, pre, fc2 } = saved;
-        let dh = self.fc2.backward(pass, fc2, dy)?;
-        let dpre = gelu::backward(pass, self.gelu, &pre, &dh)?;
+        let dpre = self.fc2.backward_through_gelu(pass, &fc2, (self.gelu, &pre), dy)?;
         self.fc1.backward(pass, fc1, &dpre)
     }
 }

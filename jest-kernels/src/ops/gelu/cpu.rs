@@ -33,6 +33,17 @@ pub(super) fn backward_rounded(kind: Gelu, x: &[u16], dy: &[f32], dx: &mut [f32]
     });
 }
 
+/// [`backward`] on this thread, of x in bf16, with dx rounded when it is written.
+pub(crate) fn backward_block_rounded(kind: Gelu, x: &[u16], dy: &[f32], dx: &mut [u16]) {
+    let (mut wide, mut sums) = ([0.0; WIDE], [0.0; WIDE]);
+    for ((dx, x), dy) in dx.chunks_mut(WIDE).zip(x.chunks(WIDE)).zip(dy.chunks(WIDE)) {
+        let (wide, sums) = (&mut wide[..x.len()], &mut sums[..x.len()]);
+        widen(x, wide);
+        backward_block(kind, wide, dy, sums);
+        bf16::round_all(sums, dx);
+    }
+}
+
 fn backward_block(kind: Gelu, x: &[f32], dy: &[f32], dx: &mut [f32]) {
     match kind {
         Gelu::Tanh => backward_tanh(x, dy, dx),

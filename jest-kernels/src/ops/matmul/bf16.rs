@@ -122,6 +122,24 @@ pub(super) fn product_gelu(
     });
 }
 
+/// `dpre = (a · b) * gelu'(pre)`, rounded when it is written.
+pub(super) fn product_through_gelu(
+    operands: &Operands<'_, Elements<'_>>,
+    kind: Gelu,
+    pre: &[u16],
+    dpre: &mut [u16],
+    scratch: &mut [u16],
+) {
+    let Sizes { m, n, k, .. } = operands.sizes;
+    let (rows, depths) = (rows_per_block(m), Depths { all: 0..k, run: bf16::run(k) });
+    pack_columns(operands, 0, &depths, scratch);
+    dpre.par_chunks_mut(rows * n).zip(pre.par_chunks(rows * n)).enumerate().for_each(|(index, (dpre, pre))| {
+        with_sums(operands, (index * rows, dpre.len()), &depths, scratch, |sums| {
+            gelu::cpu::backward_block_rounded(kind, pre, sums, dpre);
+        });
+    });
+}
+
 /// Computes `len` elements of whole rows from a first row on, in memory of this thread, and ends with them.
 fn with_sums(
     operands: &Operands<'_, Elements<'_>>,

@@ -1,7 +1,7 @@
 //! Linear layers: products with a bias, and what follows them at once.
 
 use super::kernels::Store;
-use super::native::Ends;
+use super::native::{self, Ends};
 use super::{Form, OP, Sizes, accumulate, forward, output_shape, run, slice, tuning};
 use crate::ops::gelu::{self, Gelu};
 use crate::ops::{add, column_sum};
@@ -104,4 +104,27 @@ pub fn linear_backward(
     accumulate(pass, Form::AtB, dy, x, dw)?;
     column_sum::accumulate(pass, dy, dbias)?;
     forward(pass, Form::AB, dy, w)?.reshape(x.shape())
+}
+
+/// `dpre = (dy · w) * gelu'(pre)`: the gradient by the input of the activation in front of a layer.
+///
+/// Where `pre` is stored in bf16, as [`linear_gelu`] stores it, so is the gradient, which feeds products.
+///
+/// # Shapes
+/// pre, dpre: [.., k]; w: [n, k]; dy: [.., n].
+///
+/// # Errors
+/// `Shape` when the sizes do not fit.
+pub fn through_gelu(pass: &mut Pass, kind: Gelu, pre: &Tensor, w: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    let stored = pass.product_operand();
+    if stored != DType::Bf16 || pre.dtype() != stored {
+        let dh = forward(pass, Form::AB, dy, w)?.reshape(pre.shape())?;
+        return gelu::backward(pass, kind, pre, &dh);
+    }
+    pass.admit(OP, &[("pre", pre), ("w", w), ("dy", dy)])?;
+    let sizes = Sizes::new(Form::AB, 1, (dy.rows(), dy.cols()), (w.rows(), w.cols()))?;
+    pre.expect(OP, "pre", stored, &output_shape(Form::AB, dy, sizes))?;
+    let mut dpre = pass.empty(stored, pre.shape())?;
+    native::through_gelu(pass, kind, sizes, [dy, w], pre, &mut dpre)?;
+    Ok(dpre)
 }

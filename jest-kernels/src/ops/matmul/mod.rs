@@ -19,7 +19,7 @@ mod tests_tiles;
 mod trial;
 pub(crate) mod tuning;
 
-pub use layers::{linear, linear_backward, linear_gelu, linear_onto, linear_to_product};
+pub use layers::{linear, linear_backward, linear_gelu, linear_onto, linear_to_product, through_gelu};
 
 use kernels::{Store, Tile};
 use native::Ends;

@@ -3,6 +3,7 @@
 use super::kernels::Store;
 use super::{Form, Sizes, bf16, cpu};
 use crate::bf16::Elements;
+use crate::ops::gelu::Gelu;
 use crate::profile::Work;
 use crate::{DType, Pass, Result, Tensor};
 
@@ -81,6 +82,26 @@ fn run_in_bf16(
         }
         _ => bf16::product(&operands, store, y.f32_mut(), packed),
     });
+    Ok(())
+}
+
+/// `dpre = (dy · w) * gelu'(pre)` of `pre` in bf16, stored so.
+pub(super) fn through_gelu(
+    pass: &mut Pass,
+    kind: Gelu,
+    sizes: Sizes,
+    [dy, w]: [&Tensor; 2],
+    pre: &Tensor,
+    dpre: &mut Tensor,
+) -> Result<()> {
+    let Sizes { n, k, .. } = sizes;
+    let [a, b] = [dy, w].map(Elements::of);
+    let operands = cpu::Operands { form: Form::AB, sizes, a, b, ends: Ends::default().on_cpu() };
+    let mut packed = pass.empty_f32(&[bf16::scratch_words(n, k)])?;
+    let packed = bytemuck::cast_slice_mut(packed.f32_mut());
+    let Some(cpu) = pass.cpu() else { return Ok(()) };
+    let work = work(sizes, Store::Write);
+    cpu.run(work, || bf16::product_through_gelu(&operands, kind, pre.bf16(), dpre.bf16_mut(), packed));
     Ok(())
 }
 

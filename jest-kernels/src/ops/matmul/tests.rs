@@ -251,6 +251,34 @@ fn a_layer_for_products_is_stored_as_they_would_round_it() {
 }
 
 #[test]
+fn a_gradient_goes_through_gelu_as_by_itself() {
+    let (m, n, k) = (300, 45, 37);
+    let (x, w1, w, dy) = (random(m * 5, 1), random(k * 5, 2), random(n * k, 3), random(m * n, 4));
+    let rounding = [rounding(2)];
+    for device in devices().into_iter().chain(&rounding) {
+        let pass = &mut device.pass();
+        let (x, w1) = (pass.upload(&x, &[m, 5]).unwrap(), pass.upload(&w1, &[k, 5]).unwrap());
+        let (w, dy) = (pass.upload(&w, &[n, k]).unwrap(), pass.upload(&dy, &[m, n]).unwrap());
+        let zero = pass.zeros(&[k]).unwrap();
+        for kind in Gelu::ALL {
+            let (_, pre) = linear_gelu(pass, kind, &x, &w1, &zero).unwrap();
+            let dh = forward(pass, Form::AB, &dy, &w).unwrap();
+            let apart = crate::ops::gelu::backward(pass, kind, &pre, &dh).unwrap();
+            let (mut want, mut got) = (pass.read(&apart).unwrap(), through_gelu(pass, kind, &pre, &w, &dy).unwrap());
+            assert_guarded(pass, "dpre", &got);
+            assert_eq!(got.dtype(), pre.dtype());
+            if got.dtype() == DType::Bf16 {
+                want.iter_mut().for_each(|x| *x = half::bf16::from_f32(*x).to_f32());
+                got = crate::ops::cast::to_f32(pass, &got).unwrap();
+            }
+            assert_eq!(pass.read(&got).unwrap(), want, "{kind:?}");
+            let error = through_gelu(pass, kind, &pre, &w1, &dy).unwrap_err().to_string();
+            assert!(error.contains("inner length of b"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn operands_stored_in_bf16_give_the_same_bits_as_rounded_ones() {
     let mut pass = rounding(2).pass();
     // Deep enough for several runs and parts; blocks of rows and columns that are not whole.
