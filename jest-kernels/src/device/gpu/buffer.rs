@@ -70,6 +70,7 @@ impl Gpu {
     fn make_with_room(&self, bytes: u64) -> Result<wgpu::Buffer> {
         match self.make(bytes) {
             Err(KernelError::OutOfMemory { .. }) => {
+                self.pipelines.unbind();
                 drop(self.free.drain(wgpu::Buffer::size));
                 // What recorded work still uses is given back when that is done.
                 self.wait()?;

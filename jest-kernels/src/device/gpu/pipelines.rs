@@ -1,6 +1,6 @@
 //! Compiled kernels by name and constants, and their dispatch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::{Gpu, GpuBuffer};
@@ -8,23 +8,31 @@ use crate::catalog::Variant;
 use crate::profile::Work;
 use crate::{Grid, KernelError, Result};
 
+/// Bindings that are kept, of all kernels; a step of training repeats fewer.
+const BINDINGS: usize = 8192;
+
 #[derive(Debug)]
 struct Compiled {
     pipeline: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
 }
 
+/// A kernel and its buffers.
+type Bound = (wgpu::ComputePipeline, Vec<wgpu::Buffer>);
+
 /// Pipelines compiled so far; the key is the kernel's name and all its constants.
 #[derive(Debug)]
 pub(super) struct Pipelines {
     compiled: Mutex<BTreeMap<String, Arc<Compiled>>>,
+    /// As the pool hands out the same buffers in every step, so do their bindings serve again.
+    bound: Mutex<HashMap<Bound, wgpu::BindGroup>>,
     cache: OnceLock<wgpu::PipelineCache>,
     checked: bool,
 }
 
 impl Pipelines {
     pub(super) fn new(checked: bool) -> Self {
-        Self { compiled: Mutex::default(), cache: OnceLock::new(), checked }
+        Self { compiled: Mutex::default(), bound: Mutex::default(), cache: OnceLock::new(), checked }
     }
 
     /// The first cache that is given is used from then on.
@@ -39,6 +47,31 @@ impl Pipelines {
 
     pub(super) fn names(&self) -> Vec<String> {
         self.compiled.lock().map(|compiled| compiled.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Lets go of every buffer that is bound.
+    pub(super) fn unbind(&self) {
+        self.bound.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+    }
+
+    /// `buffers[i]` as binding `i` of a kernel.
+    fn bind(&self, device: &wgpu::Device, kernel: &Compiled, buffers: &[&GpuBuffer]) -> wgpu::BindGroup {
+        let key = (kernel.pipeline.clone(), buffers.iter().map(|buffer| buffer.raw().clone()).collect::<Vec<_>>());
+        let mut bound = self.bound.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(found) = bound.get(&key) {
+            return found.clone();
+        }
+        let resources = (0..).zip(&key.1);
+        let entries: Vec<_> = resources
+            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+            .collect();
+        let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &kernel.layout, entries: &entries };
+        let group = device.create_bind_group(&descriptor);
+        if bound.len() >= BINDINGS {
+            bound.clear();
+        }
+        bound.insert(key, group.clone());
+        group
     }
 
     fn get(&self, device: &wgpu::Device, variant: &Variant) -> Result<Arc<Compiled>> {
@@ -111,15 +144,7 @@ impl Gpu {
         stamped: bool,
     ) -> Result<()> {
         let compiled = self.pipelines.get(&self.device, variant)?;
-        let entries: Vec<_> = (0..)
-            .zip(buffers)
-            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.raw().as_entire_binding() })
-            .collect();
-        let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: None,
-            layout: &compiled.layout,
-            entries: &entries,
-        });
+        let group = self.pipelines.bind(&self.device, &compiled, buffers);
         let due = self.with_stream(|stream| {
             let dispatch = |pass: &mut wgpu::ComputePass<'_>| {
                 pass.set_pipeline(&compiled.pipeline);
@@ -136,5 +161,69 @@ impl Gpu {
             stream.count(work.flops)
         });
         if due { self.submit() } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::device::Backend;
+    use crate::ops::matmul::{self, Form};
+    use crate::ops::{column_sum, scale};
+    use crate::testing::{lesser_gpu, random};
+    use crate::{Device, DeviceLimits, Pass};
+
+    /// Linear layers forward and backward, as in a step of training.
+    fn step(pass: &mut Pass) {
+        let x = pass.upload(&random(64 * 32, 1), &[64, 32]).unwrap();
+        let w = pass.upload(&random(32 * 32, 2), &[32, 32]).unwrap();
+        let (mut dw, mut dbias) = (pass.zeros(&[32, 32]).unwrap(), pass.zeros(&[32]).unwrap());
+        let y = matmul::forward(pass, Form::ABt, &x, &w).unwrap();
+        let z = matmul::forward(pass, Form::ABt, &y, &w).unwrap();
+        for x in [&y, &x] {
+            matmul::accumulate(pass, Form::AtB, &z, x, &mut dw).unwrap();
+            column_sum::accumulate(pass, &z, &mut dbias).unwrap();
+        }
+        scale::in_place(pass, &mut dw, 0.5).unwrap();
+    }
+
+    fn bound(device: &Device) -> usize {
+        let Backend::Gpu(gpu) = device.backend() else { return 0 };
+        gpu.pipelines.bound.lock().unwrap().len()
+    }
+
+    fn allocated(device: &Device) -> u64 {
+        let Backend::Gpu(gpu) = device.backend() else { return 0 };
+        gpu.device.generate_allocator_report().unwrap().total_allocated_bytes
+    }
+
+    #[test]
+    fn a_repeated_step_binds_nothing_anew() {
+        let device = lesser_gpu(DeviceLimits::default());
+        let mut counts = Vec::new();
+        for _ in 0..6 {
+            step(&mut device.pass());
+            counts.push(bound(&device));
+        }
+        // The pool's order settles in the second step.
+        assert!(counts[0] > 0 && counts[2..].iter().all(|count| *count == counts[1]), "{counts:?}");
+    }
+
+    #[test]
+    fn bound_buffers_are_freed_when_memory_is_out() {
+        const WORDS: usize = 4_000_000;
+        let device = lesser_gpu(DeviceLimits { memory_bytes: Some(20_000_000), ..Default::default() });
+        let pass = &mut device.pass();
+        let mut x = pass.zeros(&[WORDS]).unwrap();
+        scale::in_place(pass, &mut x, 2.0).unwrap();
+        pass.wait().unwrap();
+        drop(x);
+        let before = allocated(&device);
+        // Fits only in place of what is bound and free.
+        let small = pass.zeros(&[WORDS / 2]).unwrap();
+        pass.wait().unwrap();
+        assert_eq!(bound(&device), 0);
+        let after = allocated(&device);
+        assert!(after + WORDS as u64 <= before, "{before} bytes, then {after}");
+        drop(small);
     }
 }
