@@ -96,7 +96,7 @@ fn print_memory(plan: &Plan) {
         let model = assemble::tokenizer(&run.text).and_then(|tokenizer| assemble::model_config(run, &tokenizer));
         // What is wrong with a model is said where it is made.
         if let Ok(model) = model {
-            println!("memory of {}: {}", run.name, Estimate::of(run, &model));
+            println!("memory of {}: {}", run.name, Estimate::of(run, &model, plan.precision));
         }
     }
 }
