@@ -185,12 +185,12 @@ mod tests {
 
     #[test]
     fn the_keys_that_are_named_help() {
-        // The peaks of `jest bench step --preset xs64 --batch 128`, without a loader, were 1,167 and 817 MB.
-        for (precision, peak) in [("f32", 1167), ("bf16", 817)] {
+        // The peaks of `jest bench step --preset xs64 --batch 128`, without a loader, were 1,167 and 769 MB.
+        for (precision, peak) in [("f32", 1167), ("bf16", 769)] {
             let estimate = estimate(&[&format!("precision='{precision}'")]);
             let loader = estimate.0.iter().find(|buffer| buffer.what == "loader").unwrap();
             let device = (estimate.bytes() - loader.bytes) >> 20;
-            assert!((peak * 7 / 8..peak * 9 / 8).contains(&device), "{precision}: {device}");
+            assert!((peak * 9 / 10..peak * 11 / 10).contains(&device), "{precision}: {device}");
         }
         let plain = estimate(&[]);
         for key in ["memory.micro_batch=32", "memory.recompute=true", "data.shuffle_buffer=10"] {
