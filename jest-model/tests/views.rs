@@ -161,7 +161,7 @@ fn products_in_bf16_lie_beside_those_in_f32() {
         let whole = plain.iter().map(|(_, values)| distance(values, values).1).fold(0.0, f32::max);
         for ((name, plain), (_, rounded)) in plain.iter().zip(&rounded) {
             let (error, size) = distance(rounded, plain);
-            // A rounding is at most 2^-9 of a value; some dozens lie between the pixels and a gradient.
+            // A rounding is at most 2^-8 of a value; some dozens lie between the pixels and a gradient.
             assert!(error <= 0.04 * size + 2e-3 * whole, "{name}: {error} of {size}");
         }
         assert_ne!(plain, rounded, "operands are rounded");

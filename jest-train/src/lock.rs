@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Result, TrainError};
@@ -80,17 +80,26 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Waits until nobody else has the turn at `folder`, which is made where it is missing.
+    /// Waits until nobody else has the turn at `folder`, which is made where it is missing; says so where that takes a while. None
+    /// where the folder cannot be written: who only reads needs no turn.
     ///
     /// # Errors
-    /// `Storage` if the file `turn.lock` cannot be written or locked.
-    pub fn wait(folder: &Path) -> Result<Self> {
-        fs::create_dir_all(folder).map_err(TrainError::storage("create folder", folder))?;
+    /// `Storage` if the file `turn.lock` cannot be opened for another reason, or not be locked.
+    pub fn wait(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join("turn.lock");
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(TrainError::storage("open", &path))?;
+        let open = || OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let file = match fs::create_dir_all(folder).and_then(|()| open()) {
+            Ok(file) => file,
+            Err(error) if [ErrorKind::ReadOnlyFilesystem, ErrorKind::PermissionDenied].contains(&error.kind()) => {
+                return Ok(None);
+            }
+            Err(source) => return Err(TrainError::storage("open", &path)(source)),
+        };
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            eprintln!("note: waits for another run at {}", folder.display());
+        }
         file.lock().map_err(TrainError::storage("lock", &path))?;
-        Ok(Self { _file: file })
+        Ok(Some(Self { _file: file }))
     }
 }
 

@@ -17,8 +17,12 @@ pub fn load(device: &Device, folder: &Path) -> Option<String> {
     let size = std::fs::metadata(&path).map_or(0, |file| file.len());
     let read = if size > LIMIT { None } else { std::fs::read(&path).ok() };
     let kept = read.as_deref().and_then(checked);
-    let unused = size > 0 && kept.is_none();
-    let note = unused.then(|| format!("{} is damaged and ignored; it is written anew", path.display()));
+    let why = match (&read, kept) {
+        _ if size > LIMIT => Some(format!("has {size} bytes, more than {LIMIT}")),
+        (Some(_), None) => Some("is damaged".to_string()),
+        _ => None,
+    };
+    let note = why.map(|why| format!("{} {why}, and is ignored", path.display()));
     // SAFETY: the bytes are those that `save` wrote under this adapter's key: the user's cache folder is trusted not to be
     // forged, as the programs in it are, and a file that was cut or damaged has another checksum.
     unsafe { device.load_pipelines(kept) };
@@ -36,7 +40,8 @@ pub fn save(device: &Device, folder: &Path) -> Result<()> {
         return Ok(());
     }
     let bytes = [blake3::hash(&compiled).as_bytes(), compiled.as_slice()].concat();
-    if std::fs::read(&path).is_ok_and(|old| old == bytes) {
+    let as_long = std::fs::metadata(&path).is_ok_and(|file| file.len() == bytes.len() as u64);
+    if as_long && std::fs::read(&path).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
     storage::write_atomic(path, &bytes)
@@ -85,7 +90,7 @@ mod tests {
             assert!(note.unwrap().contains("damaged") && checked(&again).is_some());
         }
         std::fs::File::options().write(true).open(&path).unwrap().set_len(LIMIT + 1).unwrap();
-        assert!(run(folder.path()).0.unwrap().contains("damaged"), "too large to be read");
+        assert!(run(folder.path()).0.unwrap().contains("more than 268435456"));
     }
 
     #[test]

@@ -151,7 +151,8 @@ fn what_is_not_finite_in_a_masked_key_does_not_leak() {
     // Key 41 of example 0, in k alone and in v alone; the last is finite until it is rounded.
     for (part, bad) in [(1, f32::NAN), (2, f32::NAN), (2, f32::INFINITY), (2, f32::MAX)] {
         let hidden = Some(vec![41, 70]);
-        for (shape, lengths, want) in [(shape, hidden, vec![]), (causal, None, later.clone())] {
+        for (shape, lengths, want) in [(shape, hidden.clone(), vec![]), (causal, None, later.clone())] {
+            let beyond = lengths.is_some();
             let case = case(shape, lengths, 1.0);
             let mut qkv = packed(&case);
             qkv[(3 * 41 + part) * width..][..width].fill(bad);
@@ -162,6 +163,10 @@ fn what_is_not_finite_in_a_masked_key_does_not_leak() {
                     rows.enumerate().filter(|(_, bad)| *bad).map(|(row, _)| row).collect()
                 };
                 assert_eq!([rows(&y, width), rows(&dqkv, 3 * width)], [want.clone(), want.clone()], "{level:?} {bad}");
+                // By the length, no query sees the key: neither do the gradients of others hold it, nor has it one.
+                assert!(!beyond || dqkv.iter().all(|x| x.is_finite()), "{level:?} {bad}");
+                let own = dqkv[41 * 3 * width..70 * 3 * width].chunks(3 * width).flat_map(|row| &row[width..]);
+                assert!(!beyond || own.into_iter().all(|x| *x == 0.0), "{level:?} {bad}: of keys beyond the length");
                 // Keys that no query sees with the bad one are those of example 1.
                 assert!(dqkv[3 * 70 * width..].iter().all(|x| x.is_finite()), "{level:?} {bad}: in another example");
             }

@@ -2,7 +2,7 @@
 
 use super::kernels::Store;
 use super::native::{self, Ends};
-use super::{Form, OP, Sizes, accumulate, forward, output_shape, run, slice, tuning};
+use super::{Form, OP, Sizes, accumulate, check_operands, forward, output_shape, run, slice, tuning};
 use crate::ops::gelu::{self, Gelu};
 use crate::ops::{add, column_sum};
 use crate::{DType, Pass, Result, Tensor};
@@ -124,6 +124,7 @@ pub fn through_gelu(pass: &mut Pass, kind: Gelu, pre: &Tensor, w: &Tensor, dy: &
     pass.admit(OP, &[("pre", pre), ("w", w), ("dy", dy)])?;
     let sizes = Sizes::new(Form::AB, 1, (dy.rows(), dy.cols()), (w.rows(), w.cols()))?;
     pre.expect(OP, "pre", stored, &output_shape(Form::AB, dy, sizes))?;
+    check_operands(pass, [("dy", dy), ("w", w)])?;
     let mut dpre = pass.empty(stored, pre.shape())?;
     native::through_gelu(pass, kind, sizes, [dy, w], pre, &mut dpre)?;
     Ok(dpre)

@@ -175,6 +175,7 @@ pub fn accumulate(pass: &mut Pass, form: Form, a: &Tensor, b: &Tensor, out: &mut
         let (expected, got) = (vec![sizes.m, sizes.n], out.shape().to_vec());
         return Err(KernelError::Shape { op: OP, what: "out", expected, got });
     }
+    out.expect_f32(OP, "out", out.shape())?;
     pass.admit(OP, &[("out", out)])?;
     if let Some(parts) = split(pass, form, sizes) {
         let [a, b] = [(a, sizes.m), (b, sizes.n)].map(|(x, cols)| x.reshape(&[parts, sizes.k / parts, cols]));
@@ -200,6 +201,15 @@ fn output_shape(form: Form, a: &Tensor, sizes: Sizes) -> Vec<usize> {
     shape
 }
 
+/// Refuses elements that a product does not read.
+fn check_operands(pass: &Pass, operands: [(&'static str, &Tensor); 2]) -> Result<()> {
+    let rounded = pass.product_operand();
+    operands
+        .into_iter()
+        .filter(|(_, x)| x.dtype() != rounded)
+        .try_for_each(|(what, x)| x.expect_f32(OP, what, x.shape()))
+}
+
 #[expect(clippy::too_many_arguments, reason = "the one place where all forms of the product meet")]
 fn run(
     pass: &mut Pass,
@@ -212,11 +222,7 @@ fn run(
     pre: Option<&mut Tensor>,
 ) -> Result<()> {
     pass.admit(OP, &[("a", a), ("b", b), ("out", y)])?;
-    for (what, operand) in [("a", a), ("b", b)] {
-        if operand.dtype() != pass.product_operand() {
-            operand.expect_f32(OP, what, operand.shape())?;
-        }
-    }
+    check_operands(pass, [("a", a), ("b", b)])?;
     if let Some(bias) = ends.bias {
         pass.admit(OP, &[("bias", bias)])?;
     }
@@ -253,6 +259,7 @@ fn run_with(
     if pass.cpu().is_some() {
         return native::run(pass, form, store, sizes, [a, b], ends, y, pre);
     }
+    debug_assert!(ends.residual.is_none(), "no shader adds one");
     let tile = if form == Form::ABt && tile.wants_rows_of_b() { Tile::Small } else { tile };
     let mut tensors: Vec<&Tensor> = vec![a, b, y];
     tensors.extend(ends.bias);
