@@ -281,7 +281,7 @@ pub(super) fn table5(record: &Record) -> Vec<Panel> {
         let points = tasks.iter().enumerate().filter_map(|(x, task)| at(record, &run, x as f64, &|run| run.task(task)));
         Some(Series { name: (*name).to_string(), points: points.collect() })
     });
-    let groups = tasks.iter().map(|task| task.trim_end_matches("_zs").replace("retrieval", "R@10").replace('_', " "));
+    let groups = tasks.iter().map(|task| task.trim_end_matches("_zs").replace("retrieval", "R").replace('_', " "));
     vec![panel("Task by task", "", "top-1 or R@10, %", Kind::Bars(groups.collect()), series.collect())]
 }
 
