@@ -118,7 +118,7 @@ impl Reference {
     /// [`Self::fill_cache`] by one run at a time: those that come later find what the first computed.
     ///
     /// # Errors
-    /// As [`Self::fill_cache`]; `Storage` when the folder cannot be written.
+    /// As [`Self::fill_cache`]; `Storage` when the turn cannot be taken; a folder that cannot be written needs none.
     pub fn fill_cache_in_turn(
         &mut self,
         pass: &mut Pass,
