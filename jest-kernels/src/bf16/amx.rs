@@ -4,7 +4,7 @@
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 
-use super::{BLOCK, SIDE};
+use super::{BLOCK, PARTS, SIDE};
 
 /// Bytes from one row of a packed block, and of a tile, to the next.
 const LINE: usize = 64;
@@ -136,6 +136,102 @@ pub(super) unsafe fn square(a: &[u16], b: &[u16], y: &mut [f32], y_row: usize, a
             top = in(reg) top,
             low = in(reg) top.add(SIDE * y_row),
             add = in(reg) usize::from(add),
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack)
+        );
+    }
+}
+
+/// As [`square`] of elements in three parts each: the six products that an f32 sum can tell from 0, the largest last but
+/// one.
+///
+/// # Safety
+/// As for [`square`], of blocks in parts.
+pub(super) unsafe fn square_split(a: &[u16], b: &[u16], y: &mut [f32], y_row: usize, add: bool) {
+    let half = a.len() / 2;
+    // SAFETY: the loop reads the blocks of a and b, the rest the 32 x 32 elements of y; no other code uses tiles.
+    unsafe {
+        let (a, b, top) = (a.as_ptr(), b.as_ptr(), y.as_mut_ptr());
+        asm!(
+            "test {add}, {add}",
+            "jz 2f",
+            "tileloadd tmm0, [{top} + {pitch}*1]",
+            "tileloadd tmm1, [{top} + {pitch}*1 + 64]",
+            "tileloadd tmm2, [{low} + {pitch}*1]",
+            "tileloadd tmm3, [{low} + {pitch}*1 + 64]",
+            "jmp 3f",
+            "2:",
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "3:",
+            // Third part of a, first of b.
+            "tileloadd tmm4, [{a0} + {line}*1 + 2048]",
+            "tileloadd tmm6, [{b0} + {line}*1]",
+            "tileloadd tmm5, [{a1} + {line}*1 + 2048]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{b1} + {line}*1]",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            // Second of a, first of b.
+            "tileloadd tmm4, [{a0} + {line}*1 + 1024]",
+            "tileloadd tmm5, [{a1} + {line}*1 + 1024]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            // Second of both.
+            "tileloadd tmm6, [{b0} + {line}*1 + 1024]",
+            "tileloadd tmm7, [{b1} + {line}*1 + 1024]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            // First of a, second of b.
+            "tileloadd tmm4, [{a0} + {line}*1]",
+            "tileloadd tmm5, [{a1} + {line}*1]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            // First of both.
+            "tileloadd tmm6, [{b0} + {line}*1]",
+            "tileloadd tmm7, [{b1} + {line}*1]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            // First of a, third of b.
+            "tileloadd tmm6, [{b0} + {line}*1 + 2048]",
+            "tileloadd tmm7, [{b1} + {line}*1 + 2048]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {a0}, {step}",
+            "add {a1}, {step}",
+            "add {b0}, {step}",
+            "add {b1}, {step}",
+            "dec {steps}",
+            "jnz 3b",
+            "tilestored [{top} + {pitch}*1], tmm0",
+            "tilestored [{top} + {pitch}*1 + 64], tmm1",
+            "tilestored [{low} + {pitch}*1], tmm2",
+            "tilestored [{low} + {pitch}*1 + 64], tmm3",
+            a0 = inout(reg) a => _,
+            a1 = inout(reg) a.add(half) => _,
+            b0 = inout(reg) b => _,
+            b1 = inout(reg) b.add(half) => _,
+            steps = inout(reg) half / (PARTS * BLOCK) => _,
+            line = in(reg) LINE,
+            pitch = in(reg) y_row * size_of::<f32>(),
+            top = in(reg) top,
+            low = in(reg) top.add(SIDE * y_row),
+            add = in(reg) usize::from(add),
+            step = const PARTS * BLOCK * size_of::<u16>(),
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack)

@@ -3,10 +3,14 @@
 use std::arch::x86_64::*;
 
 use super::pack::Source;
-use super::{BLOCK, DEPTH, Elements, Role, SIDE};
+use super::{BLOCK, DEPTH, Elements, PARTS, Role, SIDE};
 
 /// Rows whose sums are in registers at once, for two blocks of columns.
 const ROWS: usize = 8;
+
+/// Elements from those that are packed to those that are asked for: two blocks further on the same line, the way that
+/// [`super::pack`] goes when depths are contiguous, and as far along the line when rows are.
+const AHEAD: usize = 2 * DEPTH;
 
 /// Whether the processor has all that is used here.
 pub(super) fn available() -> bool {
@@ -61,29 +65,105 @@ pub(super) unsafe fn square(a: &[u16], b: &[u16], y: &mut [f32], y_row: usize, a
 pub(super) unsafe fn pack(role: Role, source: &Source<'_>, out: &mut [u16]) {
     let mut lines = [_mm512_setzero_si512(); SIDE];
     let by_rows = source.depth_stride == 1;
-    // SAFETY: 16 rows of 32 depths, or 32 depths of 16 rows, as the caller promises.
-    unsafe {
-        if by_rows {
-            for (row, line) in lines.iter_mut().enumerate() {
-                let first = row * source.stride;
-                *line = both(source.elements, first, first + SIDE);
-            }
-        } else {
-            let interleave = interleaved();
-            for (pair, line) in lines.iter_mut().enumerate() {
-                let even = 2 * pair * source.depth_stride;
-                let both = both(source.elements, even, even + source.depth_stride);
-                *line = _mm512_permutexvar_epi16(interleave, both);
-            }
-        }
-        // Rows of depths for the left operand, pairs of depths by column for the right one.
-        if by_rows != (role == Role::Left) {
-            transpose(&mut lines);
-        }
-        for (index, line) in lines.iter().enumerate() {
-            _mm512_storeu_si512(out.as_mut_ptr().add(index * DEPTH).cast(), *line);
+    let interleave = interleaved();
+    for (index, line) in lines.iter_mut().enumerate() {
+        let (low, high) = source.halves(index);
+        expect(source.elements, low + AHEAD);
+        expect(source.elements, high + AHEAD);
+        // SAFETY: 16 rows of 32 depths, or 32 depths of 16 rows, as the caller promises.
+        let both = unsafe { both(source.elements, low, high) };
+        *line = if by_rows { both } else { _mm512_permutexvar_epi16(interleave, both) };
+    }
+    // Rows of depths for the left operand, pairs of depths by column for the right one.
+    if by_rows != (role == Role::Left) {
+        transpose(&mut lines);
+    }
+    // SAFETY: `out` holds a block.
+    unsafe { store(&lines, out) };
+}
+
+/// Packs a whole block in parts, one after the other: each is the nearest bf16 to what those before leave of an element.
+///
+/// # Safety
+/// As for [`pack`]; `out` holds a block for each part.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn pack_split(role: Role, source: &Source<'_>, out: &mut [u16]) {
+    let by_rows = source.depth_stride == 1;
+    let interleave = interleaved();
+    for index in 0..SIDE {
+        let (low, high) = source.halves(index);
+        expect(source.elements, low + AHEAD);
+        expect(source.elements, high + AHEAD);
+        // SAFETY: 16 rows of 32 depths, or 32 depths of 16 rows, as the caller promises.
+        let [mut low, mut high] = unsafe { [floats(source.elements, low), floats(source.elements, high)] };
+        for part in 0..PARTS {
+            let both = bits(_mm512_cvtne2ps_pbh(high, low));
+            low = _mm512_sub_ps(low, widened(_mm512_castsi512_si256(both)));
+            high = _mm512_sub_ps(high, widened(_mm512_extracti64x4_epi64::<1>(both)));
+            let line = if by_rows { both } else { _mm512_permutexvar_epi16(interleave, both) };
+            // SAFETY: `out` holds a block for each part.
+            unsafe { _mm512_storeu_si512(out.as_mut_ptr().add(part * BLOCK + index * DEPTH).cast(), line) };
         }
     }
+    if by_rows != (role == Role::Left) {
+        for part in out.chunks_exact_mut(BLOCK) {
+            let mut lines = [_mm512_setzero_si512(); SIDE];
+            for (index, line) in lines.iter_mut().enumerate() {
+                // SAFETY: a block holds 16 lines.
+                *line = unsafe { _mm512_loadu_si512(part.as_ptr().add(index * DEPTH).cast()) };
+            }
+            transpose(&mut lines);
+            // SAFETY: the same block.
+            unsafe { store(&lines, part) };
+        }
+    }
+}
+
+/// Writes the lines of a block.
+///
+/// # Safety
+/// `out` holds a block.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn store(lines: &[__m512i; SIDE], out: &mut [u16]) {
+    for (index, line) in lines.iter().enumerate() {
+        // SAFETY: as the caller promises.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().add(index * DEPTH).cast(), *line) };
+    }
+}
+
+/// Asks for the line of an element that may not be there.
+#[inline(always)]
+fn expect(elements: Elements<'_>, at: usize) {
+    let line: *const i8 = match elements {
+        Elements::F32(all) => all.as_ptr().wrapping_add(at).cast(),
+        Elements::Bf16(all) => all.as_ptr().wrapping_add(at).cast(),
+    };
+    // SAFETY: a prefetch reads nothing and faults nowhere; it changes nothing but the caches.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
+}
+
+/// 16 elements as f32.
+///
+/// # Safety
+/// The elements are there.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn floats(elements: Elements<'_>, at: usize) -> __m512 {
+    // SAFETY: as the caller promises.
+    unsafe {
+        match elements {
+            Elements::F32(all) => _mm512_loadu_ps(all.as_ptr().add(at)),
+            Elements::Bf16(all) => widened(_mm256_loadu_si256(all.as_ptr().add(at).cast())),
+        }
+    }
+}
+
+/// bf16 bits as f32.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn widened(bits: __m256i) -> __m512 {
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))
 }
 
 /// Rounded elements: 16 from `low` on below 16 from `high` on.

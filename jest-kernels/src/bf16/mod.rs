@@ -3,6 +3,10 @@
 //!
 //! Operands are rounded as they are packed, or were rounded when they were written. The packed form is the same for all three: blocks of
 //! 16 rows (or columns) by 32 depths, so one test holds them against each other.
+//!
+//! The matrix unit also multiplies f32: an element is the exact sum of three of bf16, a + a' + a'', each at most 2⁻⁸ of the
+//! one before. Of the nine products of two such sums, six reach an f32 sum; a' b'', a'' b' and a'' b'' are below 2⁻²⁴ of a b.
+//! The parts of an element below 1e-33 are lost where they are subnormal, and an infinite one gives NaN.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -10,6 +14,8 @@ mod amx;
 mod avx512;
 mod pack;
 mod scratch;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use pack::round;
 pub(crate) use scratch::{Line, Pieces, lines};
@@ -24,9 +30,12 @@ pub(crate) const SIDE: usize = 16;
 pub(crate) const DEPTH: usize = 32;
 /// Elements of a packed block.
 pub(crate) const BLOCK: usize = SIDE * DEPTH;
-/// Most depths that one run of the inner loop sums: 32 rows packed for them stay in the first cache.
+/// Parts of an element that is split.
+const PARTS: usize = 3;
+/// Most depths that one run of the inner loop sums: 32 rows packed for them stay in the first cache, unless they are split.
 const RUN: usize = 512;
-/// Pairs of block rows of b that are gone through for each of a: packed for a run they stay in the second cache.
+/// Pairs of block rows of b that are gone through for each of a: packed for a run they stay in the second cache. Fewer
+/// where they are split.
 const PAIRS: usize = 16;
 
 /// How products are computed here.
@@ -38,6 +47,15 @@ pub(crate) enum Level {
     Avx512,
     /// `tdpbf16ps`.
     Amx,
+    /// The same on elements in three parts: products of f32.
+    Split,
+}
+
+impl Level {
+    /// Elements of 16 bits that a block of 16 by 32 packs into.
+    pub(crate) fn block(self) -> usize {
+        if self == Level::Split { PARTS * BLOCK } else { BLOCK }
+    }
 }
 
 /// For tests: all that this processor and its operating system allow, the plainest first.
@@ -46,7 +64,12 @@ pub(crate) fn levels() -> Vec<Level> {
     [Level::Plain, Level::Avx512, Level::Amx].into_iter().filter(|one| *one <= level()).collect()
 }
 
-/// The best that this processor and its operating system allow.
+/// How products of f32 are computed, where the processor does them faster than with f32 arithmetic.
+pub(crate) fn split() -> Option<Level> {
+    (level() == Level::Amx).then_some(Level::Split)
+}
+
+/// The best that this processor and its operating system allow for elements of bf16.
 pub(crate) fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(|| {
@@ -146,13 +169,14 @@ pub(crate) fn pack(
     (depth, depths): (usize, usize),
     out: &mut [u16],
 ) {
-    let (steps, block_rows) = (depths.div_ceil(DEPTH), out.len() / (depths.div_ceil(DEPTH) * BLOCK));
+    let (steps, len_packed) = (depths.div_ceil(DEPTH), level.block());
+    let block_rows = out.len() / (steps * len_packed);
     let along_depth = operand.depth_stride == 1;
     // In the order of memory, whichever axis is contiguous.
     for turn in 0..steps * block_rows {
         let (index, step) =
             if along_depth { (turn / steps, turn % steps) } else { (turn % block_rows, turn / block_rows) };
-        let block = &mut out[(index * steps + step) * BLOCK..][..BLOCK];
+        let block = &mut out[(index * steps + step) * len_packed..][..len_packed];
         let rows = len.saturating_sub(index * SIDE).min(SIDE);
         if rows == 0 {
             block.fill(0);
@@ -172,7 +196,7 @@ pub(crate) fn pack(
 
 /// `a [m, k] · bᵀ`, b [n, k], at a level that this processor has: on this thread, packed for the whole depth at once.
 pub(crate) fn product(level: Level, (m, n, k): (usize, usize, usize), a: &[f32], b: &[f32]) -> Vec<f32> {
-    let pair = 2 * k.div_ceil(DEPTH) * BLOCK;
+    let pair = 2 * k.div_ceil(DEPTH) * level.block();
     let [mut rows, mut cols] = [m, n].map(|len| vec![0; len.div_ceil(2 * SIDE) * pair]);
     let [a, b] = [a, b].map(|all| Operand { elements: Elements::F32(all), stride: k, depth_stride: 1 });
     pack(level, Role::Left, &a, (0, m), (0, k), &mut rows);
@@ -193,16 +217,16 @@ pub(crate) fn multiply(
     add: bool,
 ) {
     let steps = depths.div_ceil(DEPTH);
-    let pair = 2 * steps * BLOCK;
+    let (pair, pairs) = (2 * steps * level.block(), PAIRS * BLOCK / level.block());
     #[cfg(target_arch = "x86_64")]
-    let _tiles = (level == Level::Amx).then(amx::Tiles::load);
+    let _tiles = (level >= Level::Amx).then(amx::Tiles::load);
     let mut edge = [0.0f32; 4 * SIDE * SIDE];
-    for (part, b) in b.chunks(PAIRS * pair).enumerate() {
+    for (part, b) in b.chunks(pairs * pair).enumerate() {
         for (i, a) in a.chunks_exact(pair).enumerate() {
             let row = i * 2 * SIDE;
             let m = (rows - row).min(2 * SIDE);
             for (j, b) in b.chunks_exact(pair).enumerate() {
-                let col = (part * PAIRS + j) * 2 * SIDE;
+                let col = (part * pairs + j) * 2 * SIDE;
                 let n = (cols - col).min(2 * SIDE);
                 let out = &mut y[row * y_row + col..];
                 if m == 2 * SIDE && n == 2 * SIDE {
@@ -222,8 +246,13 @@ pub(crate) fn multiply(
 
 /// 32 x 32 elements.
 fn square(level: Level, a: &[u16], b: &[u16], y: &mut [f32], y_row: usize, add: bool) {
-    assert!(y.len() >= (2 * SIDE - 1) * y_row + 2 * SIDE && a.len() == b.len() && a.len().is_multiple_of(2 * BLOCK));
+    assert!(
+        y.len() >= (2 * SIDE - 1) * y_row + 2 * SIDE && a.len() == b.len() && a.len().is_multiple_of(2 * level.block())
+    );
     match level {
+        // SAFETY: `split` gave this level to a processor with tiles; the assertion above bounds every access.
+        #[cfg(target_arch = "x86_64")]
+        Level::Split => unsafe { amx::square_split(a, b, y, y_row, add) },
         // SAFETY: `level` is what this processor has; the assertion above bounds every access.
         #[cfg(target_arch = "x86_64")]
         Level::Amx => unsafe { amx::square(a, b, y, y_row, add) },
@@ -273,79 +302,4 @@ pub(crate) fn round_all(x: &[f32], out: &mut [u16]) {
 #[inline(always)]
 pub(crate) fn wide(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{assert_within, random, sum_tolerance};
-
-    fn rounded(values: &[f32]) -> Vec<f64> {
-        values.iter().map(|value| f64::from(wide(pack::round(*value)))).collect()
-    }
-
-    /// Every level against the naive sum of the rounded elements, for an operand that lies by rows or by depths.
-    fn check((m, n, k): (usize, usize, usize), (a_by_depth, b_by_depth): (bool, bool)) {
-        let strides = |by_depth: bool, len: usize| if by_depth { (1, len) } else { (k, 1) };
-        let ((a_stride, a_depth), (b_stride, b_depth)) = (strides(a_by_depth, m), strides(b_by_depth, n));
-        let (a, b, start) = (random(m * k, 1), random(n * k, 2), random(m * n, 3));
-        let (a64, b64) = (rounded(&a), rounded(&b));
-        let product = |i: usize, f: &dyn Fn(f64) -> f64| -> f64 {
-            (0..k).map(|d| f(a64[i / n * a_stride + d * a_depth] * b64[i % n * b_stride + d * b_depth])).sum()
-        };
-        let want: Vec<f64> = (0..m * n).map(|i| f64::from(start[i]) + product(i, &|x| x)).collect();
-        for level in levels() {
-            let (steps, mut y) = (k.div_ceil(DEPTH), start.clone());
-            let [mut rows, mut cols] = [m, n].map(|len| vec![0xffff; len.div_ceil(2 * SIDE) * 2 * steps * BLOCK]);
-            let a = Operand { elements: Elements::F32(&a), stride: a_stride, depth_stride: a_depth };
-            let b = Operand { elements: Elements::F32(&b), stride: b_stride, depth_stride: b_depth };
-            pack(level, Role::Left, &a, (0, m), (0, k), &mut rows);
-            pack(level, Role::Right, &b, (0, n), (0, k), &mut cols);
-            for (role, operand, packed, len) in [(Role::Left, &a, &rows, m), (Role::Right, &b, &cols, n)] {
-                let Elements::F32(elements) = operand.elements else { unreachable!() };
-                let mut bits = vec![0; elements.len()];
-                round_all(elements, &mut bits);
-                let stored = Operand { elements: Elements::Bf16(&bits), ..*operand };
-                let mut again = vec![0xffff; packed.len()];
-                pack(level, role, &stored, (0, len), (0, k), &mut again);
-                assert!(again == *packed, "{level:?} {m}x{n}x{k}: rounded before is packed otherwise");
-            }
-            multiply(level, (&rows, m), (&cols, n), k, (&mut y, n), true);
-            let name = format!("{level:?} {m}x{n}x{k}");
-            assert_within(&name, &y, &want, |i| sum_tolerance(k + 1, 1.0 + product(i, &f64::abs)));
-        }
-    }
-
-    #[test]
-    fn every_level_sums_the_rounded_elements() {
-        for sizes in [(1, 1, 1), (3, 31, 33), (32, 32, 32), (33, 65, 70), (64, 32, 257), (16, 48, 31), (47, 17, 96)] {
-            for layout in [(false, false), (false, true), (true, false), (true, true)] {
-                check(sizes, layout);
-            }
-        }
-    }
-
-    #[test]
-    fn rounding_is_to_the_nearest_and_keeps_what_is_not_finite() {
-        for (x, want) in [
-            (1.0, 1.0),
-            (1.004, 1.0 + 2.0 / 256.0),
-            (1.0 + 1.0 / 256.0, 1.0),
-            (1.0 + 3.0 / 256.0, 1.0 + 4.0 / 256.0),
-            (-3.0e38, half::bf16::from_f32(-3.0e38).to_f32()),
-            (3.4e38, f32::INFINITY),
-            (f32::NEG_INFINITY, f32::NEG_INFINITY),
-            (1e-40, 0.0),
-        ] {
-            assert_eq!(wide(pack::round(x)), want, "{x}");
-            for level in levels() {
-                let elements = vec![x; BLOCK];
-                let source = Operand { elements: Elements::F32(&elements), stride: DEPTH, depth_stride: 1 };
-                let mut both = [0xffff; 2 * BLOCK];
-                pack(level, Role::Left, &source, (0, SIDE), (0, DEPTH), &mut both);
-                assert!(both[..BLOCK].iter().all(|bits| wide(*bits) == want), "{level:?} {x}");
-            }
-        }
-        assert!(wide(pack::round(f32::NAN)).is_nan());
-    }
 }

@@ -13,17 +13,66 @@ pub(super) struct Source<'a> {
     pub(super) depths: usize,
 }
 
+#[cfg(target_arch = "x86_64")]
+impl Source<'_> {
+    /// Where the two halves of a whole block's line begin: 32 depths of a row, or 16 rows at two depths.
+    #[inline(always)]
+    pub(super) fn halves(&self, line: usize) -> (usize, usize) {
+        if self.depth_stride == 1 {
+            (line * self.stride, line * self.stride + SIDE)
+        } else {
+            (2 * line * self.depth_stride, (2 * line + 1) * self.depth_stride)
+        }
+    }
+}
+
 /// Writes one packed block.
 pub(super) fn block(level: Level, role: Role, source: &Source<'_>, out: &mut [u16]) {
     assert!((source.rows - 1) * source.stride + (source.depths - 1) * source.depth_stride < source.elements.len());
-    assert!(out.len() == BLOCK);
-    #[cfg(target_arch = "x86_64")]
-    if level != Level::Plain && source.rows == SIDE && source.depths == DEPTH {
-        // SAFETY: levels above `Plain` have AVX-512 with BF16; the assertions bound every access.
-        unsafe { super::avx512::pack(role, source, out) };
-        return;
+    assert!(out.len() == level.block());
+    let whole = source.rows == SIDE && source.depths == DEPTH;
+    match level {
+        // SAFETY: these levels have AVX-512 with BF16; the assertions bound every access.
+        #[cfg(target_arch = "x86_64")]
+        Level::Split if whole => unsafe { super::avx512::pack_split(role, source, out) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Level::Amx | Level::Avx512 if whole => unsafe { super::avx512::pack(role, source, out) },
+        Level::Plain => plain(role, source, out),
+        _ => filled_up(level, role, source, out),
     }
-    let _ = level;
+}
+
+/// One block, part of which is beyond the edges.
+fn filled_up(level: Level, role: Role, source: &Source<'_>, out: &mut [u16]) {
+    let by_rows = source.depth_stride == 1;
+    let (line, len, lines) =
+        if by_rows { (DEPTH, source.depths, source.rows) } else { (SIDE, source.rows, source.depths) };
+    let apart = if by_rows { source.stride } else { source.depth_stride };
+    let (mut f32s, mut bf16s) = ([0.0f32; BLOCK], [0u16; BLOCK]);
+    let elements = match source.elements {
+        Elements::F32(all) => {
+            copy_lines(&mut f32s, line, all, apart, (lines, len));
+            Elements::F32(&f32s)
+        }
+        Elements::Bf16(all) => {
+            copy_lines(&mut bf16s, line, all, apart, (lines, len));
+            Elements::Bf16(&bf16s)
+        }
+    };
+    let (stride, depth_stride) = if by_rows { (line, 1) } else { (1, line) };
+    let whole = Source { elements, stride, depth_stride, rows: SIDE, depths: DEPTH };
+    block(level, role, &whole, out);
+}
+
+fn copy_lines<T: Copy>(to: &mut [T], line: usize, from: &[T], apart: usize, (lines, len): (usize, usize)) {
+    for (index, to) in to.chunks_exact_mut(line).enumerate().take(lines) {
+        to[..len].copy_from_slice(&from[index * apart..][..len]);
+    }
+}
+
+/// One block on any processor, of elements that are not split.
+fn plain(role: Role, source: &Source<'_>, out: &mut [u16]) {
     let at = |row: usize, depth: usize| {
         let inside = row < source.rows && depth < source.depths;
         if inside { source.elements.bits(row * source.stride + depth * source.depth_stride) } else { 0 }

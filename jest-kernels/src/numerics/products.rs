@@ -91,7 +91,7 @@ fn layers(t: &mut Trial<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Products of rounded operands on the CPU device by everything that this processor has.
+/// Products on the CPU device by everything that this processor has: of rounded operands, and of f32 in parts.
 fn levels(t: &mut Trial<'_>) -> Result<()> {
     if t.pass.cpu().is_none() {
         return Ok(());
@@ -105,6 +105,12 @@ fn levels(t: &mut Trial<'_>) -> Result<()> {
             let y = t.given(bf16::product(level, (m, n, k), &a, &b), &[m, n])?;
             t.compare(format!("matmul bf16 by {name}: y"), &y.tensor, &want)?;
         }
+    }
+    let (a, b) = (rounded(t, 1, m * k, |x| x), rounded(t, 2, n * k, |x| x));
+    let want = matmul::oracle::abt(m, n, k, &wide(&a), &wide(&b));
+    if let Some(level) = bf16::split() {
+        let y = t.given(bf16::product(level, (m, n, k), &a, &b), &[m, n])?;
+        t.compare("matmul f32 by AMX, in three parts: y".to_owned(), &y.tensor, &want)?;
     }
     Ok(())
 }

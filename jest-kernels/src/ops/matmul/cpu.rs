@@ -3,17 +3,18 @@
 use rayon::prelude::*;
 
 use super::kernels::Store;
-use super::{Form, Sizes};
+use super::{Form, Sizes, packed};
+use crate::bf16::{self, Elements, Level, Operand};
 use crate::ops::add::cpu::add_into;
 use crate::ops::gelu;
 use crate::simd::simd_fn;
 
 /// What is multiplied.
-pub(super) struct Operands<'a, E = &'a [f32]> {
+pub(super) struct Operands<'a> {
     pub(super) form: Form,
     pub(super) sizes: Sizes,
-    pub(super) a: E,
-    pub(super) b: E,
+    pub(super) a: &'a [f32],
+    pub(super) b: &'a [f32],
     pub(super) ends: Ends<'a>,
 }
 
@@ -116,6 +117,15 @@ fn multiply(operands: &Operands<'_>, z: usize, first: usize, y: &mut [f32], add:
     gemm(y.len() / n, n, k, (a, a_row, a_depth), (b, b_depth, b_col), (y, n), add);
 }
 
+/// Least rows, columns and depths of a product of f32 whose elements are split.
+const SPLIT: usize = 32;
+
+/// How a product of f32 with no side shorter than this is computed on packed operands; none where they are multiplied as
+/// they lie.
+pub(super) fn split(shortest: usize) -> Option<Level> {
+    bf16::split().filter(|_| shortest >= SPLIT)
+}
+
 /// `y [m, n] (+)= a · b` on this thread; operands are (elements, row stride, column stride), y is (elements, row stride).
 pub(crate) fn gemm(
     m: usize,
@@ -132,6 +142,14 @@ pub(crate) fn gemm(
     assert!((m - 1) * a_row + (k - 1) * a_col < a.len(), "a holds every element that is read");
     assert!((k - 1) * b_row + (n - 1) * b_col < b.len(), "b holds every element that is read");
     assert!((m - 1) * y_row + n <= y.len(), "y holds every element that is written");
+    if let Some(level) = split(m.min(n).min(k))
+        && (a_row == 1 || a_col == 1)
+        && (b_row == 1 || b_col == 1)
+    {
+        let a = Operand { elements: Elements::F32(a), stride: a_row, depth_stride: a_col };
+        let b = Operand { elements: Elements::F32(b), stride: b_col, depth_stride: b_row };
+        return packed::gemm(level, (m, n, k), [a, b], (y, y_row), add);
+    }
     // SAFETY: the assertions above bound every access; y is borrowed mutably, so it overlaps neither a nor b.
     unsafe {
         gemm::gemm(

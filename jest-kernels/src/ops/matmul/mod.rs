@@ -3,13 +3,13 @@
 //! A device opened with [`Precision::Bf16`] or [`Precision::F16`] rounds the operands; sums are f32 either way. For f16
 //! a copy of each operand is made in half the memory: it is made once, and read by every workgroup of its row or column.
 
-mod bf16;
 pub(crate) mod by_hand;
 pub(crate) mod cpu;
 mod kernels;
 mod layers;
 mod native;
 pub mod oracle;
+mod packed;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

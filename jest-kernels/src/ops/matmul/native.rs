@@ -1,8 +1,8 @@
 //! From tensors to the CPU forms of the product.
 
 use super::kernels::Store;
-use super::{Form, Sizes, bf16, cpu};
-use crate::bf16::Elements;
+use super::{Form, Sizes, cpu, packed};
+use crate::bf16::{Elements, Level};
 use crate::ops::gelu::Gelu;
 use crate::profile::Work;
 use crate::{DType, Pass, Result, Tensor};
@@ -25,6 +25,11 @@ impl<'a> Ends<'a> {
     }
 }
 
+/// How operands are packed, by precision and shape alone; none where they are multiplied as they lie.
+fn level(pass: &Pass, Sizes { m, n, k, .. }: Sizes) -> Option<Level> {
+    if pass.product_operand() == DType::Bf16 { Some(crate::bf16::level()) } else { cpu::split(m.min(n).min(k)) }
+}
+
 #[expect(clippy::too_many_arguments, reason = "as `run` of the module above")]
 pub(super) fn run(
     pass: &mut Pass,
@@ -36,8 +41,10 @@ pub(super) fn run(
     y: &mut Tensor,
     pre: Option<&mut Tensor>,
 ) -> Result<()> {
-    if pass.product_operand() == DType::Bf16 {
-        return run_in_bf16(pass, form, store, sizes, [a, b], ends, y, pre);
+    if let Some(level) = level(pass, sizes) {
+        let [a, b] = [a, b].map(Elements::of);
+        let operands = packed::Operands { level, form, sizes, a, b, ends: ends.on_cpu() };
+        return run_packed(pass, store, &operands, y, pre);
     }
     let Sizes { m, n, .. } = sizes;
     let operands = cpu::Operands { form, sizes, a: a.f32(), b: b.f32(), ends: ends.on_cpu() };
@@ -53,34 +60,33 @@ pub(super) fn run(
     Ok(())
 }
 
-#[expect(clippy::too_many_arguments, reason = "as `run` of the module above")]
-fn run_in_bf16(
+fn run_packed(
     pass: &mut Pass,
-    form: Form,
     store: Store,
-    sizes: Sizes,
-    [a, b]: [&Tensor; 2],
-    ends: Ends<'_>,
+    operands: &packed::Operands<'_>,
     y: &mut Tensor,
     pre: Option<&mut Tensor>,
 ) -> Result<()> {
-    let Sizes { m, n, k, .. } = sizes;
-    let [a, b] = [a, b].map(Elements::of);
-    let operands = cpu::Operands { form, sizes, a, b, ends: ends.on_cpu() };
-    let parts = cpu::depth_parts(form, sizes);
+    let Sizes { m, n, k, .. } = operands.sizes;
+    let parts = cpu::depth_parts(operands.form, operands.sizes);
     let mut partial = if parts > 1 { Some(pass.empty_f32(&[parts, m, n])?) } else { None };
-    let mut packed = pass.empty_f32(&[parts, bf16::scratch_words(n, k.div_ceil(parts))])?;
-    let packed = bytemuck::cast_slice_mut(packed.f32_mut());
+    let words = if parts > 1 { 1 } else { packed::scratch_words(operands.level, n, k) };
+    let mut scratch = pass.empty_f32(&[words])?;
+    let scratch = bytemuck::cast_slice_mut(scratch.f32_mut());
     let Some(cpu) = pass.cpu() else { return Ok(()) };
-    cpu.run(work(sizes, store), || match (store, pre, &mut partial) {
+    let rounded = y.dtype() == DType::Bf16;
+    cpu.run(work(operands.sizes, store), || match (store, pre, &mut partial) {
+        (Store::BiasGelu(kind), Some(pre), _) if rounded => {
+            packed::product_gelu_rounded(operands, kind, y.bf16_mut(), pre.bf16_mut(), scratch);
+        }
         (Store::BiasGelu(kind), Some(pre), _) => {
-            bf16::product_gelu(&operands, kind, y.bf16_mut(), pre.bf16_mut(), packed);
+            packed::product_gelu(operands, kind, y.f32_mut(), pre.f32_mut(), scratch);
         }
-        _ if y.dtype() == DType::Bf16 => bf16::product_rounded(&operands, store, y.bf16_mut(), packed),
+        _ if rounded => packed::product_rounded(operands, store, y.bf16_mut(), scratch),
         (_, _, Some(partial)) => {
-            bf16::product_by_parts(&operands, store == Store::Add, y.f32_mut(), partial.f32_mut(), packed);
+            packed::product_by_parts(operands, store == Store::Add, y.f32_mut(), partial.f32_mut());
         }
-        _ => bf16::product(&operands, store, y.f32_mut(), packed),
+        _ => packed::product(operands, store, y.f32_mut(), scratch),
     });
     Ok(())
 }
@@ -96,12 +102,13 @@ pub(super) fn through_gelu(
 ) -> Result<()> {
     let Sizes { n, k, .. } = sizes;
     let [a, b] = [dy, w].map(Elements::of);
-    let operands = cpu::Operands { form: Form::AB, sizes, a, b, ends: Ends::default().on_cpu() };
-    let mut packed = pass.empty_f32(&[bf16::scratch_words(n, k)])?;
-    let packed = bytemuck::cast_slice_mut(packed.f32_mut());
+    let level = crate::bf16::level();
+    let operands = packed::Operands { level, form: Form::AB, sizes, a, b, ends: Ends::default().on_cpu() };
+    let mut scratch = pass.empty_f32(&[packed::scratch_words(level, n, k)])?;
+    let scratch = bytemuck::cast_slice_mut(scratch.f32_mut());
     let Some(cpu) = pass.cpu() else { return Ok(()) };
     let work = work(sizes, Store::Write);
-    cpu.run(work, || bf16::product_through_gelu(&operands, kind, pre.bf16(), dpre.bf16_mut(), packed));
+    cpu.run(work, || packed::product_through_gelu(&operands, kind, pre.bf16(), dpre.bf16_mut(), scratch));
     Ok(())
 }
 

@@ -1,0 +1,124 @@
+use super::*;
+use crate::testing::{assert_within, random, sum_tolerance};
+
+fn rounded(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|value| f64::from(wide(pack::round(*value)))).collect()
+}
+
+fn exact(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|value| f64::from(*value)).collect()
+}
+
+/// Every level against the naive sum of what it multiplies, for an operand that lies by rows or by depths.
+fn check((m, n, k): (usize, usize, usize), (a_by_depth, b_by_depth): (bool, bool)) {
+    let strides = |by_depth: bool, len: usize| if by_depth { (1, len) } else { (k, 1) };
+    let ((a_stride, a_depth), (b_stride, b_depth)) = (strides(a_by_depth, m), strides(b_by_depth, n));
+    let (a, b, start) = (random(m * k, 1), random(n * k, 2), random(m * n, 3));
+    for level in levels().into_iter().chain(split()) {
+        let [a64, b64] = [&a, &b].map(|all| if level == Level::Split { exact(all) } else { rounded(all) });
+        let product = |i: usize, f: &dyn Fn(f64) -> f64| -> f64 {
+            (0..k).map(|d| f(a64[i / n * a_stride + d * a_depth] * b64[i % n * b_stride + d * b_depth])).sum()
+        };
+        let want: Vec<f64> = (0..m * n).map(|i| f64::from(start[i]) + product(i, &|x| x)).collect();
+        let (steps, mut y) = (k.div_ceil(DEPTH), start.clone());
+        let [mut rows, mut cols] = [m, n].map(|len| vec![0xffff; len.div_ceil(2 * SIDE) * 2 * steps * level.block()]);
+        let a = Operand { elements: Elements::F32(&a), stride: a_stride, depth_stride: a_depth };
+        let b = Operand { elements: Elements::F32(&b), stride: b_stride, depth_stride: b_depth };
+        pack(level, Role::Left, &a, (0, m), (0, k), &mut rows);
+        pack(level, Role::Right, &b, (0, n), (0, k), &mut cols);
+        if level != Level::Split {
+            stored_before(level, Role::Left, &a, (m, k), &rows);
+            stored_before(level, Role::Right, &b, (n, k), &cols);
+        }
+        multiply(level, (&rows, m), (&cols, n), k, (&mut y, n), true);
+        let name = format!("{level:?} {m}x{n}x{k}");
+        assert_within(&name, &y, &want, |i| sum_tolerance(k + 1, 1.0 + product(i, &f64::abs)));
+    }
+}
+
+/// Elements that were rounded when they were stored are packed as those that are rounded now.
+fn stored_before(level: Level, role: Role, operand: &Operand<'_>, (len, k): (usize, usize), packed: &[u16]) {
+    let Elements::F32(elements) = operand.elements else { unreachable!() };
+    let mut bits = vec![0; elements.len()];
+    round_all(elements, &mut bits);
+    let stored = Operand { elements: Elements::Bf16(&bits), ..*operand };
+    let mut again = vec![0xffff; packed.len()];
+    pack(level, role, &stored, (0, len), (0, k), &mut again);
+    assert!(again == *packed, "{level:?} {len}x{k}: rounded before is packed otherwise");
+}
+
+#[test]
+fn every_level_sums_the_rounded_elements() {
+    for sizes in
+        [(1, 1, 1), (1, 1, 40), (3, 31, 33), (32, 32, 32), (33, 65, 70), (64, 32, 257), (16, 48, 31), (47, 17, 96)]
+    {
+        for layout in [(false, false), (false, true), (true, false), (true, true)] {
+            check(sizes, layout);
+        }
+    }
+}
+
+#[test]
+fn three_parts_are_the_element() {
+    let Some(level) = split() else { return };
+    let smallest = f32::MIN_POSITIVE * (1u32 << 23) as f32;
+    let mut values = random(BLOCK, 4);
+    values[..8].copy_from_slice(&[
+        f32::MAX / 2.0,
+        -f32::MAX / 2.0,
+        smallest,
+        -smallest,
+        0.0,
+        -0.0,
+        1.0,
+        1.0 + f32::EPSILON,
+    ]);
+    for (i, value) in values.iter_mut().enumerate().skip(8) {
+        *value *= 2.0f32.powi(i as i32 % 200 - 100);
+    }
+    let source = Operand { elements: Elements::F32(&values), stride: DEPTH, depth_stride: 1 };
+    let mut packed = [0xffff; 2 * PARTS * BLOCK];
+    pack(level, Role::Left, &source, (0, SIDE), (0, DEPTH), &mut packed);
+    for (i, value) in values.iter().enumerate() {
+        let parts = [0, 1, 2].map(|part| wide(packed[part * BLOCK + i]));
+        let sum: f64 = parts.iter().map(|part| f64::from(*part)).sum();
+        assert_eq!(sum, f64::from(*value), "{value:e}: {parts:?}");
+    }
+}
+
+#[test]
+fn what_is_not_finite_stays_so_in_parts() {
+    let Some(level) = split() else { return };
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut a = random(40 * 50, 5);
+        a[7 * 50 + 3] = bad;
+        let y = product(level, (40, 40, 50), &a, &random(40 * 50, 6));
+        for (i, y) in y.iter().enumerate() {
+            assert_eq!(y.is_finite(), i / 40 != 7, "{bad} at {i}: {y}");
+        }
+    }
+}
+
+#[test]
+fn rounding_is_to_the_nearest_and_keeps_what_is_not_finite() {
+    for (x, want) in [
+        (1.0, 1.0),
+        (1.004, 1.0 + 2.0 / 256.0),
+        (1.0 + 1.0 / 256.0, 1.0),
+        (1.0 + 3.0 / 256.0, 1.0 + 4.0 / 256.0),
+        (-3.0e38, half::bf16::from_f32(-3.0e38).to_f32()),
+        (3.4e38, f32::INFINITY),
+        (f32::NEG_INFINITY, f32::NEG_INFINITY),
+        (1e-40, 0.0),
+    ] {
+        assert_eq!(wide(pack::round(x)), want, "{x}");
+        for level in levels() {
+            let elements = vec![x; BLOCK];
+            let source = Operand { elements: Elements::F32(&elements), stride: DEPTH, depth_stride: 1 };
+            let mut both = [0xffff; 2 * BLOCK];
+            pack(level, Role::Left, &source, (0, SIDE), (0, DEPTH), &mut both);
+            assert!(both[..BLOCK].iter().all(|bits| wide(*bits) == want), "{level:?} {x}");
+        }
+    }
+    assert!(wide(pack::round(f32::NAN)).is_nan());
+}
