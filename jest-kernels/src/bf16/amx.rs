@@ -143,8 +143,29 @@ pub(super) unsafe fn square(a: &[u16], b: &[u16], y: &mut [f32], y_row: usize, a
     }
 }
 
-/// As [`square`] of elements in three parts each: the six products that an f32 sum can tell from 0, the largest last but
-/// one.
+/// Loads one part of two blocks of a: 0, 1024 or 2048 bytes from their first.
+macro_rules! rows {
+    ($part:literal) => {
+        concat!("tileloadd tmm4, [{a0} + {line}*1 + ", $part, "]\ntileloadd tmm5, [{a1} + {line}*1 + ", $part, "]")
+    };
+}
+
+/// As `rows` of two blocks of b.
+macro_rules! columns {
+    ($part:literal) => {
+        concat!("tileloadd tmm6, [{b0} + {line}*1 + ", $part, "]\ntileloadd tmm7, [{b1} + {line}*1 + ", $part, "]")
+    };
+}
+
+/// Adds the four products of what is loaded.
+macro_rules! squares {
+    () => {
+        "tdpbf16ps tmm0, tmm4, tmm6\ntdpbf16ps tmm2, tmm5, tmm6\ntdpbf16ps tmm1, tmm4, tmm7\ntdpbf16ps tmm3, tmm5, tmm7"
+    };
+}
+
+/// As [`square`] of elements in three parts each, 1024 bytes a part: the six products that an f32 sum can tell from 0, in
+/// an order in which most loads serve two of them.
 ///
 /// # Safety
 /// As for [`square`], of blocks in parts.
@@ -167,50 +188,19 @@ pub(super) unsafe fn square_split(a: &[u16], b: &[u16], y: &mut [f32], y_row: us
             "tilezero tmm2",
             "tilezero tmm3",
             "3:",
-            // Third part of a, first of b.
-            "tileloadd tmm4, [{a0} + {line}*1 + 2048]",
-            "tileloadd tmm6, [{b0} + {line}*1]",
-            "tileloadd tmm5, [{a1} + {line}*1 + 2048]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{b1} + {line}*1]",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            // Second of a, first of b.
-            "tileloadd tmm4, [{a0} + {line}*1 + 1024]",
-            "tileloadd tmm5, [{a1} + {line}*1 + 1024]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            // Second of both.
-            "tileloadd tmm6, [{b0} + {line}*1 + 1024]",
-            "tileloadd tmm7, [{b1} + {line}*1 + 1024]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            // First of a, second of b.
-            "tileloadd tmm4, [{a0} + {line}*1]",
-            "tileloadd tmm5, [{a1} + {line}*1]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            // First of both.
-            "tileloadd tmm6, [{b0} + {line}*1]",
-            "tileloadd tmm7, [{b1} + {line}*1]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            // First of a, third of b.
-            "tileloadd tmm6, [{b0} + {line}*1 + 2048]",
-            "tileloadd tmm7, [{b1} + {line}*1 + 2048]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm3, tmm5, tmm7",
+            rows!(2048),
+            columns!(0),
+            squares!(),
+            rows!(1024),
+            squares!(),
+            columns!(1024),
+            squares!(),
+            rows!(0),
+            squares!(),
+            columns!(0),
+            squares!(),
+            columns!(2048),
+            squares!(),
             "add {a0}, {step}",
             "add {a1}, {step}",
             "add {b0}, {step}",
