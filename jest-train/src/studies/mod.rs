@@ -108,8 +108,8 @@ pub const STUDIES: [Study; 13] = [
     Study {
         name: "fig8",
         claim: "The softmax loss tells the same story as the sigmoid loss, somewhat lower.",
-        seeds: 3,
-        borrows: &[("fig3", &["uniform", "joint_learnability"])],
+        seeds: 5,
+        borrows: &[("fig3", &["uniform", "joint_learnability", "independent_learnability"])],
         trains: true,
         panels: panels::fig8,
         speedup: None,

@@ -236,10 +236,11 @@ pub(super) fn fig7(record: &Record) -> Vec<Panel> {
 
 pub(super) fn fig8(record: &Record) -> Vec<Panel> {
     let gain = above(record, "uniform");
-    let sigmoid = Series::of(record, "joint_learnability", "sigmoid", StudyRun::x, &gain);
-    let softmax = Series::of(record, "softmax", "softmax", StudyRun::x, &gain);
+    let sigmoid = [("joint_learnability", "sigmoid, joint"), ("independent_learnability", "sigmoid, independent")];
+    let sigmoid = over_x(record, &sigmoid, &gain).into_iter().map(|curve| from_uniform(record, curve, &gain));
+    let softmax = over_x(record, &[("softmax", "softmax, joint"), ("independent", "softmax, independent")], &gain);
     let title = "Both losses, against uniform with the sigmoid loss";
-    vec![panel(title, "filter ratio f", GAIN, Kind::Lines, vec![from_uniform(record, sigmoid, &gain), softmax])]
+    vec![panel(title, "filter ratio f", GAIN, Kind::Lines, sigmoid.chain(softmax).collect())]
 }
 
 pub(super) fn fig9(record: &Record) -> Vec<Panel> {
