@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use jest_kernels::ops::{add, matmul};
 use jest_kernels::testing::random;
-use jest_kernels::{Device, KernelTime, Now, Profile, Span};
+use jest_kernels::{Device, DeviceKind, KernelTime, Now, Profile, Span};
 
 use crate::Result;
 
-/// Side of the square product that stands for the most arithmetic.
-const SIDE: usize = 1024;
-/// Elements of each of the three arrays of the sum that stands for the most memory traffic.
-const ELEMENTS: usize = 1 << 24;
+/// Side of the square product that stands for the most arithmetic, on a CPU and on a real GPU, which 64 tiles do not fill.
+const SIDES: [usize; 2] = [1024, 4096];
+/// Elements of each of the three arrays of the sum that stands for the most memory traffic: beyond the caches of each.
+const ELEMENTS: [usize; 2] = [1 << 24, 1 << 26];
+/// Calls that are waited for together: a wait takes as long as a small product on a real GPU.
+const CALLS: [usize; 2] = [1, 8];
 const REPEATS: usize = 3;
 
 /// The most that a device was seen to do, in the precision it was opened with.
@@ -29,16 +31,22 @@ impl Ceiling {
     /// # Errors
     /// As the device reports.
     pub fn measure(device: &Device, now: Now) -> Result<Self> {
-        let mut pass = device.pass();
-        let square = pass.upload(&random(SIDE * SIDE, 1), &[SIDE, SIDE])?;
-        let long = pass.zeros(&[ELEMENTS])?;
+        let (mut pass, info) = (device.pass(), device.info());
+        let real = usize::from(info.kind == DeviceKind::Gpu && !info.software);
+        let [side, elements, calls] = [SIDES, ELEMENTS, CALLS].map(|of| of[real]);
+        let square = pass.upload(&random(side * side, 1), &[side, side])?;
+        let long = pass.zeros(&[elements])?;
         let mut best = [f64::INFINITY; 2];
         for repeat in 0..=REPEATS {
             let start = now();
-            matmul::forward(&mut pass, matmul::Form::AB, &square, &square)?;
+            for _ in 0..calls {
+                matmul::forward(&mut pass, matmul::Form::AB, &square, &square)?;
+            }
             pass.wait()?;
             let between = now();
-            add::forward(&mut pass, &long, &long)?;
+            for _ in 0..calls {
+                add::forward(&mut pass, &long, &long)?;
+            }
             pass.wait()?;
             if repeat > 0 {
                 best[0] = best[0].min((between - start).as_secs_f64());
@@ -46,7 +54,8 @@ impl Ceiling {
             }
         }
         // The array is read twice, but comes from memory once.
-        let (flops, bytes) = (2.0 * SIDE.pow(3) as f64, 8.0 * ELEMENTS as f64);
+        let (flops, bytes) = (2.0 * side.pow(3) as f64, 8.0 * elements as f64);
+        let [flops, bytes] = [flops, bytes].map(|once| once * calls as f64);
         Ok(Self { gflops: flops / best[0] / 1e9, gbytes: bytes / best[1] / 1e9 })
     }
 }

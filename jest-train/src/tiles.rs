@@ -13,7 +13,7 @@ const FORMAT: u32 = 1;
 /// A file of more bytes is none of ours.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// Name of the tile by the name of the class of shapes and the adapter; written as a list of `CLASS: TILE`.
+/// Name of the tile by the name of the class of shapes, the adapter and its driver; written as a list of `CLASS: TILE`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct Tiles(pub BTreeMap<String, String>);
@@ -101,8 +101,9 @@ mod tests {
     use super::*;
 
     fn chosen() -> Tiles {
-        let adapter = lesser_gpu(Default::default()).info().name;
-        Tiles([(format!("ab f32 z1 m64 n64 k64 fours rows on {adapter}"), "wide".to_owned())].into())
+        let info = lesser_gpu(Default::default()).info();
+        let class = format!("ab f32 z1 m64 n64 k64 fours rows on {}, {}", info.name, info.driver);
+        Tiles([(class, "wide".to_owned())].into())
     }
 
     #[test]

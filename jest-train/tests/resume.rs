@@ -144,6 +144,25 @@ fn the_scale_of_the_loss_is_resumed() {
     assert_same(&place, "out", "whole");
 }
 
+/// Tiles of products that were chosen stand in the checkpoint, and a run that is gone on with takes them from there.
+#[test]
+fn tiles_are_resumed() {
+    let info = jest_kernels::testing::lesser_gpu(Default::default()).info();
+    let class = format!("ab f32 z1 m64 n64 k64 fours rows on {}, {}: wide", info.name, info.driver);
+    let place = Place::new("");
+    let (keys, on) = (format!("tiles = [\"{class}\"]"), ["--device", &info.name]);
+    place.configure(&keys, "");
+    place.train("whole", &on).well();
+    let mut running = place.start("out", &on);
+    assert!(running.wait_until(|| place.checkpoints("out", "train").len() > 1));
+    assert!(running.kill());
+    place.configure("", "");
+    place.train("out", &[&on[..], &["--resume", "latest"]].concat()).well();
+    assert_eq!(place.metrics("out"), place.metrics("whole"));
+    assert!(place.weights("out", "train") == place.weights("whole", "train"));
+    assert!(place.read("out", "plan.toml").contains(&class), "{}", place.read("out", "plan.toml"));
+}
+
 #[test]
 fn skipped_examples_are_counted_once() {
     let place = Place::new("");

@@ -263,11 +263,11 @@ impl Device {
         }
     }
 
-    /// Takes these tiles, as [`Device::tiles`] gave them, for their classes of shapes; what another adapter chose, and what
+    /// Takes these tiles, as [`Device::tiles`] gave them, for their classes of shapes; what another adapter or driver chose, and what
     /// this device does not know or cannot do, is passed over.
     pub fn use_tiles(&self, tiles: BTreeMap<String, String>) {
         if let Backend::Gpu(gpu) = self.backend() {
-            let own = crate::ops::matmul::tuning::of_adapter(&gpu.info().name);
+            let own = crate::ops::matmul::tuning::of_adapter(gpu.info());
             gpu.tuning().tiles.extend(tiles.into_iter().filter(|(class, _)| class.ends_with(&own)));
         }
     }

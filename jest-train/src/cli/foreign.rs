@@ -13,7 +13,6 @@ const PART: &str = "layers are locked as a whole, norms too, and there is no bat
 const KEPT: &str = "--set checkpoint.keep=N says how many checkpoints are kept";
 const RECORD: &str = "the record is metrics.jsonl, timing.jsonl, summary.json and report.html in the run folder, and --report-to tensorboard";
 const LOCAL: &str = "the run folder stays on this machine; copy it when the run has ended";
-const PRECISION: &str = "products are in f32, or with operands rounded to bf16 on the CPU device: --precision bf16";
 
 /// A flag without a value, passed over.
 const BARE: &[(&str, &str)] = &[
@@ -64,7 +63,6 @@ const WITH_VALUES: &[(&str, &[&str], Option<&str>)] = &[
     ("opt", &["adamw"], None),
     ("accum-freq", &["1"], None),
     ("lr-cooldown-end", &["0"], None),
-    ("precision", &["amp_bf16", "amp_bfloat16", "pure_bf16"], Some(PRECISION)),
     ("report-to", &["wandb", "trackio"], Some(RECORD)),
 ];
 
@@ -74,6 +72,9 @@ const REWORDED: &[(&str, &str, &str)] = &[
     ("precision", "amp", "f16"),
     ("precision", "fp16", "f16"),
     ("precision", "pure_fp16", "f16"),
+    ("precision", "amp_bf16", "bf16"),
+    ("precision", "amp_bfloat16", "bf16"),
+    ("precision", "pure_bf16", "bf16"),
     ("report-to", "", "none"),
     ("report-to", "all", "tensorboard"),
     ("report-to", "wandb,tensorboard", "tensorboard"),

@@ -11,7 +11,7 @@ use jest_model::{Locked, Tower, TwoTowers};
 use jest_select::Reads;
 
 use super::open::{keep_kernels, open_device, tune};
-use super::run_folder::{hold_against_saved_plan, same_folder, set_aside};
+use super::run_folder::{PLAN, hold_against_saved_plan, keep_tiles, same_folder, set_aside, with_tiles};
 use super::starting;
 use crate::approximation::Approximation;
 use crate::assemble::{self, Prepared, checkpointed, checkpoints_folder};
@@ -32,10 +32,7 @@ use crate::run_state::{Progress, RunState};
 use crate::selector::{Scored, Selector, Uniform};
 use crate::signals::StopFlag;
 use crate::sinks::{Fanout, JsonLines, ProfileFiles, SummaryFile, TensorBoard, Terminal};
-use crate::tiles::Tiles;
 use crate::{Result, TrainError, storage, table};
-
-const PLAN: &str = "plan.toml";
 
 pub(super) fn train(args: &TrainArgs) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -76,18 +73,8 @@ pub(super) fn work(plan: &Plan, how: How<'_>) -> Result<()> {
     let session = Session::open(plan, &text, device.clone(), how)?;
     let ran = device.enter(|| session.run(&prepared));
     keep_kernels(&device);
-    let (tuned, text) = with_tiles(plan, &device)?;
-    if ran.is_ok() && tuned != *plan {
-        storage::write_atomic(plan.out.join(PLAN), text.as_bytes())?;
-    }
+    keep_tiles(plan, &device, &ran)?;
     ran
-}
-
-/// The plan with the tiles that the device has now, and its text.
-fn with_tiles(plan: &Plan, device: &Device) -> Result<(Plan, String)> {
-    let plan = Plan { tiles: Tiles(device.tiles()), ..plan.clone() };
-    let text = plan.to_toml().map_err(|source| TrainError::PlanText { source })?;
-    Ok((plan, text))
 }
 
 /// What each run will take of memory, where its tokenizer tells the size of the model.

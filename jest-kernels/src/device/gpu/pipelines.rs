@@ -88,7 +88,9 @@ impl Pipelines {
     fn compile(&self, device: &wgpu::Device, variant: &Variant, key: &str) -> Result<Compiled> {
         let source = wgpu::ShaderSource::Wgsl(variant.source().into());
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(key), source };
-        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        // The driver's own refusal is an internal error.
+        let scopes =
+            [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::Validation].map(|kind| device.push_error_scope(kind));
         let module = if self.checked {
             device.create_shader_module(descriptor)
         } else {
@@ -105,7 +107,9 @@ impl Pipelines {
             cache: self.cache.get(),
         });
         let layout = pipeline.get_bind_group_layout(0);
-        match pollster::block_on(scope.pop()) {
+        // The last one is taken first.
+        let errors = scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop()));
+        match errors.collect::<Vec<_>>().into_iter().next() {
             Some(error) => Err(KernelError::Shader { kernel: key.to_string(), reason: error.to_string() }),
             None => Ok(Compiled { pipeline, layout }),
         }
@@ -143,7 +147,8 @@ impl Gpu {
         work: Work,
         stamped: bool,
     ) -> Result<()> {
-        let compiled = self.pipelines.get(&self.device, variant)?;
+        // A lost device refuses every kernel.
+        let compiled = self.pipelines.get(&self.device, variant).or_else(|error| self.check().and(Err(error)))?;
         let group = self.pipelines.bind(&self.device, &compiled, buffers);
         let due = self.with_stream(|stream| {
             let dispatch = |pass: &mut wgpu::ComputePass<'_>| {

@@ -91,13 +91,10 @@ impl Unit {
         head_dim.is_multiple_of(4)
     }
 
-    fn choose(pass: &mut Pass, head_dim: usize) -> Self {
+    fn choose(pass: &mut Pass, head_dim: usize) -> Result<Self> {
         let units = pass.precision() == Precision::F16 && pass.abilities().matrices && Self::takes(head_dim);
-        if units && matmul::matrices_agree(pass) && super::trial::attention_agrees(pass) {
-            Unit::Matrix
-        } else {
-            Unit::Plain
-        }
+        let agree = units && matmul::matrices_agree(pass)? && super::trial::attention_agrees(pass)?;
+        Ok(if agree { Unit::Matrix } else { Unit::Plain })
     }
 
     fn family(self) -> &'static Family {
@@ -217,7 +214,7 @@ fn dispatch(
 
 /// Writes `saved.y` and `saved.lse`; for matrix units it also rounds the operands that it keeps.
 pub(super) fn forward(pass: &mut Pass, saved: &mut Saved) -> Result<()> {
-    let unit = Unit::choose(pass, saved.operands.shape.head_dim);
+    let unit = Unit::choose(pass, saved.operands.shape.head_dim)?;
     forward_by(pass, unit, saved)
 }
 

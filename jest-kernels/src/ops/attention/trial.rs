@@ -3,6 +3,7 @@
 use super::kernels::{self, Unit};
 use super::{Attention, Mask, Operands, Saved};
 use crate::device::Backend;
+use crate::ops::matmul;
 use crate::{Pass, Result, Tensor};
 
 /// Sizes of the trial: more than one block of queries and of keys, and columns that end within a strip.
@@ -13,10 +14,13 @@ const TOLERANCE: f32 = 1.0 / 16.0;
 
 /// True when outputs and gradients are those of plain arithmetic. A driver that refuses the kernels, or computes something
 /// else, is left to plainer ones.
-pub(super) fn attention_agrees(pass: &mut Pass) -> bool {
+///
+/// # Errors
+/// What says nothing of the units, as `OutOfMemory` and `Lost`.
+pub(super) fn attention_agrees(pass: &mut Pass) -> Result<bool> {
     let device = pass.device().clone();
-    let Backend::Gpu(gpu) = device.backend() else { return false };
-    *gpu.attention_agrees.get_or_init(|| agrees(pass, Unit::Matrix, SHAPE, SHAPE).unwrap_or(false))
+    let Backend::Gpu(gpu) = device.backend() else { return Ok(false) };
+    matmul::once(&gpu.attention_agrees, || agrees(pass, Unit::Matrix, SHAPE, SHAPE))
 }
 
 /// Holds a unit against plain arithmetic, each on its shape, with values that f16 has exactly.

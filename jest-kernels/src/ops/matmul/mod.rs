@@ -23,7 +23,7 @@ pub use layers::{linear, linear_backward, linear_gelu, linear_onto, linear_to_pr
 
 use kernels::{Store, Tile};
 use native::Ends;
-pub(crate) use trial::matrices_agree;
+pub(crate) use trial::{matrices_agree, once};
 
 use crate::catalog::{Variant, parameters};
 use crate::{DType, Grid, KernelError, Pass, Precision, Result, Tensor};

@@ -61,19 +61,24 @@ fn f16_layers_add_bias_and_activation_in_f32() {
 
 #[test]
 fn every_kernel_on_f16_matches_the_oracle_with_every_end() {
-    check_ends(Tile::Small, true, (33, 35, 19), 0);
-    check_ends(Tile::Large, true, (65, 130, 35), 0);
-    check_ends(Tile::Wide, true, (132, 260, 44), 20);
-    check_ends(Tile::Registers, true, (19, 132, 33), 0);
-    check_ends(Tile::Subgroup, true, (35, 132, 43), 20);
+    let pass = &mut devices()[1].pass();
+    check_ends(pass, Tile::Small, true, (33, 35, 19), 0);
+    check_ends(pass, Tile::Large, true, (65, 130, 35), 0);
+    check_ends(pass, Tile::Wide, true, (132, 260, 44), 20);
+    check_ends(pass, Tile::Registers, true, (19, 132, 33), 0);
+    check_ends(pass, Tile::Subgroup, true, (35, 132, 43), 20);
 }
 
 #[test]
 fn the_tiles_of_matrix_units_match_the_oracle_with_every_end() {
-    check_ends(Tile::Emulated, true, (132, 148, 36), 20);
+    // Matrix units are asked for in f16 alone.
+    let [_, gpu] = devices_in(Precision::F16);
+    let pass = &mut gpu.pass();
+    check_ends(pass, Tile::Emulated, true, (132, 148, 36), 20);
     // Without matrix units only the unit itself is emulated: tiles, edges, order of memory and ends are theirs.
-    if devices()[1].pass().abilities().matrices {
-        check_ends(Tile::Matrix, true, (132, 148, 36), 20);
+    if pass.abilities().matrices {
+        check_ends(pass, Tile::Matrix, true, (132, 148, 36), 20);
+        assert!(trial::matrices_agree(pass).unwrap(), "the units are there, and are not used");
     }
 }
 
@@ -85,6 +90,30 @@ fn a_trial_tells_right_products_from_wrong_ones() {
         assert!(trial::agrees(&mut pass, form, &variant(form)).unwrap());
         let other = if form == Form::AB { Form::AtB } else { Form::AB };
         assert!(!trial::agrees(&mut pass, form, &variant(other)).unwrap());
+    }
+}
+
+/// A kernel that is refused tells against the units; a device that is lost or full tells nothing.
+#[test]
+fn a_trial_that_fails_for_another_reason_is_an_error() {
+    let refused = || Err(KernelError::Shader { kernel: "matmul/matrix_write".into(), reason: "refused".into() });
+    let told = std::sync::OnceLock::new();
+    assert!(!trial::once(&told, refused).unwrap() && !trial::once(&told, || Ok(true)).unwrap());
+    let told = std::sync::OnceLock::new();
+    let full = || Err(KernelError::OutOfMemory { bytes: 1, in_use: 1 });
+    assert!(trial::once(&told, full).is_err() && trial::once(&told, || Ok(true)).unwrap());
+    let little = crate::DeviceLimits { memory_bytes: Some(4096), ..Default::default() };
+    let device = lesser_gpu(little);
+    let full = trial::matrices_agree(&mut device.pass()).unwrap_err();
+    assert!(matches!(full, KernelError::OutOfMemory { .. }), "{full}");
+    let device = lesser_gpu(Default::default());
+    let pass = &mut device.pass();
+    lose(&device);
+    let lost = trial::matrices_agree(pass).unwrap_err();
+    assert!(matches!(lost, KernelError::Lost { .. }), "{lost}");
+    if !pass.abilities().matrices {
+        let refused = trial::matrices_agree(&mut lesser_gpu(Default::default()).pass());
+        assert!(!refused.unwrap(), "an adapter without units refuses their kernels");
     }
 }
 

@@ -8,20 +8,20 @@ use crate::testing::*;
 #[test]
 fn tiles_of_gpus_match_the_oracle_with_every_store() {
     // Rows, columns and depths end within a tile; of the wide one, in one dispatch of two.
-    check_ends(Tile::Large, false, (65, 130, 35), 0);
-    check_ends(Tile::Wide, false, (132, 260, 44), 20);
-    check_ends(Tile::Subgroup, false, (35, 132, 43), 20);
+    let pass = &mut devices()[1].pass();
+    check_ends(pass, Tile::Large, false, (65, 130, 35), 0);
+    check_ends(pass, Tile::Wide, false, (132, 260, 44), 20);
+    check_ends(pass, Tile::Subgroup, false, (35, 132, 43), 20);
 }
 
 /// Every form and end of a tile; the depths before `first` are left to a dispatch that adds.
-pub(super) fn check_ends(tile: Tile, halves: bool, sizes: (usize, usize, usize), first: usize) {
+pub(super) fn check_ends(pass: &mut Pass, tile: Tile, halves: bool, sizes: (usize, usize, usize), first: usize) {
     let k = sizes.2;
     let tolerance = sum_tolerance(k + 2, k as f64 + 2.0) * 1.2 + crate::ops::gelu::TOLERANCE * 8.0;
-    let mut pass = devices()[1].pass();
     for (form, store) in kernels::ends(tile) {
         let choice = Choice { tile, halves, form, store };
-        let product = by_hand::product(&mut pass, choice, sizes, first, 1.0).unwrap();
-        let y = checked_read(&mut pass, "y", &product.y);
+        let product = by_hand::product(pass, choice, sizes, first, 1.0).unwrap();
+        let y = checked_read(pass, "y", &product.y);
         assert_within(&format!("{choice:?}"), &y, &product.want, |_| tolerance);
     }
 }

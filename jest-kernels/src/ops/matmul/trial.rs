@@ -1,21 +1,43 @@
 //! Whether an adapter's matrix units multiply as they should, tried once before they are used.
 
+use std::sync::OnceLock;
+
 use super::kernels::{self, Store, Tile};
 use super::{Form, Parameters, Sizes};
 use crate::catalog::Variant;
 use crate::device::Backend;
-use crate::{Grid, Pass, Result};
+use crate::{Grid, KernelError, Pass, Result};
 
 /// Sizes of the trial: beyond one tile in rows and columns, and not a whole step of depths.
 const SIZES: Sizes = Sizes { z: 1, m: 132, n: 148, k: 40 };
 
 /// True when the products of every form are exact where they are whole numbers. A driver that refuses the kernel, or
 /// computes something else, is left to plainer kernels.
-pub(crate) fn matrices_agree(pass: &mut Pass) -> bool {
+///
+/// # Errors
+/// What says nothing of the units, as `OutOfMemory` and `Lost`: they are tried again at the next call.
+pub(crate) fn matrices_agree(pass: &mut Pass) -> Result<bool> {
     let device = pass.device().clone();
-    let Backend::Gpu(gpu) = device.backend() else { return false };
-    let units = |form| kernels::variant(form, Store::Write, Tile::Matrix, true);
-    *gpu.matrices_agree.get_or_init(|| Form::ALL.iter().all(|form| agrees(pass, *form, &units(*form)).unwrap_or(false)))
+    let Backend::Gpu(gpu) = device.backend() else { return Ok(false) };
+    once(&gpu.matrices_agree, || {
+        let mut all = true;
+        for form in Form::ALL {
+            all = all && agrees(pass, form, &kernels::variant(form, Store::Write, Tile::Matrix, true))?;
+        }
+        Ok(all)
+    })
+}
+
+/// What a trial told before, or tells now; a kernel that the driver refuses is none that agrees.
+pub(crate) fn once(told: &OnceLock<bool>, trial: impl FnOnce() -> Result<bool>) -> Result<bool> {
+    if let Some(told) = told.get() {
+        return Ok(*told);
+    }
+    let tells = match trial() {
+        Err(KernelError::Shader { .. }) => false,
+        tells => tells?,
+    };
+    Ok(*told.get_or_init(|| tells))
 }
 
 /// Multiplies small whole numbers, whose products and sums are exact in f16 and f32.
