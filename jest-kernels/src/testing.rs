@@ -3,6 +3,7 @@
 //! Public so that the crates above can hold their own layers to the same rules.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::device::Backend;
@@ -104,6 +105,13 @@ pub fn tally(device: &Device) {
     let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
     let written = file.and_then(|mut file| file.write_all(lines.as_bytes()));
     written.expect("JEST_SHADER_TALLY names a file that can be written");
+}
+
+/// A file of `fixtures/`: beside the folder that `CARGO_MANIFEST_DIR` names, as under `cargo test`, else where this was built.
+pub fn fixture(file: &str) -> PathBuf {
+    let named = std::env::var_os("CARGO_MANIFEST_DIR");
+    let beside = named.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf(), PathBuf::from);
+    beside.join("../fixtures").join(file)
 }
 
 /// Reproducible values in [-1, 1).

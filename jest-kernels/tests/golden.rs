@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
-
-use jest_kernels::testing::{checked_read, on_each_device};
+use jest_kernels::testing::{checked_read, fixture, on_each_device};
 use jest_kernels::{DeviceKind, Pass, Tensor, ops::contrastive_softmax, ops::selection_scores, ops::sigmoid_loss};
 use safetensors::SafeTensors;
 
@@ -15,7 +13,7 @@ struct Golden {
 
 impl Golden {
     fn open(file: &str) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(file);
+        let path = fixture(file);
         Self { bytes: std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())) }
     }
 

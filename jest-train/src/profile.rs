@@ -12,8 +12,18 @@ use crate::Result;
 const SIDES: [usize; 2] = [1024, 4096];
 /// Elements of each of the three arrays of the sum that stands for the most memory traffic: beyond the caches of each.
 const ELEMENTS: [usize; 2] = [1 << 24, 1 << 26];
-/// Calls that are waited for together: a wait takes as long as a small product on a real GPU.
+/// Calls that are waited for together.
 const CALLS: [usize; 2] = [1, 8];
+
+/// Calls of an operation that are timed together: on a real GPU several, as a wait takes as long as a small product.
+pub fn calls_at_once(device: &Device) -> usize {
+    CALLS[usize::from(is_real_gpu(device))]
+}
+
+fn is_real_gpu(device: &Device) -> bool {
+    let info = device.info();
+    info.kind == DeviceKind::Gpu && !info.software
+}
 const REPEATS: usize = 3;
 
 /// The most that a device was seen to do, in the precision it was opened with.
@@ -31,9 +41,8 @@ impl Ceiling {
     /// # Errors
     /// As the device reports.
     pub fn measure(device: &Device, now: Now) -> Result<Self> {
-        let (mut pass, info) = (device.pass(), device.info());
-        let real = usize::from(info.kind == DeviceKind::Gpu && !info.software);
-        let [side, elements, calls] = [SIDES, ELEMENTS, CALLS].map(|of| of[real]);
+        let (mut pass, calls) = (device.pass(), calls_at_once(device));
+        let [side, elements] = [SIDES, ELEMENTS].map(|of| of[usize::from(is_real_gpu(device))]);
         let square = pass.upload(&random(side * side, 1), &[side, side])?;
         let long = pass.zeros(&[elements])?;
         let mut best = [f64::INFINITY; 2];

@@ -220,8 +220,37 @@ fn bench_ends_with_one_line_of_json() {
             assert!(told.lines().any(|line| line.starts_with(kernel)), "{kernel}: {told}");
         }
     }
+    let (_, last) = bench("step --preset mu --batch 4 --profile --json");
+    let profile = &last["profile"];
+    assert!(profile["kernels"].as_array().unwrap().iter().any(|row| row["kernel"] == "adamw/step"), "{profile}");
+    assert!(profile["host_seconds"].as_f64() < profile["seconds"].as_f64() && last["recording_seconds"].is_null());
     let (_, last) = bench("loss --batch 33 --width 5 --json");
     assert!(last["seconds"]["sigmoid_loss 33x5"].as_f64().unwrap() > 0.0, "{last}");
+    let (told, last) = bench("ops --product 5x6x7 --rows 3x8 --attention 2x5x3x4 --no-autotune --json");
+    let names = ["matmul f32 5x6x7", "copy 3x8", "layer_norm 3x8", "layer_norm with gradient 3x8", "gelu 3x8"];
+    let more =
+        ["softmax_cross_entropy 3x8", "adamw 3x8", "attention f32 2x5x3x4", "attention with gradient f32 2x5x3x4"];
+    for op in names.into_iter().chain(more) {
+        let unit = if op.starts_with('m') || op.starts_with("att") { "GFLOP/s" } else { "GB/s" };
+        assert!(last["seconds"][op].as_f64().unwrap() > 0.0 && last["rates"][op][1] == unit, "{op}: {last}");
+        assert!(told.contains(op), "{told}");
+    }
+    assert_eq!((last["seconds"].as_object().unwrap().len(), &last["tiles"]), (9, &json!([])));
+    let told = jest([
+        "bench",
+        "select",
+        "--super-batch",
+        "64",
+        "--sub-batch",
+        "16",
+        "--chunks",
+        "2",
+        "--width",
+        "8",
+        "--json",
+    ]);
+    let last: serde_json::Value = serde_json::from_str(told.well().out.lines().last().unwrap()).unwrap();
+    assert!(last["peak_device_bytes"].as_u64().unwrap() >= 4 * 64 * 8 * 4 && last["driver"].is_string(), "{last}");
 }
 
 #[test]

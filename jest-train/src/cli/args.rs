@@ -16,6 +16,9 @@ pub struct OnDevice {
     /// Threads of the CPU device [default: all]
     #[arg(long)]
     pub threads: Option<usize>,
+    /// The usual tiles of matrix products, without timing others on a real GPU
+    #[arg(long)]
+    pub no_autotune: bool,
 }
 
 /// The image-text pairs that a verb reads.
@@ -307,8 +310,14 @@ pub struct BenchStepArgs {
 #[derive(Debug, Clone, Args)]
 pub struct BenchOpsArgs {
     /// Products of these sizes alone, rows x inner length x columns; may be repeated
-    #[arg(long = "product", value_name = "MxKxN", value_parser = sizes)]
+    #[arg(long = "product", value_name = "MxKxN", value_parser = sizes::<3>)]
     pub products: Vec<[usize; 3]>,
+    /// Copies, layer norm, GELU, softmax cross-entropy and AdamW over rows x columns; may be repeated
+    #[arg(long = "rows", value_name = "RxC", value_parser = sizes::<2>)]
+    pub rows: Vec<[usize; 2]>,
+    /// Attention of examples x tokens x heads x width of a head, with and without gradient; may be repeated
+    #[arg(long = "attention", value_name = "NxLxHxD", value_parser = sizes::<4>)]
+    pub attention: Vec<[usize; 4]>,
     /// Precision of products: f32, f16 or bf16
     #[arg(long, default_value_t)]
     pub precision: Precision,
@@ -323,10 +332,11 @@ pub struct BenchOpsArgs {
     pub on: OnDevice,
 }
 
-/// `MxKxN`: three positive numbers.
-fn sizes(text: &str) -> std::result::Result<[usize; 3], String> {
+/// `MxKxN` and the like: so many positive numbers.
+fn sizes<const N: usize>(text: &str) -> std::result::Result<[usize; N], String> {
     let sizes: Option<Vec<usize>> = text.split('x').map(|size| size.parse().ok().filter(|size| *size > 0)).collect();
-    sizes.and_then(|sizes| sizes.try_into().ok()).ok_or_else(|| "expected three numbers, as 1024x192x768".to_string())
+    let example = || format!("expected {N} numbers, as {}", ["1024", "192", "12", "64"][..N].join("x"));
+    sizes.and_then(|sizes| sizes.try_into().ok()).ok_or_else(example)
 }
 
 /// Arguments of `jest bench loss`.

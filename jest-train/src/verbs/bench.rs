@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use jest_data::{ExampleId, Preprocess, SuperBatch};
-use jest_kernels::Device;
+use jest_kernels::{Device, DeviceKind};
 use jest_model::{ModelConfig, Preset, TwoTowers, View};
 
 use super::open;
@@ -20,7 +20,7 @@ const WARM_UPS: usize = 2;
 
 /// Prints examples per second of scoring and of training, medians; with `json` as one JSON line, the last.
 pub(super) fn step(args: &BenchStepArgs) -> Result<()> {
-    let device = open::open_device(&args.on.device, args.on.threads.unwrap_or(0), args.precision)?;
+    let device = open::device_in(&args.on, args.precision)?;
     device.enter(|| time_steps(args, &device))
 }
 
@@ -37,19 +37,17 @@ fn time_steps(args: &BenchStepArgs, device: &Device) -> Result<()> {
         learner.embed(&mut pass, &batch)?;
         Ok(pass.wait()?)
     })?;
+    let mut recording = Vec::new();
     let mut train = || {
-        learner.step(&mut pass, &batch, 1e-3, 0.0)?.arrive()?;
+        let start = now();
+        let numbers = learner.step(&mut pass, &batch, 1e-3, 0.0)?;
+        recording.push((now() - start).as_secs_f64());
+        numbers.arrive()?;
         Ok(pass.wait()?)
     };
     let training = median(args.repeats, &mut train)?;
-    if args.profile {
-        let ceiling = Ceiling::measure(device, now)?;
-        device.start_profile(now);
-        let start = now();
-        train()?;
-        let whole = now() - start;
-        print!("{}", table(&device.stop_profile().kernels, whole, ceiling));
-    }
+    let profile = if args.profile { Some(profile(device, train)?) } else { None };
+    let recording = middle(recording.into_iter().skip(WARM_UPS).take(args.repeats.max(1)).collect());
     let ips = |seconds: f64| args.batch as f64 / seconds;
     let gflops = |flops: f64, seconds: f64| flops / seconds / 1e9;
     let [score_gflops, step_gflops] = [
@@ -68,16 +66,43 @@ fn time_steps(args: &BenchStepArgs, device: &Device) -> Result<()> {
         ips(training)
     );
     if args.json {
-        let line = serde_json::json!({
+        let on_gpu = device.info().kind == DeviceKind::Gpu;
+        let mut line = open::setting(device);
+        let measured = serde_json::json!({
             "preset": args.preset, "batch": args.batch, "precision": args.precision.to_string(),
-            "device": open::word(device), "threads": device.threads(),
+            "micro_batch": args.micro_batch, "recompute": args.recompute,
             "score_ips": ips(score), "step_ips": ips(training),
             "score_gflops": score_gflops, "step_gflops": step_gflops,
+            "recording_seconds": on_gpu.then_some(recording), "profile": profile,
             "peak_rss_mb": peak_rss_mb, "peak_device_bytes": device.buffers().peak,
         });
-        println!("{line}");
+        line.extend(measured.as_object().cloned().unwrap_or_default());
+        println!("{}", serde_json::Value::from(line));
     }
     Ok(())
+}
+
+/// Prints where the time of one call goes; the same as JSON.
+fn profile(device: &Device, work: impl FnOnce() -> Result<()>) -> Result<serde_json::Value> {
+    let ceiling = Ceiling::measure(device, now)?;
+    device.start_profile(now);
+    let start = now();
+    work()?;
+    let whole = now() - start;
+    let kernels = device.stop_profile().kernels;
+    print!("{}", table(&kernels, whole, ceiling));
+    let busy: Duration = kernels.iter().map(|kernel| kernel.time).sum();
+    let seconds = |time: Duration| time.as_secs_f64();
+    let rows = kernels.iter().map(|kernel| {
+        serde_json::json!({
+            "kernel": kernel.name, "calls": kernel.calls, "seconds": seconds(kernel.time),
+            "flops": kernel.flops, "bytes": kernel.bytes,
+        })
+    });
+    Ok(serde_json::json!({
+        "ceiling_gflops": ceiling.gflops, "ceiling_gbytes": ceiling.gbytes, "seconds": seconds(whole),
+        "host_seconds": seconds(whole.saturating_sub(busy)), "kernels": rows.collect::<Vec<_>>(),
+    }))
 }
 
 /// Time since the first call.
@@ -96,8 +121,13 @@ pub(super) fn median(repeats: usize, mut work: impl FnMut() -> Result<()>) -> Re
             seconds.push((now() - start).as_secs_f64());
         }
     }
-    seconds.sort_by(f64::total_cmp);
-    Ok(seconds[seconds.len() / 2])
+    Ok(middle(seconds))
+}
+
+/// The median of some numbers.
+fn middle(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
 }
 
 /// Pictures of noise and captions of full length.

@@ -47,13 +47,15 @@ pub(super) fn select(args: &BenchSelectArgs) -> Result<()> {
     if !args.json {
         return Ok(());
     }
-    let line = serde_json::json!({
+    let mut line = open::setting(&device);
+    let measured = serde_json::json!({
         "super_batch": args.super_batch, "sub_batch": args.sub_batch, "chunks": args.chunks, "width": args.width,
-        "device": open::word(&device), "threads": device.threads(),
         "digest": Picked::digest_of(picks.indices().map(|index| index as u32)),
         "flops": flops, "gflops": gflops, "seconds": seconds, "peak_rss_mb": peak_rss_mb,
+        "peak_device_bytes": device.buffers().peak,
     });
-    println!("{line}");
+    line.extend(measured.as_object().cloned().unwrap_or_default());
+    println!("{}", serde_json::Value::from(line));
     Ok(())
 }
 

@@ -8,12 +8,19 @@ use jest_kernels::{Device, DeviceKind, DeviceOptions, DeviceRequest, Pass, Preci
 use jest_model::TwoTowers;
 
 use crate::cli::{OnDevice, Pairs};
-use crate::config::Plan;
+use crate::tiles::Tiles;
 use crate::{Result, TrainError, pipeline_cache, tiles};
 
-/// The device that was asked for.
+/// The device that was asked for, with products in f32.
 pub fn device(on: &OnDevice) -> Result<Device> {
-    open_device(&on.device, on.threads.unwrap_or(0), Precision::F32)
+    device_in(on, Precision::F32)
+}
+
+/// The device that was asked for, with tiles of products as a run without a plan of them has.
+pub fn device_in(on: &OnDevice, precision: Precision) -> Result<Device> {
+    let device = open_device(&on.device, on.threads.unwrap_or(0), precision)?;
+    tune(&device, !on.no_autotune, &Tiles::default());
+    Ok(device)
 }
 
 /// Opens a device by its spelling, and says what a software adapter is good for.
@@ -40,9 +47,9 @@ pub fn open_device(spelling: &str, threads: usize, precision: Precision) -> Resu
     Ok(device)
 }
 
-/// Takes the tiles of the plan; on a real GPU those that were chosen before, and times others.
-pub fn tune(device: &Device, plan: &Plan) {
-    if plan.autotune && !device.info().software {
+/// Takes the tiles of a plan; on a real GPU those that were chosen before, and times others.
+pub fn tune(device: &Device, autotune: bool, planned: &Tiles) {
+    if autotune && !device.info().software {
         let (kept, note) = kernel_folder().map(|folder| tiles::load(device, &folder)).unwrap_or_default();
         if let Some(note) = note {
             eprintln!("note: {note}");
@@ -50,7 +57,7 @@ pub fn tune(device: &Device, plan: &Plan) {
         device.use_tiles(kept.0);
         device.start_tuning(super::bench::now);
     }
-    device.use_tiles(plan.tiles.0.clone());
+    device.use_tiles(planned.0.clone());
 }
 
 /// Keeps what a real GPU compiled, and the tiles that were chosen, for the next process; that it cannot is only a note.
@@ -74,6 +81,18 @@ fn kernel_folder() -> Option<PathBuf> {
 pub fn word(device: &Device) -> String {
     let info = device.info();
     if info.kind == DeviceKind::Cpu { "cpu".to_string() } else { info.name }
+}
+
+/// What lines of JSON say of a device.
+pub fn setting(device: &Device) -> serde_json::Map<String, serde_json::Value> {
+    let tiles: Vec<String> = Tiles(device.tiles()).into();
+    let all: [(&str, serde_json::Value); 4] = [
+        ("device", word(device).into()),
+        ("driver", device.info().driver.into()),
+        ("threads", device.threads().into()),
+        ("tiles", tiles.into()),
+    ];
+    all.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
 }
 
 /// How a model reads captions and pictures.

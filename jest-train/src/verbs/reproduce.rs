@@ -182,6 +182,7 @@ impl<'a> Job<'a> {
             threads: Some(self.threads(seeds) as i64),
             seed: Some(seed as i64),
             precision: self.args.precision,
+            no_autotune: self.args.on.no_autotune,
             ..KeyFlags::default()
         };
         let args = TrainArgs { config: Some(path), smoke: self.args.quick, keys, ..TrainArgs::default() };

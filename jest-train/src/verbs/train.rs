@@ -67,7 +67,7 @@ pub(super) struct How<'a> {
 pub(super) fn work(plan: &Plan, how: How<'_>) -> Result<()> {
     let prepared = assemble::prepare(plan)?;
     let device = open_device(&plan.device, plan.threads, plan.precision)?;
-    tune(&device, plan);
+    tune(&device, plan.autotune, &plan.tiles);
     let (plan, text) = with_tiles(plan, &device)?;
     let plan = &plan;
     let session = Session::open(plan, &text, device.clone(), how)?;

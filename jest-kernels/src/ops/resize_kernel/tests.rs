@@ -1,5 +1,3 @@
-use std::path::Path;
-
 use safetensors::SafeTensors;
 
 use super::*;
@@ -12,7 +10,7 @@ const LIMIT: f64 = 1e-4;
 const KINDS: [Resize; 4] = [Resize::Bilinear, Resize::BicubicAntialias, Resize::BilinearCorners, Resize::Bicubic];
 
 fn golden(name: &str) -> (Vec<usize>, Vec<f32>) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/pi_resize.safetensors");
+    let path = fixture("pi_resize.safetensors");
     let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let tensor = tensors.tensor(name).unwrap();
