@@ -52,7 +52,33 @@ impl Drop for CpuBuffer {
 
 /// So many lines with unspecified contents.
 fn take(pool: &Pool<Vec<Line>>, lines: usize) -> Vec<Line> {
-    pool.take(lines, lines * size_of::<Line>()).unwrap_or_else(|| vec![Line::zeroed(); lines])
+    pool.take(lines, lines * size_of::<Line>()).unwrap_or_else(|| {
+        let mut made = Vec::with_capacity(lines);
+        in_large_pages(&made);
+        made.resize(lines, Line::zeroed());
+        made
+    })
+}
+
+/// Asks for pages of 2 MiB where there is room for some: kernels walk a matrix by rows, each in a page of its own, and a
+/// processor knows few addresses of small ones.
+fn in_large_pages(buffer: &Vec<Line>) {
+    #[cfg(target_os = "linux")]
+    {
+        const PAGE: usize = 4096;
+        const ROOM: usize = 4 << 20;
+        let bytes = buffer.capacity() * size_of::<Line>();
+        if bytes >= ROOM {
+            let start = buffer.as_ptr().cast::<u8>();
+            let skip = start.align_offset(PAGE);
+            // SAFETY: whole pages inside of the buffer; the call changes no contents, and a refusal changes nothing.
+            unsafe {
+                libc::madvise(start.add(skip).cast_mut().cast(), (bytes - skip) / PAGE * PAGE, libc::MADV_HUGEPAGE)
+            };
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = buffer;
 }
 
 /// Threads and buffers of the CPU device.
