@@ -69,8 +69,8 @@ fn rows_survive_and_known_ids_are_not_added_again() {
 fn another_key_is_refused_by_field() {
     let folder = tempfile::tempdir().unwrap();
     EmbeddingCache::open(folder.path(), &key()).unwrap();
-    let other = CacheKey { model: "m2".into(), image_size: 64, caption_bytes: 16, ..key() };
-    let error = EmbeddingCache::open(folder.path(), &other).err().unwrap().to_string();
+    let refused = |other: CacheKey| EmbeddingCache::open(folder.path(), &other).err().unwrap().to_string();
+    let error = refused(CacheKey { model: "m2".into(), image_size: 64, caption_bytes: 16, ..key() });
     assert!(
         error.contains(
             "model: cached m1, wanted m2; image_size: cached 32, wanted 64; caption_bytes: cached 8192, wanted 16"
@@ -78,6 +78,15 @@ fn another_key_is_refused_by_field() {
         "{error}"
     );
     assert!(!error.contains("tokenizer"), "{error}");
+    for (other, said) in [
+        (CacheKey { tokenizer: "t2".into(), ..key() }, "tokenizer: cached t1, wanted t2"),
+        (CacheKey { preprocess: "p2".into(), ..key() }, "preprocess: cached p1, wanted p2"),
+        (CacheKey { text_tokens: 8, ..key() }, "text_tokens: cached 16, wanted 8"),
+        (CacheKey { dim: 4, ..key() }, "dim: cached 3, wanted 4"),
+    ] {
+        let error = refused(other);
+        assert!(error.contains(said) && error.matches("wanted").count() == 1, "{error}");
+    }
     std::fs::write(folder.path().join("key.json"), "{").unwrap();
     assert!(matches!(EmbeddingCache::open(folder.path(), &key()).err(), Some(DataError::Cache { .. })));
 }

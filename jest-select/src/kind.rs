@@ -51,7 +51,7 @@ impl FromStr for ScoreKind {
     type Err = InputError;
 
     fn from_str(word: &str) -> Result<Self, InputError> {
-        match word {
+        match word.replace('-', "_").as_str() {
             "learnability" => Ok(Self::Learnability),
             "easy_reference" => Ok(Self::EasyReference),
             "hard_learner" => Ok(Self::HardLearner),
@@ -77,6 +77,7 @@ mod tests {
         ] {
             assert_eq!(kind.to_string(), word);
             assert_eq!(word.parse(), Ok(kind));
+            assert_eq!(word.replace('_', "-").parse(), Ok(kind));
             assert_eq!((kind.learner_weight(), kind.reference_weight()), weights);
         }
         let error = "rho".parse::<ScoreKind>().unwrap_err().to_string();

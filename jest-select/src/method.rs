@@ -98,7 +98,9 @@ impl FromStr for Method {
     type Err = InputError;
 
     fn from_str(word: &str) -> Result<Self, InputError> {
-        let known = Self::ALL.into_iter().find(|method| method.to_string() == word);
+        // Other tools write these words with hyphens.
+        let spelt = word.replace('-', "_");
+        let known = Self::ALL.into_iter().find(|method| method.to_string() == spelt);
         known.ok_or_else(|| InputError::UnknownWord {
             what: "selection method",
             got: word.to_owned(),
@@ -236,6 +238,7 @@ mod tests {
         ] {
             assert_eq!(method.to_string(), word);
             assert_eq!(word.parse(), Ok(method));
+            assert_eq!(word.replace('_', "-").parse(), Ok(method));
             assert_eq!(method.reads(), reads);
             assert!("Joint".parse::<Method>().unwrap_err().to_string().contains(word));
         }

@@ -243,11 +243,13 @@ pub enum TrainError {
         #[source]
         source: parquet::errors::ParquetError,
     },
-    /// A folder of scores of other models.
-    #[error("{} says that these scores are of other models or of another loss; choose another --out", .path.display())]
+    /// A folder of scores of other models or of other data.
+    #[error("{} says that these scores are of {what}; choose another --out", .path.display())]
     OtherScores {
         /// The file that says so.
         path: PathBuf,
+        /// What differs.
+        what: String,
     },
     /// Nothing to explain.
     #[error("{} has no audit; set selection.audit = true in the run that is to be explained", .out.display())]
@@ -262,6 +264,22 @@ pub enum TrainError {
         method: String,
         /// The flag.
         missing: &'static str,
+    },
+    /// A threshold for a method that knows none.
+    #[error("--threshold is the least cosine of --method clip_score, and {method} reads no cosine; leave it out")]
+    Threshold {
+        /// The method.
+        method: String,
+    },
+    /// Data that changed while a part of it was copied.
+    #[error("of {kept} examples that were kept {found} were found when they were copied to {}; the data has changed", .path.display())]
+    Changed {
+        /// The folder of new shards, which is not finished.
+        path: PathBuf,
+        /// Examples that were kept.
+        kept: usize,
+        /// Those that were found again.
+        found: usize,
     },
     /// Curation without any model.
     #[error("jest curate needs --learner or --reference: the data is read as the model reads it")]

@@ -20,12 +20,13 @@ impl TrainError {
             | Self::Unfit { .. }
             | Self::Task { .. }
             | Self::Curate { .. }
+            | Self::Threshold { .. }
             | Self::NothingToCurateBy => 3,
             Self::OtherPlan { .. } | Self::ResumeElsewhere { .. } | Self::Selection(_) => 3,
             Self::Kernel(jest_kernels::KernelError::UnknownDevice(_)) => 3,
             Self::Data(jest_data::DataError::Io { action: "write" | "create", .. }) => 7,
             Self::Data(jest_data::DataError::Setting { .. }) => 3,
-            Self::Data(_) | Self::NotCached { .. } | Self::NoTags { .. } => 4,
+            Self::Data(_) | Self::NotCached { .. } | Self::NoTags { .. } | Self::Changed { .. } => 4,
             Self::DeviceSelection(jest_select::SelectError::NonFinite { .. }) => 5,
             Self::HostSelection(jest_select::SelectError::TooFewValid { .. }) => 4,
             Self::HostSelection(_) => 5,

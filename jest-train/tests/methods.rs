@@ -170,6 +170,59 @@ fn a_data_set_is_curated_by_any_method() {
     curate("x.txt", &["--method", "cabs"]).refused(3, &["needs --learner or --reference"]);
 }
 
+/// The same examples as a list and as shards, and all that reach a cosine.
+#[test]
+fn what_is_kept_is_copied_and_a_threshold_keeps_all_that_reach_it() {
+    let place = Place::new(THREE_RUNS);
+    place.train("out", &["--steps", "2"]).well();
+    let [learner, reference] = ["jest", "reference"].map(|run| place.newest("out", run).display().to_string());
+    let data = format!("pool={}", place.path("pool").display());
+    let curate = |name: &str, more: &[&str]| {
+        let out = place.path(name).display().to_string();
+        let args = ["curate", "--device", "cpu", "--data", &data, "--out", &out, "--super-batch", "50"];
+        jest(args.into_iter().chain(["--learner", &learner, "--reference", &reference]).chain(more.iter().copied()))
+    };
+    curate("kept.txt", &["--chunks", "5"]).well();
+    assert!(curate("kept", &["--chunks", "5"]).well().out.contains("kept: 20 of 100 examples"));
+    let pictures = |folder: &str, named: &dyn Fn(&jest_data::Surveyed) -> String| {
+        let source = jest_data::Source::folder(&place.path(folder)).unwrap();
+        let mut all = std::collections::BTreeMap::new();
+        let mut add = |sample: jest_data::Surveyed| {
+            all.insert(named(&sample), (sample.captions, sample.image));
+            Ok::<_, ()>(())
+        };
+        jest_data::survey(&source, &jest_data::Limits::default(), &mut add, |skip| panic!("{skip}")).unwrap();
+        all
+    };
+    let source_key = |sample: &jest_data::Surveyed| {
+        let json: serde_json::Value = serde_json::from_str(sample.json.as_deref().unwrap()).unwrap();
+        json["source_key"].as_str().unwrap().to_string()
+    };
+    let (copied, mut pool) = (pictures("kept", &source_key), pictures("pool", &|sample| sample.key.clone()));
+    let list = std::fs::read_to_string(place.path("kept.txt")).unwrap();
+    let listed: std::collections::BTreeSet<&str> = list.lines().map(|line| line.rsplit('\t').next().unwrap()).collect();
+    pool.retain(|key, _| listed.contains(key.as_str()));
+    assert!(copied.len() == 20 && copied == pool);
+    curate("kept", &[]).refused(4, &["kept", "not empty"]);
+
+    std::fs::create_dir(place.path("audit")).unwrap();
+    let audit = place.path("audit/step-00000001.parquet").display().to_string();
+    curate("all.txt", &["--method", "clip-score", "--keep", "100%", "--chunks", "1", "--audit", &audit]).well();
+    let mut cosines: Vec<f32> =
+        jest_train::audit::read(&place.path("audit")).unwrap().iter().map(|choice| choice.score).collect();
+    cosines.sort_by(f32::total_cmp);
+    assert_eq!(cosines.len(), 100);
+    for at in [0, 37, 99] {
+        let threshold = format!("--threshold={}", cosines[at]);
+        let reach = cosines.iter().filter(|cosine| **cosine >= cosines[at]).count();
+        let told = curate("above.txt", &["--method", "clip_score", &threshold]).well().out;
+        assert!(told.contains(&format!("above.txt: {reach} of 100 examples")), "{told}");
+        let share = curate("above.txt", &["--method", "clip_score", &threshold, "--keep", "2%", "--chunks", "1"]);
+        assert!(at == 99 || share.well().out.contains("above.txt: 2 of 100 examples"));
+    }
+    curate("x.txt", &["--threshold", "0.1"]).refused(3, &["--threshold", "joint reads no cosine"]);
+}
+
 /// By two processes, one of which is started again: a file a shard, and together the rows of one file.
 #[test]
 fn scores_of_a_data_set_are_shared_work() {
@@ -202,5 +255,16 @@ fn scores_of_a_data_set_are_shared_work() {
         assert!((loss - other).abs() < 1e-4, "{loss} and {other}");
     }
     score("scores", &models[1], &[]).refused(8, &["scores.json", "other models"]);
+    score("scores", &models[0], &["--objective", "softmax"]).refused(8, &["scores.json", "another loss"]);
+    // Another file of the same name, a shard more, and the same shards in another order.
+    common::shards::write(&place.path("other/pool/0.tar"), &common::shards::good(200..250));
+    let path = |name: &str| place.path(name).display().to_string();
+    for (data, says) in [
+        (format!("pool={}", path("other/pool")), "shard 0 was `pool/0.tar "),
+        (format!("{data}::{}", path("curated")), "shard 2 was none, now it is `curated/0.tar "),
+        (format!("pool={}/{{1,0}}.tar", path("pool")), "now it is `pool/1.tar "),
+    ] {
+        score("scores", &models[0], &["--data", &data]).refused(8, &["scores.json", "of other data", says]);
+    }
     score("scores", &models[0], &half("2")).refused(3, &["--task-index 2"]);
 }

@@ -1,7 +1,7 @@
 //! Which shards a cache was made from: ids are made of names, and two files can have one name.
 
 use super::key::write_whole;
-use crate::{DataError, Result, Source};
+use crate::{DataError, Result, Shard, Source};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -45,9 +45,8 @@ fn held_against(folder: &Path, sources: &[Source], known: &mut BTreeMap<String, 
     let before = known.len();
     for source in sources {
         for shard in source.shards() {
-            // A shard on a server is known by its address. A file that cannot be read gives no examples by its name.
-            let address = shard.remote().map(|_| Ok(shard.path.to_string_lossy().into_owned()));
-            let Ok(print) = address.unwrap_or_else(|| print(&shard.path)) else { continue };
+            // A file that cannot be read gives no examples by its name.
+            let Ok(print) = shard.print() else { continue };
             let name = format!("{}/{}", source.name(), shard.name);
             let first = known.entry(name).or_insert_with(|| print.clone());
             if *first != print {
@@ -65,7 +64,17 @@ fn held_against(folder: &Path, sources: &[Source], known: &mut BTreeMap<String, 
     Ok(known.len() - before)
 }
 
-/// Length, and a hash of the first and the last bytes.
+impl Shard {
+    /// What tells its file from others of its name: length, and a hash of the first and the last bytes. One on a server is known by
+    /// its address.
+    ///
+    /// # Errors
+    /// As the system says of a file that cannot be read.
+    pub fn print(&self) -> std::io::Result<String> {
+        self.remote().map_or_else(|| print(&self.path), |_| Ok(self.path.to_string_lossy().into_owned()))
+    }
+}
+
 fn print(path: &Path) -> std::io::Result<String> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();

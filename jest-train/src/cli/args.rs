@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use jest_kernels::Precision;
 
+use super::TrainArgs;
 use crate::config::Objective;
 
 /// The device that a verb computes on.
@@ -111,6 +112,8 @@ impl Share {
 /// What `jest reference` is asked to do.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ReferenceCommand {
+    /// Train one: `jest train` with selection.method = "uniform", in a run named `reference`
+    Train(Box<TrainArgs>),
     /// Compute its embeddings of a data set, for runs with `selection.reference_cache`
     Cache(ReferenceCacheArgs),
 }

@@ -17,10 +17,10 @@ pub struct CurateArgs {
     /// What is scored: a word of `selection.score`
     #[arg(long, default_value = "learnability", value_parser = word::<ScoreKind>)]
     pub score: ScoreKind,
-    /// Share of every super-batch that is kept: 20% or 0.2
-    #[arg(long, default_value = "20%")]
-    pub keep: Keep,
-    /// Least cosine, for clip_score
+    /// Share of every super-batch that is kept: 20% or 0.2 [default: 20%; with --threshold, all that reach it]
+    #[arg(long)]
+    pub keep: Option<Keep>,
+    /// Least cosine, for clip_score; with --keep, the share is drawn at random from those that reach it
     #[arg(long)]
     pub threshold: Option<Cosine>,
     /// Examples that are selected from at once
@@ -47,8 +47,9 @@ pub struct CurateArgs {
     /// Loss of a pair [default: what the learner was trained with]
     #[arg(long, value_enum)]
     pub objective: Option<Objective>,
-    /// File that is written: a DataComp subset for .npy, else one line an example
-    #[arg(long, value_name = "FILE")]
+    /// What is written: without an ending, a folder of shards with the samples that are kept; else a file, a DataComp subset
+    /// for .npy, or one line an example
+    #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
     /// Parquet file of every choice with its scores
     #[arg(long, value_name = "FILE")]

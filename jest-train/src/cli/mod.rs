@@ -115,13 +115,18 @@ enum Usage {
 
 fn parse(args: impl IntoIterator<Item = OsString>) -> std::result::Result<Command, Usage> {
     let args: Vec<OsString> = args.into_iter().collect();
-    let training = args.get(1).is_some_and(|verb| verb == "train");
+    let verb = args.get(1).filter(|verb| *verb != "reference").or(args.get(2));
+    let training = verb.is_some_and(|verb| verb == "train");
     let (args, notes) = if training { foreign::pass_over(args) } else { (args, Vec::new()) };
     let parsed = Cli::command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
     match parsed {
         Ok(Cli { command: Command::Train(mut args) }) => {
             args.passed_over = notes;
             Ok(Command::Train(args))
+        }
+        Ok(Cli { command: Command::Reference(ReferenceCommand::Train(mut args)) }) => {
+            (args.passed_over, args.is_reference) = (notes, true);
+            Ok(Command::Reference(ReferenceCommand::Train(args)))
         }
         Ok(cli) => Ok(cli.command),
         Err(error) => Err(foreign_flag(&error).map_or_else(|| Usage::Clap(error), Usage::Foreign)),

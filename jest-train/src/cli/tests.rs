@@ -179,6 +179,7 @@ fn every_verb_parses() {
         "eval --checkpoint c --task t --task u",
         "embed --checkpoint c --data d --out o --device cpu",
         "score --learner l --reference r --data d --out o.parquet",
+        "reference train --train-data d --local-loss --dry-run",
         "devices",
         "tokenizer train --data d --vocab-size 512",
         "inspect c",

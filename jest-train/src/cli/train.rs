@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jest_kernels::Precision;
+use jest_select::Method;
 use toml::Value;
 
-use crate::config::{ConfigError, Note, Override, Overrides, Resolved, Surroundings, resolve};
+use crate::config::{ConfigError, Note, Override, Overrides, Resolved, RunPlan, Surroundings, resolve};
 use crate::error::Result;
 
 /// Arguments of `jest train`. Flags set shared keys of the configuration; a key that a `[[run]]` sets itself wins.
@@ -36,6 +37,9 @@ pub struct TrainArgs {
     /// Folder of run folders
     #[arg(long, value_name = "FOLDER")]
     pub logs: Option<String>,
+    /// Whether these are of `jest reference train`.
+    #[arg(skip)]
+    pub is_reference: bool,
     /// Flags of open_clip that change nothing here, and why.
     #[arg(skip)]
     pub passed_over: Vec<(String, &'static str)>,
@@ -214,6 +218,12 @@ impl TrainArgs {
         };
         let title = self.config.as_deref().and_then(Path::file_stem).and_then(|stem| stem.to_str());
         let mut resolved = resolve(&text, title, &self.overrides()?, around)?;
+        let selects = |run: &&RunPlan| self.is_reference && run.selection.method != Method::Uniform;
+        if let Some(run) = resolved.plan.runs.iter().find(selects) {
+            let (run, other) = (run.name.clone(), "jest reference train".to_owned());
+            let remedy = "a reference is trained on every example; train this run with jest train";
+            return Err(ConfigError::Apart { run, key: "selection.method", other, remedy }.into());
+        }
         if self.keys.wd.is_some() {
             resolved.notes.push(Note::TorchDecay);
         }
@@ -231,7 +241,13 @@ impl TrainArgs {
         for assignment in &self.assignments {
             keys.push(Override::parse(assignment)?);
         }
-        Ok(Overrides { keys, name: self.name.clone(), logs: self.logs.clone(), smoke: self.smoke })
+        let name = self.name.clone();
+        if !self.is_reference {
+            return Ok(Overrides { keys, name, logs: self.logs.clone(), smoke: self.smoke });
+        }
+        keys.push(Override::new("jest reference train", "selection.method", Method::Uniform.to_string()));
+        let name = Some(name.unwrap_or_else(|| "reference".to_owned()));
+        Ok(Overrides { keys, name, logs: self.logs.clone(), smoke: self.smoke })
     }
 }
 

@@ -1,10 +1,11 @@
 //! `jest curate`: a part of a data set, by the method that training would select with.
 
+use std::collections::HashSet;
 use std::path::Path;
 
-use jest_data::{ExampleId, SuperBatch};
+use jest_data::{ExampleId, LoaderConfig, ShardSize, ShardWriter, SuperBatch, survey};
 use jest_model::TwoTowers;
-use jest_select::{BatchPlan, Reads, Selection};
+use jest_select::{BatchPlan, Method, Reads, Selection};
 
 use super::open;
 use crate::approximation::Approximation;
@@ -16,8 +17,11 @@ use crate::learner::Learner;
 use crate::meter::Meter;
 use crate::optimizer::Optimizer;
 use crate::reference::Reference;
-use crate::selector::{Scored, Selector};
+use crate::selector::{Pick, Scored, Selector};
 use crate::{Result, TrainError, storage, verbs::score::objective_of};
+
+/// Share of a super-batch that is kept where nothing else is said.
+const KEEP: f64 = 0.2;
 
 pub(super) fn curate(args: &CurateArgs) -> Result<()> {
     let device = open::device(&args.on)?;
@@ -31,6 +35,9 @@ pub(super) fn curate(args: &CurateArgs) -> Result<()> {
     let objective = args.objective.map_or_else(|| objective_of(folder, &model), Ok)?;
     let mut curator = Curator { args, learner: learner(&mut pass, model, objective)?, references: Some(references?) };
     curator.check()?;
+    // A folder that cannot be written to is told of before the work.
+    let shards = args.out.extension().is_none().then(|| ShardWriter::create(&args.out, ShardSize::default()));
+    let shards = shards.transpose()?;
     let clock = SystemClock::start();
     let (mut meter, mut kept, mut choices, mut read) = (Meter::new(&clock), Vec::new(), Choices::default(), 0);
     for (step, batch) in (1..).zip(jest_data::read_all(&data, args.super_batch)?) {
@@ -38,7 +45,10 @@ pub(super) fn curate(args: &CurateArgs) -> Result<()> {
         read += batch.len();
         curator.pick(&mut pass, step, &batch, &mut meter, &mut choices, &mut kept)?;
     }
-    write(&args.out, &kept)?;
+    match shards {
+        Some(shards) => copy(shards, &args.out, &data, &kept)?,
+        None => write(&args.out, &kept)?,
+    }
     if let Some(audit) = &args.audit {
         choices.write(audit)?;
     }
@@ -53,6 +63,7 @@ fn learner(pass: &mut jest_kernels::Pass, model: TwoTowers, objective: Objective
 
 /// An example that is kept.
 struct Kept {
+    id: ExampleId,
     /// The uid in its JSON, else its id.
     uid: ExampleId,
     key: String,
@@ -80,7 +91,15 @@ impl Curator<'_> {
         if by_reference && args.reference.is_empty() {
             return needs("--reference");
         }
+        if args.threshold.is_some() && args.method != Method::ClipScore {
+            return Err(TrainError::Threshold { method: args.method.to_string() });
+        }
         Ok(())
+    }
+
+    /// The cosine that everything with it or more is kept by.
+    fn least(&self) -> Option<f32> {
+        self.args.threshold.filter(|_| self.args.keep.is_none()).map(|threshold| threshold.0)
     }
 
     fn pick(
@@ -93,11 +112,18 @@ impl Curator<'_> {
         kept: &mut Vec<Kept>,
     ) -> Result<()> {
         let args = self.args;
-        let Some((sub_batch, chunks)) = sizes(batch.len(), args.keep.0, args.chunks) else { return Ok(()) };
+        let least = self.least();
+        let sizes = match (least, args.keep) {
+            // All are ranked, and the threshold cuts.
+            (Some(_), _) => sizes(batch.len(), 1.0, 1),
+            (None, keep) => sizes(batch.len(), keep.map_or(KEEP, |keep| keep.0), args.chunks),
+        };
+        let Some((sub_batch, chunks)) = sizes else { return Ok(()) };
         let plan = BatchPlan::new(batch.len(), sub_batch, chunks)?.with_gain(args.gain.0)?;
         let selection = Selection::new(args.method, plan);
+        let among = args.threshold.filter(|_| least.is_none());
         let mut scored = Scored {
-            selection: args.threshold.map_or(selection, |threshold| selection.with_threshold(threshold.0)),
+            selection: among.map_or(selection, |threshold| selection.with_threshold(threshold.0)),
             kind: args.score,
             references: self.references.take().unwrap_or_default(),
             tags: args.tags.clone(),
@@ -107,18 +133,30 @@ impl Curator<'_> {
             distillation: false,
         };
         let pick = match args.method.reads() {
-            Reads::Nothing => crate::selector::Pick::uniform(&selection, args.seed, step),
+            Reads::Nothing => Pick::uniform(&selection, args.seed, step),
             _ => scored.pick(pass, &self.learner, batch, step, meter)?,
+        };
+        let pick = match least {
+            Some(least) => reaching(pick, least),
+            None => pick,
         };
         self.references = Some(scored.references);
         choices.add(step, batch, &pick);
         kept.extend(pick.indices.iter().map(|index| Kept {
+            id: batch.ids[*index],
             uid: batch.json[*index].as_deref().and_then(uid).unwrap_or(batch.ids[*index]),
             key: batch.keys[*index].clone(),
             source: batch.sources[*index].to_string(),
         }));
         Ok(())
     }
+}
+
+/// Of a pick by one score those alone that have this much or more.
+fn reaching(pick: Pick, least: f32) -> Pick {
+    let scored = pick.indices.iter().copied().zip(pick.scores.iter().copied());
+    let (indices, scores) = scored.filter(|(_, score)| *score >= least).unzip();
+    Pick { indices, scores, ..pick }
 }
 
 /// b and N for n candidates: their share, and as many chunks as divide it; none where nothing is to be kept.
@@ -136,6 +174,26 @@ fn uid(json: &str) -> Option<ExampleId> {
     sample.get("uid")?.as_str()?.parse().ok()
 }
 
+/// The samples that are kept as they lie on disk, in the order of the data.
+fn copy(mut shards: ShardWriter, path: &Path, data: &LoaderConfig, kept: &[Kept]) -> Result<()> {
+    let ids: HashSet<ExampleId> = kept.iter().map(|kept| kept.id).collect();
+    let mut found = 0;
+    for source in &data.sources {
+        let each = |sample: jest_data::Surveyed| {
+            let wanted = ids.contains(&sample.id);
+            found += usize::from(wanted);
+            if wanted { shards.add(&sample) } else { Ok(()) }
+        };
+        // What is skipped here was skipped when it was selected from.
+        survey(source, &data.limits, each, |_| ())?;
+    }
+    if found != ids.len() {
+        return Err(TrainError::Changed { path: path.to_path_buf(), kept: ids.len(), found });
+    }
+    shards.finish()?;
+    Ok(())
+}
+
 /// A DataComp subset for `.npy`, one line an example for anything else.
 fn write(path: &Path, kept: &[Kept]) -> Result<()> {
     if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy")) {
@@ -143,7 +201,7 @@ fn write(path: &Path, kept: &[Kept]) -> Result<()> {
         return Ok(());
     }
     let mut text = String::new();
-    for Kept { uid, key, source } in kept {
+    for Kept { uid, key, source, .. } in kept {
         text += &format!("{uid}\t{source}\t{key}\n");
     }
     storage::write_atomic(path, text.as_bytes())

@@ -44,6 +44,7 @@ pub fn execute(command: Command) -> Result<()> {
         Command::Score(args) => score::score(&args),
         Command::Curate(args) => curate::curate(&args),
         Command::Explain(args) => explain::explain(&args),
+        Command::Reference(ReferenceCommand::Train(args)) => train::train(&args),
         Command::Reference(ReferenceCommand::Cache(args)) => reference::cache(&args),
         Command::Data(command) => data::data(&command),
         Command::Devices => {

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use jest_data::{DataError, LoaderConfig};
+use jest_data::{DataError, LoaderConfig, Source};
 use jest_kernels::Pass;
 use jest_model::TwoTowers;
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,34 @@ struct ScoresOf {
     learner: String,
     references: Vec<String>,
     objective: Objective,
+    #[serde(default)]
+    tokenizer: String,
+    #[serde(default)]
+    preprocess: String,
+    /// Source, name and print of every shard in their order, by which the files are numbered.
+    #[serde(default)]
+    shards: Vec<String>,
+}
+
+impl ScoresOf {
+    /// What `own` has else.
+    fn other_than(&self, own: &Self) -> String {
+        if self.learner != own.learner || self.references != own.references {
+            return "other models".to_string();
+        }
+        for (what, differs) in [
+            ("another loss", self.objective != own.objective),
+            ("another tokenizer", self.tokenizer != own.tokenizer),
+            ("pictures made in another way", self.preprocess != own.preprocess),
+        ] {
+            if differs {
+                return what.to_string();
+            }
+        }
+        let same = self.shards.iter().zip(&own.shards).take_while(|(a, b)| a == b).count();
+        let told = |shards: &[String]| shards.get(same).map_or("none".to_string(), |shard| format!("`{shard}`"));
+        format!("other data: shard {same} was {}, now it is {}", told(&self.shards), told(&own.shards))
+    }
 }
 
 /// Two models and the data that they are to score.
@@ -92,16 +120,25 @@ impl Job<'_> {
         Ok((new, all))
     }
 
-    /// Refuses a folder whose files are of other models or of another loss.
+    /// Refuses a folder whose files are of other models, of another loss or of other data.
     fn claim(&mut self, path: &Path) -> Result<()> {
         let references = self.scorers.references.iter().map(|reference| reference.model().hash(&mut self.pass));
         let references = references.collect::<std::result::Result<_, _>>()?;
         let learner = self.scorers.learner.hash(&mut self.pass)?;
-        let own = ScoresOf { learner, references, objective: self.scorers.objective };
+        let own = ScoresOf {
+            learner,
+            references,
+            objective: self.scorers.objective,
+            tokenizer: self.data.tokenizer.hash().to_string(),
+            preprocess: self.data.preprocess.key(),
+            shards: self.data.sources.iter().flat_map(known).collect(),
+        };
         let json = |source| TrainError::Json { what: "scores.json", source };
         match std::fs::read(path) {
-            Ok(text) if serde_json::from_slice::<ScoresOf>(&text).map_err(json)? == own => Ok(()),
-            Ok(_) => Err(TrainError::OtherScores { path: path.to_path_buf() }),
+            Ok(text) => match serde_json::from_slice::<ScoresOf>(&text).map_err(json)? {
+                there if there == own => Ok(()),
+                there => Err(TrainError::OtherScores { path: path.to_path_buf(), what: there.other_than(&own) }),
+            },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 storage::write_atomic(path, &serde_json::to_vec_pretty(&own).map_err(json)?)
             }
@@ -137,6 +174,13 @@ impl Job<'_> {
         }
         Ok(rows.ids.len())
     }
+}
+
+/// Name and print of each shard; of one that cannot be read, its name.
+fn known(source: &Source) -> impl Iterator<Item = String> + '_ {
+    source.shards().iter().map(|shard| {
+        format!("{}/{} {}", source.name(), shard.name, shard.print().unwrap_or_default()).trim_end().to_string()
+    })
 }
 
 /// What the checkpoint was trained to minimise; where it does not say, the loss of its family.
