@@ -27,6 +27,8 @@ const COLORS: [RGBColor; 7] = [
     RGBColor(86, 180, 233),
     RGBColor(90, 90, 90),
 ];
+/// Labels of a logarithmic axis, at most.
+const MOST_TICKS: usize = 8;
 const FONT: &str = "sans-serif";
 const GREY: RGBColor = RGBColor(110, 110, 110);
 
@@ -80,7 +82,10 @@ fn draw<B: DrawingBackend>(panels: &[Panel], area: DrawingArea<B, Shift>) -> Res
     for (panel, area) in panels.iter().zip(&areas) {
         let (x, y) = ranges(panel);
         match panel.kind {
-            Kind::LogLines => draw_panel(panel, area, (x.start..x.end).log_scale(), y),
+            Kind::LogLines => {
+                let ticks = log_ticks(panel, &x);
+                draw_panel(panel, area, x.log_scale().with_key_points(ticks), y)
+            }
             _ => draw_panel(panel, area, x, y),
         }?;
     }
@@ -113,6 +118,26 @@ fn ranges(panel: &Panel) -> (std::ops::Range<f64>, std::ops::Range<f64>) {
     // The legend lies above the curves.
     let legend = if panel.series.len() > 1 { 0.07 * panel.series.len() as f64 * (top - bottom).max(room) } else { 0.0 };
     (x, bottom - if bottom == 0.0 { 0.0 } else { room }..top + room + legend)
+}
+
+/// Where a logarithmic axis has its labels: at the points where they are few whole numbers and far apart, else at 1, 2 and 5 of
+/// every decade, or at 1 alone where that would be many.
+fn log_ticks(panel: &Panel, range: &std::ops::Range<f64>) -> Vec<f64> {
+    let mut values: Vec<f64> =
+        panel.series.iter().flat_map(|series| &series.points).map(|point| point.x).filter(|x| x.is_finite()).collect();
+    values.sort_by(f64::total_cmp);
+    values.dedup();
+    let whole = values.iter().all(|value| value.fract() == 0.0 && *value < 1e4);
+    if whole && (2..=MOST_TICKS).contains(&values.len()) && values.windows(2).all(|pair| pair[1] >= 1.5 * pair[0]) {
+        return values;
+    }
+    let decades = range.start.log10().floor() as i32..=range.end.log10().ceil() as i32;
+    let at = |steps: &[f64]| -> Vec<f64> {
+        let all = decades.clone().flat_map(|decade| steps.iter().map(move |step| step * 10f64.powi(decade)));
+        all.filter(|tick| range.contains(tick)).collect()
+    };
+    let close = at(&[1.0, 2.0, 5.0]);
+    if close.len() <= MOST_TICKS { close } else { at(&[1.0]) }
 }
 
 fn draw_panel<B, X>(panel: &Panel, area: &DrawingArea<B, Shift>, x: X, y: std::ops::Range<f64>) -> Result<()>
@@ -266,6 +291,24 @@ mod tests {
         assert!(count(&|p| p == [blue.0, blue.1, blue.2]) > 200);
         // Dark pixels are letters alone: axes are grey.
         assert!(count(&|p| p.iter().all(|&v| v < 60)) > 300);
+    }
+
+    #[test]
+    fn narrow_logarithmic_axes_can_be_read() {
+        let ticks = |xs: &[f64]| {
+            let points = xs.iter().map(|&x| Point { x, mean: 1.0, std: 0.0, n: 1 }).collect();
+            let series = vec![Series { name: "curve".into(), points }];
+            let panel = Panel { series, ..panel(Kind::LogLines) };
+            let told = log_ticks(&panel, &ranges(&panel).0).iter().map(short).collect::<Vec<_>>();
+            let drawn = svg(&[panel]).unwrap();
+            assert!(told.iter().all(|tick| drawn.contains(&format!("\n{tick}\n"))), "{told:?} {drawn}");
+            told.join(" ")
+        };
+        assert_eq!(ticks(&[32.0, 64.0, 128.0, 256.0]), "32 64 128 256");
+        assert_eq!(ticks(&[153_600.0, 204_800.0, 1_536_000.0]), "200k 500k 1M");
+        assert_eq!(ticks(&[5.26e12, 1.34e13, 5.26e13]), "5T 10T 20T 50T");
+        assert_eq!(ticks(&[100.0, 250.0, 333.3, 999.98]), "100 200 500 1000");
+        assert_eq!(ticks(&[1.0, 2.0, 4.0, 8.0, 10.0, 16.0, 32.0, 1e4]), "1 10 100 1000 10k");
     }
 
     #[test]
