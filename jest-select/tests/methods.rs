@@ -6,8 +6,8 @@ mod common;
 
 use common::{KINDS, Toy, largest_difference, threads};
 use jest_select::{
-    BatchPlan, Candidate, ConditionalScores, DenseScores, Embeddings, FixedScores, Gumbel, InputError, Method,
-    ScoreKind, SelectError, Selection, SoftmaxScores, StreamingScores,
+    BatchPlan, Candidate, ConditionalScores, DenseScores, Embeddings, FixedScores, Gumbel, InputError, LearnerLoss,
+    Method, ReferenceLoss, ScoreKind, ScoreTerms, SelectError, Selection, SoftmaxScores, StreamingScores,
 };
 use proptest::prelude::*;
 
@@ -250,17 +250,78 @@ fn equal_scores_give_a_batch() {
     }
 }
 
+/// Scores of the learner's losses, by both objectives.
+fn both<'a>(image: &'a [f32], text: &'a [f32], d: usize, n: usize) -> (StreamingScores<'a>, SoftmaxScores<'a>) {
+    let e = Embeddings::new(image, text, d, 9.0, -3.0).unwrap();
+    let terms = || ScoreTerms::new(ScoreKind::HardLearner, Some(LearnerLoss(e)), None).unwrap();
+    (StreamingScores::new(terms(), threads(n)), SoftmaxScores::new(terms(), threads(n)))
+}
+
 #[test]
-fn softmax_picks_do_not_depend_on_the_number_of_threads() {
+fn equal_embeddings_are_picked_in_order() {
+    let rows = [0.6f32, 0.8].repeat(12);
+    let plan = BatchPlan::new(12, 6, 3).unwrap().with_gain(f32::INFINITY).unwrap();
+    for method in [Method::Joint, Method::Independent, Method::IndependentRowSum, Method::TopK] {
+        let (mut sigmoid, mut softmax) = both(&rows, &rows, 2, 2);
+        let selection = Selection::new(method, plan);
+        let picked = selection.pick(&mut sigmoid, &Gumbel::new(3, 1)).unwrap();
+        assert!(picked.indices().eq(0..6), "sigmoid, {method}");
+        let picked = selection.pick(&mut softmax, &Gumbel::new(3, 1)).unwrap();
+        assert!(picked.indices().eq(0..6), "softmax, {method}");
+    }
+}
+
+/// Sums beyond f32 are told by candidate, whichever scores hold them: in the chunk that they first reach, and in row sums at once.
+#[test]
+fn scores_that_overflow_are_refused_by_candidate() {
+    // Pictures of the first half look at the captions of the second, and the other way round, at the largest cosine; each at its
+    // own caption at the least. Losses of pairs alone are 3e38, and of two pairs beyond f32.
+    let half = |x: f32| [x, 0.0].repeat(6);
+    let (image, text) = ([half(1.0), half(-1.0)].concat(), [half(-1.0), half(1.0)].concat());
+    let e = || Embeddings::new(&image, &text, 2, 3e38, 0.0).unwrap();
+    let plan = BatchPlan::new(12, 12, 2).unwrap().with_gain(f32::INFINITY).unwrap();
+    for (kind, score) in [(ScoreKind::HardLearner, "inf"), (ScoreKind::EasyReference, "-inf")] {
+        let terms = || ScoreTerms::new(kind, Some(LearnerLoss(e())), Some(ReferenceLoss(e()))).unwrap();
+        for (method, first) in [
+            (Method::Joint, format!("candidate 6 has score {score} in chunk 1")),
+            (Method::IndependentRowSum, format!("candidate 0 has score {score} in chunk 0")),
+        ] {
+            let (selection, noise) = (Selection::new(method, plan), Gumbel::new(0, 0));
+            let streamed = selection.pick(&mut StreamingScores::new(terms(), threads(2)), &noise);
+            let softmax = selection.pick(&mut SoftmaxScores::new(terms(), threads(2)), &noise);
+            for picked in [streamed, softmax] {
+                let said = picked.unwrap_err().to_string();
+                assert!(said.starts_with(&first), "{method}: {said}");
+            }
+        }
+    }
+    // What is no number does not become a score.
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        assert!(Embeddings::new(&[value, 0.0], &[1.0, 0.0], 2, 1.0, 0.0).is_err(), "{value}");
+    }
+}
+
+/// Large enough that three threads are of use.
+#[test]
+fn softmax_picks_and_row_sums_do_not_depend_on_the_number_of_threads() {
     let toy = Toy::new(1_501, 121, -8.0, 9);
     let plan = BatchPlan::new(1_501, 200, 4).unwrap();
+    let bits = |scores: &[f32]| scores.iter().map(|score| score.to_bits()).collect::<Vec<_>>();
     let pick = |n| {
-        let mut scores = SoftmaxScores::new(toy.terms(ScoreKind::Learnability), threads(n));
-        let picked = Selection::new(Method::Joint, plan).pick(&mut scores, &Gumbel::new(1, 2)).unwrap();
-        (picked, scores.conditional().iter().map(|score| score.to_bits()).collect::<Vec<_>>())
+        let softmax = || SoftmaxScores::new(toy.terms(ScoreKind::Learnability), threads(n));
+        let streaming = || StreamingScores::new(toy.terms(ScoreKind::Learnability), threads(n));
+        let (joint, by_sums) = (Selection::new(Method::Joint, plan), Selection::new(Method::IndependentRowSum, plan));
+        let (mut scores, noise) = (softmax(), Gumbel::new(1, 2));
+        let drawn = [
+            joint.pick(&mut scores, &noise).unwrap(),
+            by_sums.pick(&mut softmax(), &noise).unwrap(),
+            by_sums.pick(&mut streaming(), &noise).unwrap(),
+        ];
+        let sums = [softmax().row_sums().unwrap().unwrap(), streaming().row_sums().unwrap().unwrap()];
+        (drawn, bits(scores.conditional()), sums.map(|sums| bits(&sums)))
     };
     let alone = pick(1);
     for n in [2, 3, 300] {
-        assert_eq!(pick(n), alone, "{n} threads");
+        assert!(pick(n) == alone, "{n} threads");
     }
 }
