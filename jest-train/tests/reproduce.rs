@@ -51,6 +51,7 @@ fn a_study_stops_at_its_budget_goes_on_and_is_drawn() {
     let names: Vec<&str> = record.runs.iter().map(|run| run.run.name.as_str()).collect();
     assert_eq!(names, ["uniform", "joint_learnability-0.5", "joint_easy-0.5"]);
     assert!(record.runs.iter().all(|run| run.run.steps == 20 && run.target().is_finite() && run.flops() > 0.0));
+    assert_eq!((record.precision.as_deref(), record.commit.as_deref() == Some("")), (Some("bf16"), false));
     let drawn = std::fs::read_to_string(folder.join("fig3.svg")).unwrap();
     assert!(drawn.contains("filter ratio f"));
     assert!(std::fs::read(folder.join("fig3.png")).unwrap().starts_with(b"\x89PNG"));

@@ -14,7 +14,7 @@ mod speedup;
 pub use draw::{png, svg};
 pub use error::StudyError;
 pub use figure::{Kind, Panel, Point, Series};
-pub use record::{Record, StudyRun, TARGETS, finished};
+pub use record::{Record, StudyRun, TARGETS, finished, precision};
 pub use sampler::sampler;
 pub use speedup::Speedup;
 

@@ -26,6 +26,12 @@ pub struct Record {
     pub device: String,
     /// Threads of the CPU device.
     pub threads: usize,
+    /// Precision of products; none where the record is older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
+    /// Commit of the working tree that the record was made in, with `-dirty` where that had changes; none where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// Tasks of the target score.
     pub targets: Vec<String>,
     /// How much sooner a method reaches what uniform selection ends with, where the study asks for it.
@@ -177,6 +183,12 @@ pub fn finished(folder: &Path) -> Result<(Summary, Vec<StudyRun>)> {
         |run: &RunSummary| StudyRun { seed: summary.seed, loss_jump: loss_jump(&events, &run.name), run: run.clone() };
     let runs = summary.runs.iter().map(study_run).collect();
     Ok((summary, runs))
+}
+
+/// The precision that a run folder's plan has.
+pub fn precision(folder: &Path) -> Option<String> {
+    let plan = std::fs::read_to_string(folder.join("plan.toml")).ok()?.parse::<toml::Table>().ok()?;
+    plan.get("precision")?.as_str().map(str::to_owned)
 }
 
 /// Largest rise of a run's loss between steps, as a difference of logarithms; the warm-up's first tenth is left out.

@@ -18,6 +18,13 @@ pub struct Speedup {
     pub flops: f64,
     /// Standard deviation over seeds.
     pub flops_std: f64,
+    /// By means over all seeds in place of seed by seed: uniform's examples over those of the shortest length whose mean target
+    /// score is at least uniform's; none where no length's is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub examples_by_means: Option<f64>,
+    /// The same in all FLOPs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flops_by_means: Option<f64>,
     /// Seeds that were looked at.
     pub seeds: usize,
     /// Seeds in which the method reaches it.
@@ -40,6 +47,7 @@ impl Speedup {
             flops.push(ratio(goal, first, StudyRun::flops));
         }
         let reached = examples.len();
+        let [examples_by_means, flops_by_means] = by_means(record, method, uniform);
         let (examples, flops) = (Point::of(0.0, &examples)?, Point::of(0.0, &flops)?);
         Some(Self {
             method: method.to_string(),
@@ -47,10 +55,29 @@ impl Speedup {
             examples_std: examples.std,
             flops: flops.mean,
             flops_std: flops.std,
+            examples_by_means,
+            flops_by_means,
             seeds,
             reached,
         })
     }
+}
+
+/// Uniform's examples and FLOPs over those of the shortest length that reaches its score, all of them means over seeds.
+fn by_means(record: &Record, method: &str, uniform: &str) -> [Option<f64>; 2] {
+    let mean = |name: &str, value: &dyn Fn(&StudyRun) -> f64| {
+        let values: Vec<f64> = record.runs.iter().filter(|run| run.run.name == name).map(value).collect();
+        Point::of(0.0, &values).map(|point| point.mean)
+    };
+    let costs: [&dyn Fn(&StudyRun) -> f64; 2] = [&|run| run.run.examples_trained as f64, &StudyRun::flops];
+    let goal = mean(uniform, &StudyRun::target);
+    let names = record.runs.iter().filter(|run| run.series() == method).map(|run| run.run.name.as_str());
+    let reaching = names.filter(|name| mean(name, &StudyRun::target) >= goal && goal.is_some());
+    let first = reaching.filter_map(|name| Some((mean(name, costs[0])?, name))).min_by(|a, b| a.0.total_cmp(&b.0));
+    costs.map(|cost| {
+        let ratio = mean(uniform, cost)? / mean(first?.1, cost)?;
+        Point::of(0.0, &[ratio]).map(|point| point.mean)
+    })
 }
 
 fn ratio(goal: &StudyRun, run: &StudyRun, cost: impl Fn(&StudyRun) -> f64) -> f64 {
@@ -88,6 +115,8 @@ mod tests {
         let found = Speedup::of(&record, "jest", "uniform-1000").unwrap();
         assert_eq!((found.examples, found.flops), (7.5, 2.25)); // 5 and 10; 2 and 2.5
         assert_eq!((found.seeds, found.reached), (3, 2));
+        // Of 100, 200 and 400 examples the means are 40, 45 and 90 %, and uniform's is 50 %.
+        assert_eq!((found.examples_by_means, found.flops_by_means), (Some(2.5), Some(1.42857143)));
         assert_eq!(Speedup::of(&record, "flexi", "uniform-1000"), None);
     }
 }

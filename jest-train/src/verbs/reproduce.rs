@@ -195,11 +195,12 @@ impl<'a> Job<'a> {
 
     /// The finished runs of a study and of those that it borrows, concluded.
     fn gather(&self, study: &Study, seeds: u64) -> Result<Record> {
-        let mut record = Record::default();
+        let mut record = Record { commit: commit(), ..Record::default() };
         let mut add = |name: &str, wanted: &dyn Fn(&StudyRun) -> bool| -> Result<()> {
             for seed in (0..seeds).filter(|&seed| finished(&self.folder(name, seed))) {
                 let (summary, runs) = studies::finished(&self.folder(name, seed))?;
                 (record.device, record.threads) = (summary.device, summary.threads);
+                record.precision = studies::precision(&self.folder(name, seed));
                 record.runs.extend(runs.into_iter().filter(|run| wanted(run)));
             }
             Ok(())
@@ -278,6 +279,13 @@ impl Embedded {
         let (image, text) = (&self.image[..n * self.width], &self.text[..n * self.width]);
         Ok(Embeddings::new(image, text, self.width, self.logit_scale, self.logit_bias)?)
     }
+}
+
+/// What git calls the commit of the working tree; none without git, or outside a repository.
+fn commit() -> Option<String> {
+    let args = ["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"];
+    let told = std::process::Command::new("git").args(args).output().ok().filter(|told| told.status.success())?;
+    String::from_utf8(told.stdout).ok().map(|text| text.trim().to_string())
 }
 
 /// Calls `work` for each item, `jobs` of them at a time, until one fails; a failure is returned.
