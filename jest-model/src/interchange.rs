@@ -315,7 +315,8 @@ impl ModelConfig {
         Err(ModelError::NotExportable { format, why: why.to_string() })
     }
 
-    fn can_be_hugging_face(&self) -> Result<()> {
+    /// Refuses what transformers computes otherwise.
+    pub(crate) fn can_be_hugging_face(&self) -> Result<()> {
         match self.family {
             Family::Siglip => self.siglip_can_be_exported("hf"),
             // The library takes this id for that of old files, which it does not trust.

@@ -7,7 +7,9 @@ use std::fs;
 use std::path::Path;
 
 use jest_kernels::{Pass, testing};
-use jest_model::{Fate, Format, Import, ModelConfig, Parameters, Preset, Report, TensorFile, TextPool, TwoTowers};
+use jest_model::{
+    Fate, Format, Import, ModelConfig, Parameters, Preset, Report, TensorFile, TextPadding, TextPool, TwoTowers,
+};
 
 const OPEN_CLIP: Format<'static> = Format::OpenClip { preprocess_cfg: &serde_json::Value::Null };
 
@@ -98,12 +100,29 @@ fn every_tensor_is_reported() {
 #[test]
 fn what_another_library_cannot_compute_is_not_written() {
     let folder = tempfile::tempdir().unwrap();
-    let mut config = Preset::Mu.config();
-    config.text.pool = TextPool::Eos;
-    let model = TwoTowers::new(&mut pass(), &config, 1).unwrap();
     let out = folder.path().join("out");
-    let said = model.export(&mut pass(), &out, Format::HuggingFace, &BTreeMap::new()).unwrap_err().to_string();
-    assert!(said.contains("text.pool is eos") && !out.exists(), "{said}");
+    for (padding, pool) in [
+        (TextPadding::Attended, TextPool::Eos),
+        (TextPadding::Masked, TextPool::Last),
+        (TextPadding::Masked, TextPool::Eos),
+    ] {
+        let mut config = Preset::Mu.config();
+        (config.text.padding, config.text.pool) = (padding, pool);
+        let model = TwoTowers::new(&mut pass(), &config, 1).unwrap();
+        let said = model.export(&mut pass(), &out, Format::HuggingFace, &BTreeMap::new()).unwrap_err().to_string();
+        assert!(said.contains("text.padding is masked or text.pool is eos") && !out.exists(), "{said}");
+        // Its own checkpoint is not one of transformers', whose classes would compute something else of the same tensors.
+        let json = config.to_hf_json();
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            (&value["architectures"][0], &value["model_type"]),
+            (&"JestSiglipModel".into(), &"jest_siglip".into())
+        );
+        assert_eq!(ModelConfig::from_hf_json(&json, Path::new("config.json")).unwrap(), config);
+        // As it was written before it had a word of its own.
+        let before = json.replace("jest_siglip", "siglip").replace("JestSiglipModel", "SiglipModel");
+        assert_eq!(ModelConfig::from_hf_json(&before, Path::new("config.json")).unwrap(), config);
+    }
     let model = TwoTowers::new(&mut pass(), &Preset::Mu.config(), 1).unwrap();
     let said = model.export(&mut pass(), &out, OPEN_CLIP, &BTreeMap::new()).unwrap_err().to_string();
     assert!(said.contains("no trunk of timm") && !out.exists(), "{said}");

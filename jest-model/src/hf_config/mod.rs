@@ -15,7 +15,6 @@ use crate::{ModelError, Result};
 /// What a file may say; whatever it leaves out has the default of the library's classes.
 #[derive(Deserialize)]
 struct File {
-    model_type: String,
     #[serde(default)]
     text_config: Tower,
     #[serde(default)]
@@ -95,6 +94,8 @@ const CLIP: Defaults = Defaults {
     hidden_act: "quick_gelu",
     layer_norm_eps: 1e-5,
 };
+/// Stands before the words of a model that the library would compute otherwise, so that it takes none for its own.
+const OWN: &str = "jest_";
 const CLIP_EOS: u64 = 49_407;
 /// An end mark that CLIP's old files name wrongly; the library then takes the largest id of a text, which ends it.
 const CLIP_OLD_EOS: u64 = 2;
@@ -208,19 +209,19 @@ impl ModelConfig {
     /// # Errors
     /// `Json` for damaged text; `Unsupported` for another architecture; what [`ModelConfig::validate`] reports.
     pub fn from_hf_json(json: &str, path: &Path) -> Result<Self> {
-        let kind: Kind = parse(json, path)?;
-        if kind.model_type == dual::WHOLE {
+        let Kind { model_type } = parse(json, path)?;
+        let kind = model_type.strip_prefix(OWN).unwrap_or(&model_type);
+        if kind == dual::WHOLE {
             return Self::from_dual_json(json, path);
         }
         let file: File = parse(json, path)?;
-        let refuse = Refuse(path);
-        let File { model_type, jest, .. } = &file;
-        let (family, defaults) = match model_type.as_str() {
+        let (refuse, jest) = (Refuse(path), &file.jest);
+        let (family, defaults) = match kind {
             "siglip" => (Family::Siglip, SIGLIP),
             "clip" => (Family::Clip, CLIP),
             _ => {
                 let supported = "siglip, clip, vision-text-dual-encoder; a tower on its own by init_image, init_text, or jest import IMAGE FOLDER --text TEXT";
-                return refuse.unsupported("model_type", model_type, supported);
+                return refuse.unsupported("model_type", &model_type, supported);
             }
         };
         let text = file.text_config_dict.as_ref().unwrap_or(&file.text_config);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Jest, dual};
+use super::{Jest, OWN, dual};
 use crate::config::{Activation, Family, ModelConfig};
 
 fn activation_name(gelu: Activation) -> &'static str {
@@ -19,7 +19,7 @@ fn decimal(value: f32) -> f64 {
 }
 
 impl ModelConfig {
-    /// The text of `config.json`, every field spelled out.
+    /// The text of `config.json`, every field spelled out. Of a model that the library cannot compute the architecture is ours.
     pub fn to_hf_json(&self) -> String {
         let (mut text, mut vision) = (self.text_json(), self.vision_json());
         let d = self.embedding_dim();
@@ -57,7 +57,10 @@ impl ModelConfig {
             text["model_type"] = json!(format!("{kind}_text_model"));
             vision["model_type"] = json!(format!("{kind}_vision_model"));
         }
-        (value["architectures"], value["model_type"]) = (json!([architecture]), json!(kind));
+        (value["architectures"], value["model_type"]) = match self.can_be_hugging_face() {
+            Ok(()) => (json!([architecture]), json!(kind)),
+            Err(_) => (json!([format!("Jest{architecture}")]), json!(format!("{OWN}{kind}"))),
+        };
         (value["text_config"], value["vision_config"]) = (text, vision);
         format!("{value:#}\n")
     }
