@@ -251,6 +251,9 @@ pub enum TrainError {
         /// What differs.
         what: String,
     },
+    /// A cache without a place of its own, of data that lies in no folder.
+    #[error("the data lies in no folder of this machine beside which a cache could be kept; say where by --out FOLDER")]
+    NoPlaceBeside,
     /// Nothing to explain.
     #[error("{} has no audit; set selection.audit = true in the run that is to be explained", .out.display())]
     NoAudit {

@@ -21,6 +21,7 @@ impl TrainError {
             | Self::Task { .. }
             | Self::Curate { .. }
             | Self::Threshold { .. }
+            | Self::NoPlaceBeside
             | Self::NothingToCurateBy => 3,
             Self::OtherPlan { .. } | Self::ResumeElsewhere { .. } | Self::Selection(_) => 3,
             Self::Kernel(jest_kernels::KernelError::UnknownDevice(_)) => 3,

@@ -93,7 +93,7 @@ impl Reference {
 
     /// Embeds every example of the data that the cache under `folder` does not hold yet.
     ///
-    /// All of it is charged to `meter`, also what an earlier run had computed.
+    /// The FLOPs of all of it are charged to `meter`, also of what an earlier run had computed; seconds are those spent here.
     ///
     /// # Errors
     /// `Data` when no shard can be read or the cache is damaged.

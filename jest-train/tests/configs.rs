@@ -85,11 +85,14 @@ fn a_reference_teaches() {
         let more_than_uniform = flops(&runs, "aced", "learn") > flops(&runs, "uniform", "learn");
         assert_eq!(more_than_uniform, !pieces);
         assert!(flops(&runs, "aced_uniform", "score") > 0.0, "scores of the reference alone");
-        assert_eq!(runs[2]["examples_drawn"], 32);
+        let drawn = |name: &str| runs.iter().find(|run| run["name"] == name).unwrap()["examples_drawn"].clone();
+        assert_eq!((drawn("aced_uniform"), drawn("acid"), drawn("aced")), (32.into(), 160.into(), 160.into()));
+        // What is selected the same and not taught costs what the learner alone does, in one piece.
+        assert_eq!(flops(&runs, "acid", "learn") == flops(&runs, "uniform", "learn"), !pieces);
         let taught: Vec<&Value> = lines.iter().filter(|line| line["distillation_loss"].is_number()).collect();
         assert_eq!(taught.len(), 4, "two steps of two runs");
         for step in taught {
-            assert!(step["run"] != "uniform" && step["run"] != "reference", "{step}");
+            assert!(["aced", "aced_uniform"].contains(&step["run"].as_str().unwrap()), "{step}");
             let (loss, part) = (step["loss"].as_f64().unwrap(), step["distillation_loss"].as_f64().unwrap());
             // Of softmaxes over 16, at first near ln 16.
             assert!(loss > part && (1.0..16.0).contains(&part), "{step}");

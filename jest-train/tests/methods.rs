@@ -130,10 +130,23 @@ fn choices_are_written_down_and_explained() {
     }
     place.train("out", &[&keys[..], &["--resume", "latest"]].concat()).well();
     assert!(files() == whole);
-    let told = jest(["explain", place.path("out").to_str().unwrap()]).well().out;
-    for part in ["jest: 48 choices in steps 1 to 6", "share by source", "pool", "repeats:", "most learnable"] {
+    let page = place.path("choices.html");
+    let told = jest(["explain", place.path("out").to_str().unwrap(), "--out", page.to_str().unwrap()]).well().out;
+    for part in [
+        "jest: 48 choices in steps 1 to 6",
+        "share by source",
+        "pool",
+        "share of duplicates",
+        "repeats:",
+        "most learnable",
+    ] {
         assert!(told.contains(part), "{part} is not in:\n{told}");
     }
+    // Eight at either end of each quarter, in one file.
+    let page = std::fs::read_to_string(page).unwrap();
+    assert_eq!(page.matches("data:image/png;base64,").count(), 4 * 2 * 8);
+    assert!(page.contains("jest, steps 1 to 2: most learnable") && page.contains("steps 6 to 6: least learnable"));
+    assert!(page.contains("a red cat number") && !page.contains("http") && !page.contains("<script"));
     assert!(!told.contains("reference:"), "{told}");
     place.train("silent", &["--steps", "1"]).well();
     jest(["explain", place.path("silent").to_str().unwrap()]).refused(8, &["has no audit", "selection.audit = true"]);

@@ -344,7 +344,7 @@ fn a_reference_cache_is_made_ahead_and_shared() {
     let (reference, cache) = (place.newest("out", "reference"), place.path("shared"));
     let data = format!("pool={}", place.path("pool").display());
     let fill = |task: &str, data: &str| {
-        let args = ["reference", "cache", "--device", "cpu", "--precision", "f16", "--num-tasks", "2", "--task-index"];
+        let args = ["reference", "cache", "--device", "cpu", "--rows", "f16", "--num-tasks", "2", "--task-index"];
         let mut args: Vec<std::ffi::OsString> = args.map(Into::into).to_vec();
         args.extend([task.into(), "--data".into(), data.into(), "--checkpoint".into(), reference.clone().into()]);
         args.extend(["--out".into(), cache.clone().into()]);
@@ -373,4 +373,31 @@ fn a_reference_cache_is_made_ahead_and_shared() {
     common::shards::write(&place.path("other/pool/0.tar"), &common::shards::good(200..250));
     let other = format!("pool={}", place.path("other/pool").display());
     fill("0", &other).refused(4, &["other/pool/0.tar", "share ids", "another name"]);
+}
+
+/// A run finds what was computed in its own precision, and nothing else; the place is beside the data.
+#[test]
+fn a_run_in_bf16_finds_the_cache_made_in_bf16() {
+    let place = Place::new(THREE_RUNS);
+    place.train("out", &["--steps", "1"]).well();
+    let reference = place.newest("out", "reference").display().to_string();
+    let (data, cache) = (format!("pool={}", place.path("pool").display()), place.path("reference_cache"));
+    let args = ["reference", "cache", "--device", "cpu", "--precision", "bf16", "--checkpoint", &reference];
+    let told = jest(args.into_iter().chain(["--data", &data])).well().out;
+    assert!(told.contains("reference_cache: embeddings of 100 examples"), "{told}");
+    let keys = || -> Vec<PathBuf> { fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()).collect() };
+    let parts = |folder: &Path| {
+        let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("part-")).count()
+    };
+    let [made] = &keys()[..] else { panic!("{:?}", keys()) };
+    assert!(fs::read_to_string(made.join("key.json")).unwrap().contains(", bf16"));
+    let (shared, by) =
+        (format!("selection.reference_cache='{}'", cache.display()), format!("run.jest.reference='{reference}'"));
+    for (precision, folders) in [("bf16", 1), ("f32", 2)] {
+        place.train(precision, &["--set", &shared, "--set", &by, "--precision", precision]).well();
+        assert_eq!((keys().len(), parts(made)), (folders, 1), "{precision}");
+    }
+    let nowhere = jest(args.into_iter().chain(["--data", "synthetic:8"]));
+    nowhere.refused(3, &["no folder", "--out FOLDER"]);
 }

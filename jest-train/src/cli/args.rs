@@ -124,12 +124,15 @@ pub struct ReferenceCacheArgs {
     /// Checkpoint folder
     #[arg(long, value_name = "FOLDER")]
     pub checkpoint: PathBuf,
-    /// Folder of caches, one in it for each model
+    /// Folder of caches, one in it for each model [default: `reference_cache` beside the folder of the first shard]
     #[arg(long, value_name = "FOLDER")]
-    pub out: PathBuf,
+    pub out: Option<PathBuf>,
+    /// Precision of products, as the runs have it that are to find the cache: f32, f16 or bf16
+    #[arg(long, default_value_t)]
+    pub precision: Precision,
     /// How rows are written
     #[arg(long, value_enum, default_value = "f32")]
-    pub precision: RowPrecision,
+    pub rows: RowPrecision,
     /// What it reads
     #[command(flatten)]
     pub pairs: Pairs,

@@ -71,6 +71,9 @@ pub struct ExplainArgs {
     /// What shares are told of: `source`, and fields of a sample's JSON
     #[arg(long, default_value = "source,style,noise", value_delimiter = ',')]
     pub fields: Vec<String>,
+    /// Page that shows the ends of each quarter's choices with their pictures, beside what is printed
+    #[arg(long, value_name = "FILE.html")]
+    pub out: Option<PathBuf>,
 }
 
 /// A share as `20%` or `0.2`.

@@ -53,9 +53,7 @@ pub struct GalleryItem {
 /// # Errors
 /// `Picture` where a picture's bytes do not fit its side; `Template` never, short of a fault in the template.
 pub fn render(report: &Report<'_>) -> Result<String> {
-    let mut pages = Environment::new();
-    pages.set_undefined_behavior(UndefinedBehavior::Strict);
-    pages.set_auto_escape_callback(|_| AutoEscape::Html);
+    let mut pages = pages()?;
     pages.add_template("report.html", include_str!("report.html"))?;
     pages.add_template("chart.html", include_str!("chart.html"))?;
     let names: Vec<String> = report.summary.runs.iter().map(|run| run.name.clone()).collect();
@@ -73,10 +71,78 @@ pub fn render(report: &Report<'_>) -> Result<String> {
         names,
         rows => Serde(table::rows(report.summary)),
         charts,
-        most => shown(report.most)?,
-        least => shown(report.least)?,
+        style => style(&pages)?,
+        most => gallery(&pages, report.most)?,
+        least => gallery(&pages, report.least)?,
     })?;
     Ok(page)
+}
+
+/// What a run chose.
+#[derive(Debug, Clone)]
+pub struct ChoicesOf {
+    /// Name of the run.
+    pub name: String,
+    /// What is told of its choices.
+    pub text: String,
+    /// Its parts in time, in which something was chosen.
+    pub parts: Vec<ChoicesIn>,
+}
+
+/// The ends of what was chosen in a part of a run.
+#[derive(Debug, Clone)]
+pub struct ChoicesIn {
+    /// Its first and its last step.
+    pub steps: (i64, i64),
+    /// The most learnable examples, best first.
+    pub most: Vec<GalleryItem>,
+    /// The least learnable examples, least first.
+    pub least: Vec<GalleryItem>,
+}
+
+/// The choices of several runs as HTML.
+///
+/// # Errors
+/// As [`render`].
+pub fn render_choices(title: &str, runs: &[ChoicesOf]) -> Result<String> {
+    let mut pages = pages()?;
+    pages.add_template("choices.html", include_str!("choices.html"))?;
+    let part = |part: &ChoicesIn| {
+        let (first, last) = part.steps;
+        Ok(context! { first, last, most => gallery(&pages, &part.most)?, least => gallery(&pages, &part.least)? })
+    };
+    let run = |run: &ChoicesOf| {
+        let parts: Result<Vec<Value>> = run.parts.iter().map(part).collect();
+        Ok(context! { name => run.name.as_str(), text => run.text.as_str(), parts => parts? })
+    };
+    let runs: Result<Vec<Value>> = runs.iter().map(run).collect();
+    let style = style(&pages)?;
+    Ok(pages.get_template("choices.html")?.render(context! { title, style, runs => runs? })?)
+}
+
+/// The templates that pages share.
+fn pages() -> Result<Environment<'static>> {
+    let mut pages = Environment::new();
+    pages.set_undefined_behavior(UndefinedBehavior::Strict);
+    pages.set_auto_escape_callback(|_| AutoEscape::Html);
+    pages.add_template("gallery.html", include_str!("gallery.html"))?;
+    pages.add_template("style.html", include_str!("style.html"))?;
+    Ok(pages)
+}
+
+fn style(pages: &Environment<'_>) -> Result<Value> {
+    Ok(Value::from_safe_string(pages.get_template("style.html")?.render(())?))
+}
+
+/// Pictures with their captions; nothing where there are none.
+fn gallery(pages: &Environment<'_>, items: &[GalleryItem]) -> Result<Value> {
+    let items = shown(items)?;
+    let text = if items.is_empty() {
+        String::new()
+    } else {
+        pages.get_template("gallery.html")?.render(context! { items })?
+    };
+    Ok(Value::from_safe_string(text)) // Escaped there.
 }
 
 /// What the template reads of each example.

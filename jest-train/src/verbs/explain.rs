@@ -1,15 +1,17 @@
 //! `jest explain`: what the runs of a folder chose, over training time.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+mod pool;
 
-use jest_data::{LoaderConfig, Preprocess};
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use pool::Pool;
 
 use crate::audit::{self, Choice};
 use crate::cli::ExplainArgs;
 use crate::config::{Overrides, RunPlan, Surroundings, resolve};
-use crate::selector::tags;
-use crate::{Result, TrainError};
+use crate::report::{self, ChoicesIn, ChoicesOf, GalleryItem};
+use crate::{Result, TrainError, storage};
 
 /// Parts of a run that are told apart.
 const PARTS: usize = 4;
@@ -21,69 +23,104 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<()> {
     let text = std::fs::read_to_string(&path).map_err(TrainError::storage("read", &path))?;
     let around = Surroundings { cores: 1, exists: &|_| true, count: &crate::assemble::count_examples };
     let plan = resolve(&text, None, &Overrides::default(), &around)?.plan;
-    let mut told = false;
+    let mut told = Vec::new();
     for run in &plan.runs {
         let choices = audit::read(&crate::assemble::audit_folder(&args.run, &run.name))?;
         if choices.is_empty() {
             continue;
         }
         let pool = Pool::read(run, &args.fields)?;
-        print!("{}", tell(&run.name, &choices, &pool, &args.fields));
-        told = true;
+        let text = tell(&run.name, &choices, &pool, &args.fields);
+        print!("{text}");
+        let parts = if args.out.is_some() { with_pictures(run, &choices)? } else { Vec::new() };
+        told.push(ChoicesOf { name: run.name.clone(), text, parts });
     }
-    if told { Ok(()) } else { Err(TrainError::NoAudit { out: args.run.clone() }) }
+    if told.is_empty() {
+        return Err(TrainError::NoAudit { out: args.run.clone() });
+    }
+    let Some(out) = &args.out else { return Ok(()) };
+    let title = args.run.file_name().unwrap_or(args.run.as_os_str()).to_string_lossy();
+    write(out, &report::render_choices(&title, &told)?)
 }
 
-/// What is known of every example of a run's data.
-#[derive(Default)]
-struct Pool {
-    /// Caption, and tags by field.
-    examples: HashMap<String, (String, Vec<String>)>,
+fn write(out: &Path, page: &str) -> Result<()> {
+    storage::write_atomic(out, page.as_bytes())?;
+    println!("page: {}", out.display());
+    Ok(())
 }
 
-impl Pool {
-    fn read(run: &RunPlan, fields: &[String]) -> Result<Self> {
-        let sources = crate::assemble::sources(&run.data)?;
-        // Pictures are decoded to one pixel: captions and JSON are what is looked at.
-        let any = jest_data::train_tokenizer(["a"], 300)?;
-        let config = LoaderConfig::new(sources, Preprocess::siglip(1), Arc::new(any), 2);
-        let mut pool = Self::default();
-        for batch in jest_data::read_all(&config, 1024)? {
-            let batch = batch?;
-            for i in 0..batch.len() {
-                let values = fields.iter().map(|field| match field.as_str() {
-                    "source" => batch.sources[i].to_string(),
-                    field => tags::of(batch.json[i].as_deref(), &[field.to_string()]).join(", "),
-                });
-                let known = (batch.captions[i].clone(), values.collect());
-                pool.examples.insert(batch.ids[i].to_string(), known);
-            }
-        }
-        Ok(pool)
-    }
-
-    /// The value of a field; what is not in the data any more has none.
-    fn value(&self, id: &str, field: usize) -> &str {
-        self.examples.get(id).and_then(|(_, values)| values.get(field)).map_or("", String::as_str)
-    }
-}
-
-/// Shares by field, repeats, and the ends of learnability.
-fn tell(run: &str, choices: &[Choice], pool: &Pool, fields: &[String]) -> String {
+/// The part of a run that a step lies in.
+fn part_of(choices: &[Choice]) -> impl Fn(&Choice) -> usize {
     let (first, last) = (choices.first().map_or(0, |c| c.step), choices.last().map_or(0, |c| c.step));
-    let mut text = format!("{run}: {} choices in steps {first} to {last}\n", choices.len());
     let span = (last - first + 1).max(1);
-    let part = |choice: &Choice| ((choice.step - first) * PARTS as i64 / span) as usize;
-    for (at, field) in fields.iter().enumerate() {
-        text += &shares(field, &|id| pool.value(id, at), choices, &part, pool);
-    }
+    move |choice| ((choice.step - first) * PARTS as i64 / span) as usize
+}
+
+/// The ends of each part's choices, with their pictures.
+fn with_pictures(run: &RunPlan, choices: &[Choice]) -> Result<Vec<ChoicesIn>> {
+    let part = part_of(choices);
+    let ends = (0..PARTS).filter_map(|at| {
+        let own: Vec<&Choice> = choices.iter().filter(|choice| part(choice) == at).collect();
+        let steps = (own.first()?.step, own.last()?.step);
+        let ranked = ranked(own.into_iter());
+        let most: Vec<_> = ranked.iter().take(SHOWN).cloned().collect();
+        let least: Vec<_> = ranked.iter().rev().take(SHOWN).cloned().collect();
+        Some((steps, most, least))
+    });
+    let ends: Vec<_> = ends.collect();
+    let wanted: HashSet<&str> =
+        ends.iter().flat_map(|(_, most, least)| most.iter().chain(least)).map(|shown| shown.id).collect();
+    let pictures = pool::pictures(run, &wanted)?;
+    // What is not in the data any more has no picture.
+    let item = |end: &Ranked<'_>| Some(GalleryItem { score: end.learnability as f32, ..pictures.get(end.id)?.clone() });
+    let items = |ends: &[Ranked<'_>]| ends.iter().filter_map(item).collect();
+    let part = |(steps, most, least): &((i64, i64), Vec<Ranked<'_>>, Vec<Ranked<'_>>)| ChoicesIn {
+        steps: *steps,
+        most: items(most),
+        least: items(least),
+    };
+    Ok(ends.iter().map(part).collect())
+}
+
+/// An example that was chosen.
+#[derive(Clone, Debug)]
+struct Ranked<'a> {
+    /// Mean of learner loss minus reference loss when it was.
+    learnability: f64,
+    /// How often.
+    count: usize,
+    id: &'a str,
+}
+
+/// Examples by their learnability, largest first; those without a finite one are left out.
+fn ranked<'a>(choices: impl Iterator<Item = &'a Choice>) -> Vec<Ranked<'a>> {
     let mut times: BTreeMap<&str, (usize, f64)> = BTreeMap::new();
     for choice in choices {
         let (count, sum) = times.entry(&choice.id).or_default();
         *count += 1;
         *sum += f64::from(choice.learner_loss - choice.reference_loss);
     }
-    let most = times.values().map(|(count, _)| *count).max().unwrap_or(0);
+    let mut ranked: Vec<_> = times
+        .into_iter()
+        .map(|(id, (count, sum))| Ranked { learnability: sum / count as f64, count, id })
+        .filter(|ranked| ranked.learnability.is_finite())
+        .collect();
+    ranked.sort_by(|a, b| b.learnability.total_cmp(&a.learnability).then(a.id.cmp(b.id)));
+    ranked
+}
+
+/// Shares by field, duplicates, repeats, and the ends of learnability.
+fn tell(run: &str, choices: &[Choice], pool: &Pool, fields: &[String]) -> String {
+    let (first, last) = (choices.first().map_or(0, |c| c.step), choices.last().map_or(0, |c| c.step));
+    let mut text = format!("{run}: {} choices in steps {first} to {last}\n", choices.len());
+    let part = part_of(choices);
+    for (at, field) in fields.iter().enumerate() {
+        text += &shares(&format!("share by {field}"), &|id| vec![pool.value(id, at)], choices, &part, pool);
+    }
+    text += &shares("share of duplicates", &|id| pool.twins(id), choices, &part, pool);
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+    choices.iter().for_each(|choice| *times.entry(&choice.id).or_default() += 1);
+    let most = times.values().copied().max().unwrap_or(0);
     let mean = choices.len() as f64 / times.len().max(1) as f64;
     let never = pool.examples.len().saturating_sub(times.len());
     text += &format!(
@@ -91,13 +128,9 @@ fn tell(run: &str, choices: &[Choice], pool: &Pool, fields: &[String]) -> String
         times.len(),
         pool.examples.len()
     );
-    let mut ranked: Vec<(f64, usize, &str)> =
-        times.iter().map(|(id, (count, sum))| (sum / *count as f64, *count, *id)).collect();
-    ranked.retain(|(learnability, ..)| learnability.is_finite());
-    ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.2.cmp(b.2)));
-    let mut line = |(learnability, count, id): &(f64, usize, &str)| {
-        let caption = pool.examples.get(*id).map_or("", |(caption, _)| caption.as_str());
-        let caption: String = caption.chars().take(60).collect();
+    let ranked = ranked(choices.iter());
+    let mut line = |Ranked { learnability, count, id }: &Ranked<'_>| {
+        let caption: String = pool.caption(id).chars().take(60).collect();
         format!("    {learnability:>9.3}  {count:>4} times  {id}  {caption}\n")
     };
     if !ranked.is_empty() {
@@ -111,8 +144,8 @@ fn tell(run: &str, choices: &[Choice], pool: &Pool, fields: &[String]) -> String
 
 /// A table of the share of each value: in the data, and among the choices of each part of the run.
 fn shares<'a>(
-    field: &str,
-    value: &dyn Fn(&'a str) -> &'a str,
+    what: &str,
+    values: &dyn Fn(&'a str) -> Vec<&'a str>,
     choices: &'a [Choice],
     part: &dyn Fn(&Choice) -> usize,
     pool: &'a Pool,
@@ -120,15 +153,15 @@ fn shares<'a>(
     let mut counts: BTreeMap<&str, (f64, [f64; PARTS])> = BTreeMap::new();
     let mut totals = [0.0; PARTS];
     for id in pool.examples.keys() {
-        counts.entry(value(id)).or_default().0 += 1.0;
+        values(id).into_iter().for_each(|value| counts.entry(value).or_default().0 += 1.0);
     }
     for choice in choices {
-        counts.entry(value(&choice.id)).or_default().1[part(choice)] += 1.0;
+        values(&choice.id).into_iter().for_each(|value| counts.entry(value).or_default().1[part(choice)] += 1.0);
         totals[part(choice)] += 1.0;
     }
     let mut rows: Vec<_> = counts.into_iter().collect();
     rows.sort_by(|a, b| b.1.0.total_cmp(&a.1.0).then(a.0.cmp(b.0)));
-    let mut text = format!("  share by {field}, in the data and among the choices of each quarter of the run\n");
+    let mut text = format!("  {what}, in the data and among the choices of each quarter of the run\n");
     let percent = |count: f64, total: f64| 100.0 * count / f64::max(total, 1.0);
     let hidden = rows.len().saturating_sub(SHOWN);
     for (name, (all, picked)) in rows.into_iter().take(SHOWN) {
@@ -147,6 +180,7 @@ fn shares<'a>(
 
 #[cfg(test)]
 mod tests {
+    use super::pool::TWINS;
     use super::*;
 
     fn choice(step: i64, id: &str, learner_loss: f32) -> Choice {
@@ -156,19 +190,33 @@ mod tests {
 
     #[test]
     fn shares_repeats_and_ends_are_told() {
-        let known = |caption: &str, noise: &str| (caption.to_string(), vec![noise.to_string()]);
-        let examples = [("a", known("a cat", "none")), ("b", known("a dog", "shuffle")), ("c", known("x", ""))];
-        let pool = Pool { examples: examples.map(|(id, known)| (id.to_string(), known)).into() };
+        let mut pool = Pool::default();
+        for (id, caption, noise, pixel) in
+            [("a", "a cat", "none", 1), ("b", "a dog", "shuffle", 1), ("c", "a dog", "", 2)]
+        {
+            pool.add(id.to_string(), caption, &[pixel], vec![noise.to_string()]);
+        }
+        pool.find_twins();
         let choices = [choice(1, "a", 3.0), choice(2, "b", 1.5), choice(3, "a", 4.0), choice(4, "a", f32::NAN)];
         let text = tell("jest", &choices, &pool, &["noise".to_string()]);
         for line in [
             "jest: 4 choices in steps 1 to 4",
             "    none                      33.33 %   100.00   0.00 100.00 100.00",
             "    shuffle                   33.33 %     0.00 100.00   0.00   0.00",
+            "    same picture              66.67 %   100.00 100.00 100.00 100.00",
+            "    same caption              66.67 %     0.00 100.00   0.00   0.00",
             "  repeats: 2 examples were picked 2.00 times on average, one 3 times; 1 of 3 never",
             "        0.500     1 times  b  a dog",
         ] {
             assert!(text.lines().any(|told| told == line), "`{line}` is not in:\n{text}");
         }
+        assert!(!text.contains(TWINS[0]), "no two have both:\n{text}");
+    }
+
+    #[test]
+    fn ends_are_ranked_by_their_mean() {
+        let choices = [choice(1, "a", 3.0), choice(2, "b", 1.5), choice(3, "a", 5.0), choice(4, "c", f32::NAN)];
+        let told: Vec<_> = ranked(choices.iter()).iter().map(|r| (r.id, r.count, r.learnability)).collect();
+        assert_eq!(told, [("a", 2, 3.0), ("b", 1, 0.5)]);
     }
 }
