@@ -183,6 +183,24 @@ fn a_data_set_is_curated_by_any_method() {
     curate("x.txt", &["--method", "cabs"]).refused(3, &["needs --learner or --reference"]);
 }
 
+#[test]
+fn a_reference_is_trained_on_everything() {
+    let place = Place::new("");
+    let reference = |more: &[&str]| {
+        let (config, out) = (place.path("config.toml"), place.path("out"));
+        let args = ["reference", "train", "--config", config.to_str().unwrap(), "--out", out.to_str().unwrap()];
+        jest(args.into_iter().chain(more.iter().copied()))
+    };
+    reference(&["--steps", "2", "--local-loss"]).well();
+    let summary: jest_train::events::Summary = serde_json::from_str(&place.read("out", "summary.json")).unwrap();
+    let runs: Vec<_> = summary.runs.iter().map(|run| (run.name.as_str(), run.selection.to_string())).collect();
+    assert_eq!(runs, [("reference", "uniform".to_string())]);
+    assert_eq!(summary.runs[0].examples_drawn, 16);
+    place.newest("out", "reference");
+    place.configure("", &THREE_RUNS.replace("super_batch = 32", "method = 'joint'\nselection.super_batch = 32"));
+    reference(&[]).refused(3, &["selection.method in run \"jest\"", "jest reference train", "jest train"]);
+}
+
 /// The same examples as a list and as shards, and all that reach a cosine.
 #[test]
 fn what_is_kept_is_copied_and_a_threshold_keeps_all_that_reach_it() {

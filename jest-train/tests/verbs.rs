@@ -319,24 +319,6 @@ fn every_verb_has_help() {
     assert_eq!(jest([""; 0]).code, Some(2));
 }
 
-#[test]
-fn a_reference_is_trained_on_everything() {
-    let place = Place::new("");
-    let reference = |more: &[&str]| {
-        let (config, out) = (place.path("config.toml"), place.path("out"));
-        let args = ["reference", "train", "--config", config.to_str().unwrap(), "--out", out.to_str().unwrap()];
-        jest(args.into_iter().chain(more.iter().copied()))
-    };
-    reference(&["--steps", "2", "--local-loss"]).well();
-    let summary: Summary = serde_json::from_str(&place.read("out", "summary.json")).unwrap();
-    let runs: Vec<_> = summary.runs.iter().map(|run| (run.name.as_str(), run.selection.to_string())).collect();
-    assert_eq!(runs, [("reference", "uniform".to_string())]);
-    assert_eq!(summary.runs[0].examples_drawn, 16);
-    place.newest("out", "reference");
-    place.configure("", &THREE_RUNS.replace("super_batch = 32", "method = 'joint'\nselection.super_batch = 32"));
-    reference(&[]).refused(3, &["selection.method in run \"jest\"", "jest reference train", "jest train"]);
-}
-
 /// Filled by two processes, half each, and read by a run that computes nothing of its own.
 #[test]
 fn a_reference_cache_is_made_ahead_and_shared() {
