@@ -1,6 +1,10 @@
 //! Throughput of every operation at the sizes of B/16 and of the quickstart model, in GFLOP/s or GB/s.
 //!
-//! `cargo bench -p jest-kernels` measures the CPU device; `JEST_BENCH_DEVICE=gpu` another one.
+//! `cargo bench -p jest-kernels` measures the CPU device in f32; `JEST_BENCH_DEVICE=gpu` another one, `JEST_BENCH_PRECISION=f16`
+//! in another precision, `JEST_BENCH_SUBGROUPS=off` the kernels that a GPU without subgroups is given.
+
+#[path = "throughput/rare.rs"]
+mod rare;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -11,11 +15,11 @@ use jest_kernels::ops::{adamw, add, attention, cast, column_sum, contrastive_sof
 use jest_kernels::ops::{global_norm, l2_normalize, layer_norm, matmul, patch_embed, resize_kernel};
 use jest_kernels::ops::{selection_scores, sigmoid_loss, softmax_cross_entropy, token_embedding};
 use jest_kernels::testing::random;
-use jest_kernels::{Device, DeviceOptions, DeviceRequest, Pass, Result, Tensor};
+use jest_kernels::{Device, DeviceLimits, DeviceOptions, DeviceRequest, Pass, Result, Tensor};
 
 /// Sizes of a tower as its operations meet them.
-struct Size {
-    name: &'static str,
+struct Size<'a> {
+    name: &'a str,
     /// Examples and tokens each.
     n: usize,
     l: usize,
@@ -26,7 +30,7 @@ struct Size {
     batch: usize,
 }
 
-const SIZES: [Size; 2] = [
+const SIZES: [Size<'static>; 2] = [
     Size { name: "b16", n: 8, l: 196, width: 768, heads: 12, mlp: 3072, batch: 1024 },
     Size { name: "quickstart", n: 128, l: 16, width: 96, heads: 3, mlp: 384, batch: 128 },
 ];
@@ -105,7 +109,7 @@ fn tensor(pass: &mut Pass, shape: &[usize]) -> Result<Tensor> {
     pass.upload(&random(shape.iter().product(), 1), shape)
 }
 
-fn products(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
+fn products(pass: &mut Pass, s: &Size<'_>) -> Result<Vec<Case>> {
     let rows = s.n * s.l;
     let x = tensor(pass, &[rows, s.width])?;
     let w = tensor(pass, &[s.mlp, s.width])?;
@@ -126,7 +130,7 @@ fn products(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
     ])
 }
 
-fn attentions(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
+fn attentions(pass: &mut Pass, s: &Size<'_>) -> Result<Vec<Case>> {
     let qkv = tensor(pass, &[s.n * s.l, 3 * s.width])?;
     let dy = tensor(pass, &[s.n * s.l, s.width])?;
     let head_dim = s.width / s.heads;
@@ -157,7 +161,7 @@ fn attentions(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
     ])
 }
 
-fn rows(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
+fn rows(pass: &mut Pass, s: &Size<'_>) -> Result<Vec<Case>> {
     let count = s.n * s.l * s.width;
     let x = tensor(pass, &[s.n * s.l, s.width])?;
     let wide = tensor(pass, &[s.n * s.l, s.mlp])?;
@@ -196,7 +200,7 @@ fn rows(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
     ])
 }
 
-fn embeddings(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
+fn embeddings(pass: &mut Pass, s: &Size<'_>) -> Result<Vec<Case>> {
     let (vocab, patch) = (4096, if s.name == "b16" { 16 } else { 8 });
     let side = patch * (s.l as f64).sqrt() as usize;
     let images = tensor(pass, &[s.n, 3, side, side])?;
@@ -238,7 +242,7 @@ fn embeddings(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
     ])
 }
 
-fn resizes(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
+fn resizes(pass: &mut Pass, s: &Size<'_>) -> Result<Vec<Case>> {
     let patch = if s.name == "b16" { 16 } else { 8 };
     let matrix = resize_kernel::matrix(resize_kernel::Resize::Bilinear, patch, 2 * patch);
     let matrix = pass.upload(&matrix, &[4 * patch * patch, patch * patch])?;
@@ -255,7 +259,7 @@ fn resizes(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
     ])
 }
 
-fn losses(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
+fn losses(pass: &mut Pass, s: &Size<'_>) -> Result<Vec<Case>> {
     let (n, d) = (s.batch, s.width);
     let unit = |pass: &mut Pass, rows: usize| -> Result<Tensor> {
         let x = tensor(pass, &[rows, d])?;
@@ -302,7 +306,7 @@ fn losses(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
     ])
 }
 
-fn optimisers(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
+fn optimisers(pass: &mut Pass, s: &Size<'_>) -> Result<Vec<Case>> {
     let shape = [s.mlp, s.width];
     let (mut parameter, gradient) = (tensor(pass, &shape)?, tensor(pass, &shape)?);
     let (mut mean, mut square) = (pass.zeros(&shape)?, pass.zeros(&shape)?);
@@ -328,7 +332,7 @@ fn optimisers(pass: &mut Pass, s: &Size) -> Result<Vec<Case>> {
     ])
 }
 
-fn measure(group: &mut BenchmarkGroup<'_, Rates>, pass: &mut Pass, size: &Size, cases: Vec<Case>) {
+fn measure(group: &mut BenchmarkGroup<'_, Rates>, pass: &mut Pass, size: &Size<'_>, cases: Vec<Case>) {
     for mut case in cases {
         group.throughput(case.throughput);
         group.bench_function(format!("{}/{}", case.name, size.name), |bencher| {
@@ -340,15 +344,42 @@ fn measure(group: &mut BenchmarkGroup<'_, Rates>, pass: &mut Pass, size: &Size, 
     }
 }
 
+/// The product of a layer by every tile that it may be given; the usual one of a real GPU is in [`products`].
+fn tiles(group: &mut BenchmarkGroup<'_, Rates>, open: &dyn Fn() -> Device, s: &Size<'_>) {
+    let [m, n, k] = [s.n * s.l, s.mlp, s.width];
+    for (class, tile) in open().tile_choices(matmul::Form::AB, [m, n, k]) {
+        let device = open();
+        device.use_tiles([(class, tile.to_string())].into());
+        let pass = &mut device.pass();
+        let (a, b) = (tensor(pass, &[m, k]).expect("a fits"), tensor(pass, &[k, n]).expect("b fits"));
+        let product = move |pass: &mut Pass| matmul::forward(pass, matmul::Form::AB, &a, &b).map(drop);
+        let case = flops("matmul/tile", 2.0 * (m * n * k) as f64, product);
+        let size = Size { name: &format!("{tile}/{}", s.name), ..*s };
+        measure(group, pass, &size, vec![case]);
+    }
+}
+
+/// A word of the environment.
+fn named(name: &str, default: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| default.to_string())
+}
+
 fn throughput(criterion: &mut Criterion<Rates>) {
-    let request = std::env::var("JEST_BENCH_DEVICE").unwrap_or_else(|_| "cpu".to_string());
-    let request: DeviceRequest = request.parse().expect("JEST_BENCH_DEVICE names a device");
-    let device = Device::open(&request, DeviceOptions::default()).expect("the device opens");
-    let mut group = criterion.benchmark_group(device.info().name);
+    let request: DeviceRequest = named("JEST_BENCH_DEVICE", "cpu").parse().expect("JEST_BENCH_DEVICE names a device");
+    let precision = named("JEST_BENCH_PRECISION", "f32").parse().expect("JEST_BENCH_PRECISION names a precision");
+    let without_subgroups = named("JEST_BENCH_SUBGROUPS", "on") == "off";
+    let limits = DeviceLimits { without_subgroups, ..Default::default() };
+    let open =
+        || Device::open(&request, DeviceOptions { precision, limits, ..Default::default() }).expect("the device opens");
+    let device = open();
+    let plain = if without_subgroups { " without subgroups" } else { "" };
+    let mut group = criterion.benchmark_group(format!("{} {precision}{plain}", device.info().name));
     group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
     let pass = &mut device.pass();
     for size in &SIZES {
-        for cases in [products, attentions, rows, embeddings, resizes, losses, optimisers] {
+        tiles(&mut group, &open, size);
+        let rare = [rare::elements, rare::distillation];
+        for cases in [products, attentions, rows, embeddings, resizes, losses, optimisers].into_iter().chain(rare) {
             let cases = cases(pass, size).expect("the inputs fit the device");
             measure(&mut group, pass, size, cases);
         }

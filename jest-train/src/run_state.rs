@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use jest_data::LoaderState;
+use jest_kernels::DeviceKind;
 use serde::{Deserialize, Serialize};
 
 use crate::events::{Flops, Metrics, Named, RunSummary, Seconds};
@@ -108,7 +109,8 @@ impl RunState {
 
 /// What a run took and gave so far.
 pub fn summary(run: &Run<'_>) -> RunSummary {
-    let selection = &run.plan.selection;
+    let (selection, device) = (&run.plan.selection, run.pass.device());
+    let on_gpu = device.info().kind == DeviceKind::Gpu;
     RunSummary {
         name: run.plan.name.clone(),
         selection: selection.method.to_string(),
@@ -121,6 +123,7 @@ pub fn summary(run: &Run<'_>) -> RunSummary {
         flops: run.meter.flops,
         seconds: run.meter.seconds,
         peak_rss_mb: resources::peak_rss_mb(),
+        peak_device_bytes: on_gpu.then(|| device.buffers().peak),
         skipped_updates: run.learner.loss_scale.as_ref().map(LossScale::skipped),
         eval: run.metrics.clone(),
     }

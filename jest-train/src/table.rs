@@ -46,6 +46,11 @@ pub fn rows(summary: &Summary) -> Vec<Row> {
         row("seconds", &|run| format!("{:.1}", run.seconds.total())),
         row("peak memory, MB", &|run| grouped(run.peak_rss_mb as f64)),
     ];
+    if summary.runs.iter().any(|run| run.peak_device_bytes.is_some()) {
+        rows.push(row("peak device memory, MB", &|run| {
+            run.peak_device_bytes.map_or_else(|| "-".to_owned(), |bytes| grouped((bytes >> 20) as f64))
+        }));
+    }
     if summary.runs.iter().any(|run| run.skipped_updates.is_some()) {
         rows.push(row("updates skipped", &|run| {
             run.skipped_updates.map_or_else(|| "-".to_owned(), |skipped| grouped(skipped as f64))

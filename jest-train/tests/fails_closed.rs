@@ -138,3 +138,45 @@ fn weights_that_are_not_finite_are_not_loaded() {
     let told = place.train("from-damaged", &["--set", &init(&whole)]);
     told.refused(8, &["model.safetensors is missing or damaged"]);
 }
+
+/// Of a GPU that has no room, the run ends with its code, and goes on from its checkpoint where there is room.
+#[test]
+fn a_run_that_finds_no_room_keeps_its_checkpoint() {
+    let name = jest_kernels::testing::lesser_gpu(Default::default()).info().name;
+    let on = ["--device", &name, "--steps", "3"];
+    let place = Place::new("");
+    let whole = place.train("whole", &on).well();
+    assert!(whole.out.contains("peak device memory, MB"), "{}", whole.out);
+    let mut running = place.start("out", &on);
+    assert!(running.wait_until(|| !place.checkpoints("out", "train").is_empty()));
+    running.kill();
+    let before = place.checkpoints("out", "train");
+    let resume = |more: &[&str]| place.train("out", &[&on[..], &["--resume", "latest"], more].concat());
+    resume(&["--device-mb", "0"]).refused(6, &["no room on the GPU", "--micro-batch"]);
+    assert_eq!(place.checkpoints("out", "train"), before);
+    resume(&[]).well();
+    assert_eq!(place.metrics("out"), place.metrics("whole"));
+    assert!(place.weights("out", "train") == place.weights("whole", "train"));
+    // Pictures of one step are more than one binding of the adapter.
+    let large = ["--set", "model.image_size=1200", "--set", "model.patch_size=600"];
+    place.train("large", &[&on[..], &large].concat()).refused(6, &["over the device's limit", "smaller batch"]);
+}
+
+#[test]
+fn a_device_that_is_lost_leaves_what_was_saved() {
+    let (config, batch) = model_and_batch();
+    let device = jest_kernels::testing::lesser_gpu(Default::default());
+    let mut pass = device.pass();
+    let model = TwoTowers::new(&mut pass, &config, 0).unwrap();
+    let optimizer = Optimizer::new(&mut pass, &model, OptimizerPlan::default(), None).unwrap();
+    let mut learner = Learner::new(model, optimizer, Objective::Sigmoid);
+    let folder = tempfile::tempdir().unwrap();
+    learner.save(&mut pass, folder.path()).unwrap();
+    jest_kernels::testing::lose(&device);
+    let step = learner.step(&mut pass, &batch, 1e-3, 1e-4).and_then(|numbers| numbers.arrive());
+    let error = step.expect_err("the device is gone");
+    assert_eq!(error.exit_code(), 6);
+    assert!(error.explain().contains("start again from the last checkpoint"), "{}", error.explain());
+    let cpu = Device::open(&DeviceRequest::Cpu, DeviceOptions::default()).unwrap();
+    TwoTowers::load(&mut cpu.pass(), folder.path()).unwrap();
+}

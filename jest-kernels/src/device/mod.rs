@@ -11,6 +11,7 @@ use std::sync::Arc;
 pub use pool::BufferCount;
 pub use request::DeviceRequest;
 
+use crate::ops::matmul::Form;
 use crate::profile::{Now, Profile, Profiler};
 use crate::{KernelError, Pass, Result};
 
@@ -90,7 +91,7 @@ pub struct DeviceOptions {
     pub checked: bool,
     /// How products are computed.
     pub precision: Precision,
-    /// Less than a GPU's adapter grants: for tests of what happens on a lesser one.
+    /// Less than a GPU's adapter grants: to leave memory to others, and for tests of what happens on a lesser one.
     pub limits: DeviceLimits,
 }
 
@@ -252,6 +253,14 @@ impl Device {
         match self.backend() {
             Backend::Cpu(_) => None,
             Backend::Gpu(gpu) => gpu.compiled_pipelines(),
+        }
+    }
+
+    /// Class and tile of each choice that [`Device::use_tiles`] takes for an [m, n] product over k; none on the CPU device.
+    pub fn tile_choices(&self, form: Form, [m, n, k]: [usize; 3]) -> Vec<(String, &'static str)> {
+        match self.backend() {
+            Backend::Cpu(_) => Vec::new(),
+            Backend::Gpu(gpu) => crate::ops::matmul::tuning::choices(gpu, form, [m, n, k]),
         }
     }
 

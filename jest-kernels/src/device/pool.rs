@@ -1,4 +1,4 @@
-//! Whole buffers kept by size class, so that the steady state of training allocates nothing.
+//! Whole buffers kept by size class, so that the steady state of training makes no new tensor.
 
 use std::collections::HashMap;
 use std::sync::Mutex;

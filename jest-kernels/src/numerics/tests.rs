@@ -53,6 +53,16 @@ fn operations() -> impl Iterator<Item = &'static str> {
 }
 
 #[test]
+fn every_operation_is_in_the_benchmarks() {
+    let benchmarks =
+        [include_str!("../../benches/throughput.rs"), include_str!("../../benches/throughput/rare.rs")].concat();
+    for operation in operations() {
+        let timed = ["/", "\""].iter().any(|end| benchmarks.contains(&format!("(\"{operation}{end}")));
+        assert!(timed, "{operation} is timed nowhere in benches/throughput.rs");
+    }
+}
+
+#[test]
 fn nan_and_missing_elements_are_errors_without_bound() {
     let [cpu, _] = crate::testing::devices();
     let pass = &mut cpu.pass();

@@ -60,6 +60,9 @@ pub struct KeyFlags {
     /// threads of the CPU device
     #[arg(long)]
     pub threads: Option<i64>,
+    /// most MiB that all tensors take on a GPU together
+    #[arg(long, value_name = "MIB")]
+    pub device_mb: Option<i64>,
     /// precision of products: f32, f16 or bf16
     #[arg(long)]
     pub precision: Option<Precision>,
@@ -260,6 +263,7 @@ impl KeyFlags {
             ("--out", "out", text(&self.out)),
             ("--device", "device", text(&self.device)),
             ("--threads", "threads", integer(self.threads)),
+            ("--device-mb", "device_mb", integer(self.device_mb)),
             ("--precision", "precision", self.precision.map(|precision| Value::from(precision.to_string()))),
             ("--no-autotune", "autotune", self.no_autotune.then(|| Value::from(false))),
             ("--seed", "seed", integer(self.seed)),

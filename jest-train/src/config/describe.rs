@@ -30,7 +30,7 @@ impl Plan {
 /// A line for all runs, a line for each, and a line for each remark.
 impl fmt::Display for Resolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { device, threads, precision, seed, autotune: _, tiles: _, out, runs } = &self.plan;
+        let Plan { device, threads, device_mb: _, precision, seed, autotune: _, tiles: _, out, runs } = &self.plan;
         writeln!(f, "plan: device {device}, {threads} threads, {precision}, seed {seed}, in {}", out.display())?;
         for run in runs {
             writeln!(f, "  {}", describe(run))?;

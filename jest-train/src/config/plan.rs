@@ -24,6 +24,8 @@ pub struct Plan {
     pub device: String,
     /// Threads of the CPU device.
     pub threads: usize,
+    /// Most MiB that all tensors take on a GPU together; all that it grants where absent.
+    pub device_mb: Option<u64>,
     /// How products are computed.
     pub precision: Precision,
     /// Seed of parameters, order and noise.
@@ -241,6 +243,9 @@ impl Plan {
         let mut file = hoist(&mut runs);
         file.insert("device".to_owned(), Value::from(self.device.as_str()));
         file.insert("threads".to_owned(), Value::try_from(self.threads)?);
+        if let Some(limit) = self.device_mb {
+            file.insert("device_mb".to_owned(), Value::try_from(limit)?);
+        }
         file.insert("precision".to_owned(), Value::from(self.precision.to_string()));
         file.insert("seed".to_owned(), Value::try_from(self.seed)?);
         file.insert("autotune".to_owned(), Value::from(self.autotune));

@@ -22,6 +22,7 @@ use crate::tiles::Tiles;
 pub(super) struct RunWide {
     pub device: Option<String>,
     pub threads: Option<usize>,
+    pub device_mb: Option<u64>,
     #[serde(with = "word")]
     pub precision: Precision,
     pub seed: u64,

@@ -72,6 +72,7 @@ pub fn resolve(
     let plan = Plan {
         device: wide.device.unwrap_or_else(|| "auto".to_owned()),
         threads: wide.threads.unwrap_or(around.cores).max(1),
+        device_mb: wide.device_mb,
         precision: wide.precision,
         seed: wide.seed,
         autotune: wide.autotune.unwrap_or(true),

@@ -80,6 +80,7 @@ fn a_plan_is_a_configuration_of_itself() {
     let many = [
         "device=cpu",
         "threads=3",
+        "device_mb=4096",
         "precision='bf16'",
         "seed=7",
         "autotune=false",

@@ -267,6 +267,7 @@ pub(crate) mod samples {
             flops: Flops { learn: 3.1e12, score: 5.2e12, reference: 1.5e11 },
             seconds: Seconds { learn: 40.0, score: 61.5, reference: 9.0, data: 3.0, eval: 2.0 },
             peak_rss_mb: 812,
+            peak_device_bytes: None,
             skipped_updates: None,
             eval: Named::from_iter([("fashion_zs".to_owned(), zero_shot), ("clipart_retrieval".to_owned(), retrieval)]),
         }

@@ -46,8 +46,11 @@ pub struct RunSummary {
     pub flops: Flops,
     /// Wall-clock time.
     pub seconds: Seconds,
-    /// Largest resident memory of the process so far, in MB of 10^6 bytes.
+    /// Largest resident memory of the process so far, in MiB.
     pub peak_rss_mb: u64,
+    /// Most bytes of tensors on a GPU at once so far, those kept for reuse included; absent on the CPU device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_device_bytes: Option<u64>,
     /// Updates left out as their gradient overflowed; absent where products are not in f16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped_updates: Option<u64>,

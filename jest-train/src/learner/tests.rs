@@ -5,6 +5,7 @@ use super::*;
 use crate::config::OptimizerPlan;
 use crate::verbs::bench::synthetic;
 
+mod precisions;
 mod reuse;
 mod scale;
 

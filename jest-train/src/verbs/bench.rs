@@ -46,6 +46,8 @@ fn time_steps(args: &BenchStepArgs, device: &Device) -> Result<()> {
         Ok(pass.wait()?)
     };
     let training = median(args.repeats, &mut train)?;
+    // Before the ceiling is measured, which takes memory of its own.
+    let (peak_rss_mb, peak_device_bytes) = (resources::peak_rss_mb(), device.buffers().peak);
     let profile = if args.profile { Some(profile(device, train)?) } else { None };
     let recording = middle(recording.into_iter().skip(WARM_UPS).take(args.repeats.max(1)).collect());
     let ips = |seconds: f64| args.batch as f64 / seconds;
@@ -54,7 +56,6 @@ fn time_steps(args: &BenchStepArgs, device: &Device) -> Result<()> {
         gflops(learner.forward_flops(&batch.lengths, &View::default()), score),
         gflops(learner.training_flops(&batch.lengths), training),
     ];
-    let peak_rss_mb = resources::peak_rss_mb();
     println!(
         "{} batch {} on {}, {} threads: scoring {:.1} examples/s ({score_gflops:.1} GFLOP/s), training {:.1} examples/s \
          ({step_gflops:.1} GFLOP/s), {peak_rss_mb} MB at most",
@@ -74,7 +75,7 @@ fn time_steps(args: &BenchStepArgs, device: &Device) -> Result<()> {
             "score_ips": ips(score), "step_ips": ips(training),
             "score_gflops": score_gflops, "step_gflops": step_gflops,
             "recording_seconds": on_gpu.then_some(recording), "profile": profile,
-            "peak_rss_mb": peak_rss_mb, "peak_device_bytes": device.buffers().peak,
+            "peak_rss_mb": peak_rss_mb, "peak_device_bytes": peak_device_bytes,
         });
         line.extend(measured.as_object().cloned().unwrap_or_default());
         println!("{}", serde_json::Value::from(line));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jest_data::{LoaderConfig, Preprocess, Source, Tokenizer};
-use jest_kernels::{Device, DeviceKind, DeviceOptions, DeviceRequest, Pass, Precision};
+use jest_kernels::{Device, DeviceKind, DeviceLimits, DeviceOptions, DeviceRequest, Pass, Precision};
 use jest_model::TwoTowers;
 
 use crate::cli::{OnDevice, Pairs};
@@ -25,6 +25,16 @@ pub fn device_in(on: &OnDevice, precision: Precision) -> Result<Device> {
 
 /// Opens a device by its spelling, and says what a software adapter is good for.
 pub fn open_device(spelling: &str, threads: usize, precision: Precision) -> Result<Device> {
+    open_device_within(spelling, threads, precision, None)
+}
+
+/// As `open_device`, with at most so many MiB of tensors on a GPU.
+pub fn open_device_within(
+    spelling: &str,
+    threads: usize,
+    precision: Precision,
+    device_mb: Option<u64>,
+) -> Result<Device> {
     if spelling.to_lowercase().starts_with("cuda") {
         eprintln!("note: {spelling} means gpu here; the kernels run through Vulkan, Metal or DX12");
     }
@@ -35,7 +45,9 @@ pub fn open_device(spelling: &str, threads: usize, precision: Precision) -> Resu
             eprintln!("note: bf16 is the CPU device's; --precision f16 would use {}", gpu.name);
         }
     }
-    let options = DeviceOptions { threads, precision, ..Default::default() };
+    let memory_bytes = device_mb.map(|mb| mb.saturating_mul(1 << 20));
+    let limits = DeviceLimits { memory_bytes, ..Default::default() };
+    let options = DeviceOptions { threads, precision, limits, ..Default::default() };
     let device = Device::open(&request, options)?;
     if device.info().software {
         eprintln!("note: {} is emulated on the CPU; `--device cpu` is many times faster", device.info().name);

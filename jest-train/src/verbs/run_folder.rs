@@ -43,14 +43,16 @@ pub(super) fn set_aside(out: &Path) -> Result<PathBuf> {
     Ok(aside)
 }
 
-/// Refuses to go on under another plan; device, threads and tiles may change, and keys that are new have their defaults.
+/// Refuses to go on under another plan; device, its memory, threads and tiles may change, and keys that are new have their defaults.
 pub(super) fn hold_against_saved_plan(path: &Path, text: &str) -> Result<()> {
     let Ok(saved) = fs::read_to_string(path) else {
         return Err(TrainError::NothingToResume { path: path.to_path_buf() });
     };
     let fixed = |text: &str| {
         let free = |line: &&str| {
-            ["device", "threads", "autotune", "tiles"].iter().any(|key| line.starts_with(&format!("{key} = ")))
+            ["device", "device_mb", "threads", "autotune", "tiles"]
+                .iter()
+                .any(|key| line.starts_with(&format!("{key} = ")))
         };
         text.lines().filter(|line| !free(line)).collect::<Vec<_>>().join("\n")
     };

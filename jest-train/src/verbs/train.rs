@@ -10,7 +10,7 @@ use jest_kernels::{Device, Pass};
 use jest_model::{Locked, Tower, TwoTowers};
 use jest_select::Reads;
 
-use super::open::{keep_kernels, open_device, tune};
+use super::open::{keep_kernels, open_device_within, tune};
 use super::run_folder::{PLAN, hold_against_saved_plan, keep_tiles, same_folder, set_aside, with_tiles};
 use super::starting;
 use crate::approximation::Approximation;
@@ -66,7 +66,7 @@ pub(super) struct How<'a> {
 /// Trains the runs of a plan.
 pub(super) fn work(plan: &Plan, how: How<'_>) -> Result<()> {
     let prepared = assemble::prepare(plan)?;
-    let device = open_device(&plan.device, plan.threads, plan.precision)?;
+    let device = open_device_within(&plan.device, plan.threads, plan.precision, plan.device_mb)?;
     tune(&device, plan.autotune, &plan.tiles);
     let (plan, text) = with_tiles(plan, &device)?;
     let plan = &plan;

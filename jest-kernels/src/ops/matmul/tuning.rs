@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::kernels::{Store, Tile};
 use super::{Ends, Form, Sizes, run_with, trial};
+use crate::device::gpu::Gpu;
 use crate::device::{Abilities, Backend, DeviceInfo};
 use crate::profile::Now;
 use crate::testing::random;
@@ -91,6 +92,13 @@ impl Class {
 /// How names of classes end: what is fastest on one adapter, or under one driver, says nothing of another.
 pub(crate) fn of_adapter(adapter: &DeviceInfo) -> String {
     format!(" on {}, {}", adapter.name, adapter.driver)
+}
+
+/// Tiles that a product may be given on a GPU, each with the name of its class.
+pub(crate) fn choices(gpu: &Gpu, form: Form, [m, n, k]: [usize; 3]) -> Vec<(String, &'static str)> {
+    let class = Class::of(form, gpu.precision, Sizes { z: 1, m, n, k });
+    let name = class.name(gpu.info());
+    class.candidates(gpu.abilities()).into_iter().map(|tile| (name.clone(), tile.name())).collect()
 }
 
 /// The tile of a product on this pass's GPU.
@@ -228,9 +236,12 @@ mod tests {
             let class = Class::of(form, Precision::F32, Sizes { z: 1, m: 68, n: 132, k: 200 });
             let candidates = class.candidates(Abilities { subgroups: true, lanes: 8, ..Default::default() });
             assert_eq!(candidates.len(), 5, "{form:?}: {candidates:?}");
+            let offered = gpu().tile_choices(form, [68, 132, 200]);
+            assert!(offered.iter().map(|(_, tile)| *tile).eq(candidates.iter().map(|tile| tile.name())), "{offered:?}");
             let of = |tile: &Tile| {
                 let device = gpu();
                 device.use_tiles([(class.name(&device.info()), tile.name().to_string())].into());
+                assert_eq!(offered[0].0, class.name(&device.info()));
                 let bits = product(&device, form, (68, 132, 200));
                 assert_eq!(device.tiles().len(), 1);
                 bits
