@@ -56,16 +56,27 @@ find_driver() {
 check() {
     filter=
     [ "${SIZES:-}" != small ] || filter=matches_oracle
+    : >"$work/failed"
     for test in "$here"/tests/*; do
         echo "checking ${test##*/}" >&2
         CARGO_MANIFEST_DIR=$here/jest-kernels JEST_TEST_DEVICE=$device JEST_SHADER_TALLY=$work/tally "$test" $filter >"$work/log" 2>&1 ||
-            { cat "$work/log" >&2; echo "a kernel is wrong on $device: nothing is measured" >&2; exit 1; }
-        sed -n 's/^test result: ok\. \([0-9]*\) passed.*/\1/p' "$work/log" >>"$work/passed"
+            {
+                cat "$work/log" >&2
+                echo "${test##*/}" >>"$work/failed"
+                sed -n "s/^test \(.*\) \.\.\. FAILED$/${test##*/} \1/p" "$work/log" >>"$work/failed"
+            }
+        sed -n 's/^test result: [a-zA-Z]*\. \([0-9]*\) passed.*/\1/p' "$work/log" >>"$work/passed"
     done
     passed=$(awk '{ sum += $1 } END { print sum + 0 }' "$work/passed")
     kernels=$(cut -f 2 "$work/tally" 2>/dev/null | sort -u | wc -l)
-    checked=",\"check\":{\"passed\":$passed,\"kernels\":$((kernels))}"
+    failed=$(sed 's/.*/"&"/' "$work/failed" | paste -s -d , -)
+    checked=",\"check\":{\"passed\":$passed,\"kernels\":$((kernels)),\"failed\":[$failed]}"
     echo "$passed tests passed, $((kernels)) kernels ran" >&2
+    [ -z "$failed" ] || {
+        printf '{"commit":"%s"%s}\n' "$(cat "$here/commit")" "$checked" >"$out"
+        echo "a kernel is wrong on $device: $out names the tests, nothing is measured" >&2
+        exit 1
+    }
 }
 
 # The last line that a command prints, which is JSON, or its last words; 1 where it failed.
