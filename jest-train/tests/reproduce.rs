@@ -72,6 +72,59 @@ fn a_study_stops_at_its_budget_goes_on_and_is_drawn() {
     assert_eq!(Record::read(&folder.join("fig2.json")).unwrap().panels.len(), 4);
 }
 
+/// A part of a study's configuration: its runs as they are, but of three steps, on small batches, evaluated on one task.
+fn small(text: &str) -> String {
+    let line = |line: &str| match line.split_once(" = ").map_or(line, |(key, _)| key) {
+        "steps" => "steps = 3\n".to_string(),
+        "reference_cache" => "cache_reference = false\n".to_string(),
+        "train" => format!("{line}\nshuffle_buffer = 64\nworkers = 1\n"),
+        _ if line.contains("/eval/") && !line.contains("fashion_zs") => String::new(),
+        _ => format!("{line}\n"),
+    };
+    let text = text.replace("batch_size = 128", "batch_size = 16").replace("depth = 2", "depth = 1");
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn every_study_is_trained_recorded_and_drawn() {
+    let place = tempfile::tempdir().unwrap();
+    let (out, configs) = (place.path().join("studies").display().to_string(), place.path().join("configs"));
+    std::fs::create_dir(&configs).unwrap();
+    for file in std::fs::read_dir(workspace().join("configs/reproduce")).unwrap() {
+        let file = file.unwrap();
+        std::fs::write(configs.join(file.file_name()), small(&std::fs::read_to_string(file.path()).unwrap())).unwrap();
+    }
+    let configs = configs.display().to_string();
+    let args =
+        ["reproduce", "all", "--quick", "--device", "cpu", "--threads", "2", "--out", &out, "--configs", &configs];
+    let done = jest(&args);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let folder = place.path().join("studies-quick/records");
+    for study in STUDIES {
+        let path = folder.join(format!("{}.json", study.name));
+        let record = Record::read(&path).unwrap();
+        assert!(!record.panels.is_empty() && record.runs.iter().all(|run| run.run.steps == 3), "{}", study.name);
+        let drawn = std::fs::read_to_string(path.with_extension("svg")).unwrap();
+        for panel in &record.panels {
+            let points: Vec<f64> =
+                panel.series.iter().flat_map(|series| &series.points).map(|point| point.mean).collect();
+            assert!(
+                !points.is_empty() && points.iter().all(|mean| mean.is_finite()),
+                "{}: {}",
+                study.name,
+                panel.title
+            );
+            assert!(
+                drawn.contains(panel.title.split(&['&', '<', '>'][..]).next().unwrap()),
+                "{}: {}",
+                study.name,
+                panel.title
+            );
+        }
+        assert!(std::fs::read(path.with_extension("png")).unwrap().starts_with(b"\x89PNG"), "{}", study.name);
+    }
+}
+
 #[test]
 fn every_study_has_a_plan() {
     for study in STUDIES.iter().filter(|study| study.trains) {
