@@ -1,4 +1,4 @@
-//! bf16 products on the processor's matrix unit (Intel AMX), written as assembly: the compiler's own functions for it are
+//! Products of bf16, and of f32 in three parts, on the processor's matrix unit (Intel AMX), written as assembly: the compiler's own functions for it are
 //! not stable yet.
 
 use std::arch::asm;
@@ -142,6 +142,8 @@ pub(super) unsafe fn square(a: &[u16], b: &[u16], y: &mut [f32], y_row: usize, a
         );
     }
 }
+
+const _: () = assert!(BLOCK * size_of::<u16>() == 1024, "the bytes of a part, as the macros below have them");
 
 /// Loads one part of two blocks of a: 0, 1024 or 2048 bytes from their first.
 macro_rules! rows {

@@ -97,7 +97,9 @@ pub(super) unsafe fn pack_split(role: Role, source: &Source<'_>, out: &mut [u16]
         // SAFETY: 16 rows of 32 depths, or 32 depths of 16 rows, as the caller promises.
         let [mut low, mut high] = unsafe { [floats(source.elements, low), floats(source.elements, high)] };
         for part in 0..PARTS {
-            let both = bits(_mm512_cvtne2ps_pbh(high, low));
+            // The nearest to the largest of f32 would be infinite; what is not finite stays so in the later parts.
+            let [high_part, low_part] = if part == 0 { [within_bf16(high), within_bf16(low)] } else { [high, low] };
+            let both = bits(_mm512_cvtne2ps_pbh(high_part, low_part));
             low = _mm512_sub_ps(low, widened(_mm512_castsi512_si256(both)));
             high = _mm512_sub_ps(high, widened(_mm512_extracti64x4_epi64::<1>(both)));
             let line = if by_rows { both } else { _mm512_permutexvar_epi16(interleave, both) };
@@ -157,6 +159,15 @@ unsafe fn floats(elements: Elements<'_>, at: usize) -> __m512 {
             Elements::Bf16(all) => widened(_mm256_loadu_si256(all.as_ptr().add(at).cast())),
         }
     }
+}
+
+/// The nearest that bf16 holds of numbers beyond its largest; NaN stays NaN.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn within_bf16(x: __m512) -> __m512 {
+    let largest = _mm512_castsi512_ps(_mm512_set1_epi32(0x7f7f_0000));
+    let smallest = _mm512_castsi512_ps(_mm512_set1_epi32(0xff7f_0000_u32 as i32));
+    _mm512_min_ps(largest, _mm512_max_ps(smallest, x))
 }
 
 /// bf16 bits as f32.

@@ -6,7 +6,8 @@
 //!
 //! The matrix unit also multiplies f32: an element is the exact sum of three of bf16, a + a' + a'', each at most 2⁻⁸ of the
 //! one before. Of the nine products of two such sums, six reach an f32 sum; a' b'', a'' b' and a'' b'' are below 2⁻²⁴ of a b.
-//! The parts of an element below 1e-33 are lost where they are subnormal, and an infinite one gives NaN.
+//! Subnormal numbers count as 0 in the unit, so elements and products below 1e-31 lose their lower parts; and what is infinite,
+//! an element or a sum, may come out as NaN.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -154,7 +155,7 @@ pub(crate) enum Role {
     Right,
 }
 
-/// Depths of each run but the last: runs as equal as whole blocks allow.
+/// Depths of each run but the last, which may be shorter.
 pub(crate) fn run(depths: usize) -> usize {
     depths.div_ceil(depths.div_ceil(RUN)).next_multiple_of(DEPTH)
 }
@@ -246,14 +247,13 @@ pub(crate) fn multiply(
 
 /// 32 x 32 elements.
 fn square(level: Level, a: &[u16], b: &[u16], y: &mut [f32], y_row: usize, add: bool) {
-    assert!(
-        y.len() >= (2 * SIDE - 1) * y_row + 2 * SIDE && a.len() == b.len() && a.len().is_multiple_of(2 * level.block())
-    );
+    assert!(y.len() >= (2 * SIDE - 1) * y_row + 2 * SIDE, "y holds every element that is written");
+    assert!(a.len() == b.len() && !a.is_empty() && a.len().is_multiple_of(2 * level.block()), "whole pairs of blocks");
     match level {
-        // SAFETY: `split` gave this level to a processor with tiles; the assertion above bounds every access.
+        // SAFETY: `split` gave this level to a processor with tiles; the assertions above bound every access.
         #[cfg(target_arch = "x86_64")]
         Level::Split => unsafe { amx::square_split(a, b, y, y_row, add) },
-        // SAFETY: `level` is what this processor has; the assertion above bounds every access.
+        // SAFETY: `level` is what this processor has; the assertions above bound every access.
         #[cfg(target_arch = "x86_64")]
         Level::Amx => unsafe { amx::square(a, b, y, y_row, add) },
         // SAFETY: as above.

@@ -15,6 +15,10 @@ pub(super) struct Source<'a> {
 
 #[cfg(target_arch = "x86_64")]
 impl Source<'_> {
+    fn is_whole(&self) -> bool {
+        self.rows == SIDE && self.depths == DEPTH
+    }
+
     /// Where the two halves of a whole block's line begin: 32 depths of a row, or 16 rows at two depths.
     #[inline(always)]
     pub(super) fn halves(&self, line: usize) -> (usize, usize) {
@@ -30,14 +34,13 @@ impl Source<'_> {
 pub(super) fn block(level: Level, role: Role, source: &Source<'_>, out: &mut [u16]) {
     assert!((source.rows - 1) * source.stride + (source.depths - 1) * source.depth_stride < source.elements.len());
     assert!(out.len() == level.block());
-    let whole = source.rows == SIDE && source.depths == DEPTH;
     match level {
         // SAFETY: these levels have AVX-512 with BF16; the assertions bound every access.
         #[cfg(target_arch = "x86_64")]
-        Level::Split if whole => unsafe { super::avx512::pack_split(role, source, out) },
+        Level::Split if source.is_whole() => unsafe { super::avx512::pack_split(role, source, out) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Level::Amx | Level::Avx512 if whole => unsafe { super::avx512::pack(role, source, out) },
+        Level::Amx | Level::Avx512 if source.is_whole() => unsafe { super::avx512::pack(role, source, out) },
         Level::Plain => plain(role, source, out),
         _ => filled_up(level, role, source, out),
     }

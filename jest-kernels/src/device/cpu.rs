@@ -71,6 +71,7 @@ fn in_large_pages(buffer: &Vec<Line>) {
         if bytes >= ROOM {
             let start = buffer.as_ptr().cast::<u8>();
             let skip = start.align_offset(PAGE);
+            // Where pages are larger than this, the call may be refused.
             // SAFETY: whole pages inside of the buffer; the call changes no contents, and a refusal changes nothing.
             unsafe {
                 libc::madvise(start.add(skip).cast_mut().cast(), (bytes - skip) / PAGE * PAGE, libc::MADV_HUGEPAGE)

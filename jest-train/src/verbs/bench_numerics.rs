@@ -24,6 +24,9 @@ are the roundings of weights and of scores' gradients, and in bf16 of what is st
 as they come, which the precision rounds to 4.9e-4 and 3.9e-3 of a value; and f16 holds nothing over 65,504. `tanh` of small values
 is the driver's own on a GPU, exact to 1e-7 of 1 on llvmpipe and not of the value.
 
+Where the CPU device multiplies f32 on a matrix unit (`amx-bf16`), subnormal numbers count as 0: elements and products below 1e-31
+lose their lower digits, and an infinite element or sum may come out as NaN.
+
 Every operation is in the tables, and a test fails when one of the kernels that can run is dispatched by none of the cases.
 ";
 

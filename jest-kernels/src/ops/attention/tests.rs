@@ -246,6 +246,24 @@ fn nan_in_a_masked_key_does_not_leak() {
     }
 }
 
+/// Wide enough for products on the processor's matrix unit.
+#[test]
+fn nothing_of_a_later_key_leaks() {
+    let shape = Attention { heads: 1, head_dim: 64, q_len: 70, k_len: 70, mask: Mask::Causal, ..BASE };
+    let stride = 3 * shape.width();
+    for bad in [f32::NAN, f32::INFINITY, f32::MAX] {
+        for column in [shape.width(), 2 * shape.width()] {
+            let poison = |qkv: &mut [f32]| qkv[41 * stride + column..][..shape.width()].fill(bad);
+            for found in rows_with_nan(shape, None, poison) {
+                assert!(
+                    found.iter().flatten().all(|row| (41..70).contains(row)),
+                    "{bad} in column {column}: {found:?}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn results_do_not_depend_on_the_thread_count() {
     let shape = Attention { n: 5, heads: 3, q_len: 70, k_len: 70, ..BASE };

@@ -13,6 +13,8 @@ mod packed;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_cpu;
+#[cfg(test)]
 mod tests_f16;
 #[cfg(test)]
 mod tests_tiles;

@@ -68,13 +68,13 @@ fn run_packed(
     pre: Option<&mut Tensor>,
 ) -> Result<()> {
     let Sizes { m, n, k, .. } = operands.sizes;
-    let parts = cpu::depth_parts(operands.form, operands.sizes);
+    let rounded = y.dtype() == DType::Bf16;
+    let parts = if rounded { 1 } else { cpu::depth_parts(operands.form, operands.sizes) };
     let mut partial = if parts > 1 { Some(pass.empty_f32(&[parts, m, n])?) } else { None };
     let words = if parts > 1 { 1 } else { packed::scratch_words(operands.level, n, k) };
     let mut scratch = pass.empty_f32(&[words])?;
     let scratch = bytemuck::cast_slice_mut(scratch.f32_mut());
     let Some(cpu) = pass.cpu() else { return Ok(()) };
-    let rounded = y.dtype() == DType::Bf16;
     cpu.run(work(operands.sizes, store), || match (store, pre, &mut partial) {
         (Store::BiasGelu(kind), Some(pre), _) if rounded => {
             packed::product_gelu_rounded(operands, kind, y.bf16_mut(), pre.bf16_mut(), scratch);

@@ -123,20 +123,6 @@ fn linear_backward_is_the_derivative() {
 }
 
 #[test]
-fn results_do_not_depend_on_the_thread_count() {
-    let (m, n, k) = (300, 65, 129);
-    let (a, b) = (random(m * k, 1), random(k * n, 2));
-    let product = |threads: usize| {
-        let options = crate::DeviceOptions { threads, checked: false, ..Default::default() };
-        let mut pass = crate::Device::open(&crate::DeviceRequest::Cpu, options).unwrap().pass();
-        let (a, b) = (pass.upload(&a, &[m, k]).unwrap(), pass.upload(&b, &[k, n]).unwrap());
-        let y = forward(&mut pass, Form::AB, &a, &b).unwrap();
-        pass.read(&y).unwrap()
-    };
-    assert_eq!(product(1), product(3));
-}
-
-#[test]
 fn inner_lengths_that_differ_are_named() {
     on_each_device(|pass| {
         let (a, b) = (pass.zeros(&[2, 3]).unwrap(), pass.zeros(&[4, 5]).unwrap());
@@ -302,23 +288,6 @@ fn operands_stored_in_bf16_give_the_same_bits_as_rounded_ones() {
 /// The matrix 1.
 fn one(n: usize) -> Vec<f32> {
     (0..n * n).map(|i| f32::from(u8::from(i / n == i % n))).collect()
-}
-
-#[test]
-fn deep_gradients_do_not_depend_on_the_thread_count() {
-    // Deep enough to be summed in parts and in several runs.
-    let (m, n, k) = (65, 33, 3000);
-    let (a, b) = (random(m * k, 1), random(k * n, 2));
-    for precision in [crate::Precision::F32, crate::Precision::Bf16] {
-        let product = |threads: usize| {
-            let options = crate::DeviceOptions { threads, checked: false, precision, ..Default::default() };
-            let mut pass = crate::Device::open(&crate::DeviceRequest::Cpu, options).unwrap().pass();
-            let (a, b) = (pass.upload(&a, &[k, m]).unwrap(), pass.upload(&b, &[k, n]).unwrap());
-            let y = forward(&mut pass, Form::AtB, &a, &b).unwrap();
-            pass.read(&y).unwrap()
-        };
-        assert_eq!(product(1), product(3));
-    }
 }
 
 #[test]
