@@ -80,6 +80,39 @@ impl Drop for Tiles {
     }
 }
 
+/// Loads the 32 x 32 sums, or begins them with 0; the loop over depths follows at label 3.
+macro_rules! begin {
+    () => {
+        concat!(
+            "test {add}, {add}\n",
+            "jz 2f\n",
+            "tileloadd tmm0, [{top} + {pitch}*1]\n",
+            "tileloadd tmm1, [{top} + {pitch}*1 + 64]\n",
+            "tileloadd tmm2, [{low} + {pitch}*1]\n",
+            "tileloadd tmm3, [{low} + {pitch}*1 + 64]\n",
+            "jmp 3f\n",
+            "2:\n",
+            "tilezero tmm0\n",
+            "tilezero tmm1\n",
+            "tilezero tmm2\n",
+            "tilezero tmm3\n",
+            "3:\n"
+        )
+    };
+}
+
+/// Stores the sums.
+macro_rules! end {
+    () => {
+        concat!(
+            "tilestored [{top} + {pitch}*1], tmm0\n",
+            "tilestored [{top} + {pitch}*1 + 64], tmm1\n",
+            "tilestored [{low} + {pitch}*1], tmm2\n",
+            "tilestored [{low} + {pitch}*1 + 64], tmm3\n"
+        )
+    };
+}
+
 /// 32 x 32 elements of a product of two packed pairs of block rows.
 ///
 /// The caller goes through many columns with the same rows, so b is loaded with the hint that it will not be needed soon:
@@ -95,19 +128,7 @@ pub(super) unsafe fn square(a: &[u16], b: &[u16], y: &mut [f32], y_row: usize, a
     unsafe {
         let (a, b, top) = (a.as_ptr(), b.as_ptr(), y.as_mut_ptr());
         asm!(
-            "test {add}, {add}",
-            "jz 2f",
-            "tileloadd tmm0, [{top} + {pitch}*1]",
-            "tileloadd tmm1, [{top} + {pitch}*1 + 64]",
-            "tileloadd tmm2, [{low} + {pitch}*1]",
-            "tileloadd tmm3, [{low} + {pitch}*1 + 64]",
-            "jmp 3f",
-            "2:",
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "3:",
+            begin!(),
             "tileloadd tmm4, [{a0} + {line}*1]",
             "tileloaddt1 tmm6, [{b0} + {line}*1]",
             "tileloadd tmm5, [{a1} + {line}*1]",
@@ -122,10 +143,7 @@ pub(super) unsafe fn square(a: &[u16], b: &[u16], y: &mut [f32], y_row: usize, a
             "add {b1}, 1024",
             "dec {steps}",
             "jnz 3b",
-            "tilestored [{top} + {pitch}*1], tmm0",
-            "tilestored [{top} + {pitch}*1 + 64], tmm1",
-            "tilestored [{low} + {pitch}*1], tmm2",
-            "tilestored [{low} + {pitch}*1 + 64], tmm3",
+            end!(),
             a0 = inout(reg) a => _,
             a1 = inout(reg) a.add(half) => _,
             b0 = inout(reg) b => _,
@@ -177,19 +195,7 @@ pub(super) unsafe fn square_split(a: &[u16], b: &[u16], y: &mut [f32], y_row: us
     unsafe {
         let (a, b, top) = (a.as_ptr(), b.as_ptr(), y.as_mut_ptr());
         asm!(
-            "test {add}, {add}",
-            "jz 2f",
-            "tileloadd tmm0, [{top} + {pitch}*1]",
-            "tileloadd tmm1, [{top} + {pitch}*1 + 64]",
-            "tileloadd tmm2, [{low} + {pitch}*1]",
-            "tileloadd tmm3, [{low} + {pitch}*1 + 64]",
-            "jmp 3f",
-            "2:",
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "3:",
+            begin!(),
             rows!(2048),
             columns!(0),
             squares!(),
@@ -209,10 +215,7 @@ pub(super) unsafe fn square_split(a: &[u16], b: &[u16], y: &mut [f32], y_row: us
             "add {b1}, {step}",
             "dec {steps}",
             "jnz 3b",
-            "tilestored [{top} + {pitch}*1], tmm0",
-            "tilestored [{top} + {pitch}*1 + 64], tmm1",
-            "tilestored [{low} + {pitch}*1], tmm2",
-            "tilestored [{low} + {pitch}*1 + 64], tmm3",
+            end!(),
             a0 = inout(reg) a => _,
             a1 = inout(reg) a.add(half) => _,
             b0 = inout(reg) b => _,
