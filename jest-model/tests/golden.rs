@@ -161,8 +161,12 @@ fn configurations_are_read_as_transformers_writes_them() {
                 assert_eq!(&got[tower][key], value, "{name}: {tower}.{key}");
             }
         }
-        for key in ["architectures", "model_type", "projection_dim"] {
-            assert_eq!(got[key], wanted[key], "{name}: {key}");
-        }
+        assert_eq!(got["projection_dim"], wanted["projection_dim"], "{name}");
+        // Texts that are means of tokens are ours alone.
+        let (architecture, kind) = if name == "hf_dual_mean" { ("Jest", "jest_") } else { ("", "") };
+        let [written, known] =
+            [&got, &wanted].map(|json| (json["architectures"][0].as_str(), json["model_type"].as_str()));
+        let (Some(class), Some(of)) = known else { panic!("{name} names its class") };
+        assert_eq!(written, (Some(&*format!("{architecture}{class}")), Some(&*format!("{kind}{of}"))), "{name}");
     }
 }
