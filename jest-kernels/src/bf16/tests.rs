@@ -77,6 +77,17 @@ fn three_parts_are_the_element() {
     }
 }
 
+/// Single products: without any of the six of parts most would be off by 2⁻¹⁷ of themselves or more.
+#[test]
+fn products_of_parts_are_those_of_f32() {
+    let Some(level) = split() else { return };
+    let (n, k) = (64, 1);
+    let (a, b) = (random(n, 7), random(n, 8));
+    let y = product(level, (n, n, k), &a, &b);
+    let want: Vec<f64> = (0..n * n).map(|i| f64::from(a[i / n]) * f64::from(b[i % n])).collect();
+    assert_within("products", &y, &want, |i| 4.0 * f64::from(f32::EPSILON) * want[i].abs());
+}
+
 #[test]
 fn what_is_not_finite_stays_so_in_parts() {
     let Some(level) = split() else { return };

@@ -1,7 +1,7 @@
 //! The CPU forms: packed or not, in blocks and in parts, on any number of threads.
 
 use super::*;
-use crate::testing::{assert_within, devices, random, sum_tolerance, wide};
+use crate::testing::*;
 
 #[test]
 fn results_do_not_depend_on_the_thread_count() {
@@ -19,17 +19,25 @@ fn results_do_not_depend_on_the_thread_count() {
     }
 }
 
-/// Products too narrow to be packed, in several blocks of rows and in parts of the depth.
+/// Products too narrow to be packed and such as are, in several blocks of rows, in runs and in parts of the depth.
 #[test]
-fn narrow_products_on_the_cpu_match_oracle() {
+fn deep_products_on_the_cpu_match_oracle() {
     let mut pass = devices()[0].pass();
-    for (m, n, k) in [(300, 20, 129), (70, 20, 3000), (20, 300, 3000)] {
+    for (m, n, k) in [(300, 20, 129), (70, 20, 3000), (20, 300, 3000), (70, 40, 3000), (530, 65, 1100), (40, 800, 2100)]
+    {
         let (a, b) = (random(m * k, 1), random(k * n, 2));
         let (a64, b64) = (wide(&a), wide(&b));
-        let (a, b) = (pass.upload(&a, &[k, m]).unwrap(), pass.upload(&b, &[k, n]).unwrap());
-        let y = forward(&mut pass, Form::AtB, &a, &b).unwrap();
-        let want = oracle::atb(m, n, k, &a64, &b64);
-        assert_within("y", &pass.read(&y).unwrap(), &want, |_| sum_tolerance(k, k as f64));
+        for form in Form::ALL {
+            let (a_shape, b_shape, want) = match form {
+                Form::AB => ([m, k], [k, n], oracle::ab(m, n, k, &a64, &b64)),
+                Form::ABt => ([m, k], [n, k], oracle::abt(m, n, k, &a64, &b64)),
+                Form::AtB => ([k, m], [k, n], oracle::atb(m, n, k, &a64, &b64)),
+            };
+            let (a, b) = (pass.upload(&a, &a_shape).unwrap(), pass.upload(&b, &b_shape).unwrap());
+            let y = forward(&mut pass, form, &a, &b).unwrap();
+            let name = format!("{form:?} {m}x{n}x{k}");
+            assert_within(&name, &checked_read(&mut pass, "y", &y), &want, |_| sum_tolerance(64, k as f64));
+        }
     }
 }
 
