@@ -90,7 +90,7 @@ pub enum KernelError {
         /// The operand.
         what: &'static str,
     },
-    /// One tensor would exceed what a binding of the device can hold.
+    /// One tensor would exceed what a buffer of the device can hold.
     #[error(
         "a tensor of shape {shape:?} takes {bytes} bytes, over the device's limit of {limit}; use --micro-batch, a smaller batch or --device cpu"
     )]
@@ -98,6 +98,20 @@ pub enum KernelError {
         /// Shape asked for.
         shape: Vec<usize>,
         /// Bytes it takes.
+        bytes: u64,
+        /// The device's limit in bytes.
+        limit: u64,
+    },
+    /// A kernel needs more of a tensor at once than a binding of the device can hold.
+    #[error(
+        "kernel {kernel} needs {bytes} bytes at once of a tensor of shape {shape:?}, over the device's limit of {limit} for a binding; use --micro-batch, a smaller batch or --device cpu"
+    )]
+    Unbindable {
+        /// Name of the kernel.
+        kernel: &'static str,
+        /// Shape of the tensor.
+        shape: Vec<usize>,
+        /// Bytes that it needs at once.
         bytes: u64,
         /// The device's limit in bytes.
         limit: u64,

@@ -25,6 +25,7 @@ pub mod numerics;
 pub mod ops;
 mod pass;
 mod profile;
+mod rows;
 mod simd;
 mod stripes;
 mod tensor;

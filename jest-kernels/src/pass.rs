@@ -2,9 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::catalog::{Sent, Variant};
 use crate::device::cpu::Cpu;
-use crate::device::gpu::{GpuBuffer, Reading};
+use crate::device::gpu::Reading;
 use crate::device::{Abilities, Backend};
 use crate::profile::Work;
 use crate::tensor::Storage;
@@ -71,6 +70,14 @@ impl Pass {
             Backend::Gpu(gpu) => gpu.flop_limit(),
         };
         ((count as f64 * (limit / flops)) as usize).clamp(1, count.max(1))
+    }
+
+    /// Bytes of a binding.
+    pub(crate) fn binding_limit(&self) -> u64 {
+        match self.device.backend() {
+            Backend::Cpu(_) => u64::MAX,
+            Backend::Gpu(gpu) => gpu.binding_limit(),
+        }
     }
 
     /// Workgroups that a dispatch may have in one dimension.
@@ -211,30 +218,6 @@ impl Pass {
             Backend::Cpu(cpu) => Some(cpu),
             Backend::Gpu(_) => None,
         }
-    }
-
-    /// Records one kernel on the GPU: `tensors[i]` is binding `i`, `parameters` the immediates.
-    pub(crate) fn dispatch<P: Sent>(
-        &mut self,
-        variant: &Variant,
-        tensors: &[&Tensor],
-        parameters: P,
-        grid: Grid,
-        flops: f64,
-    ) -> Result<()> {
-        let Backend::Gpu(gpu) = self.device.backend() else { return Ok(()) };
-        assert!(P::FIELDS == variant.parameters(), "kernel {} has other parameters", variant.name());
-        let limit = gpu.group_limit();
-        if let Some(groups) = grid.groups(limit).into_iter().find(|groups| *groups > limit) {
-            let kernel = variant.name();
-            return Err(KernelError::TooManyGroups { kernel, groups, limit });
-        }
-        let buffers: Vec<&GpuBuffer> = tensors.iter().map(|tensor| tensor.gpu()).collect();
-        let words = tensors.iter().map(|tensor| tensor.dtype().words(tensor.len())).sum();
-        let work = Work::products(variant.name(), flops, words);
-        let by_subgroups = if gpu.abilities().subgroups { variant.by_subgroups() } else { None };
-        let variant = by_subgroups.as_ref().unwrap_or(variant);
-        gpu.dispatch(variant, &buffers, bytemuck::bytes_of(&parameters), grid, work)
     }
 
     /// Starts copying an f32 tensor to the host without stalling the device.

@@ -27,6 +27,14 @@ impl DType {
             DType::F16 | DType::Bf16 => len.div_ceil(2),
         }
     }
+
+    /// Bits of an element.
+    pub(crate) fn bits(self) -> usize {
+        match self {
+            DType::F32 | DType::U32 => 32,
+            DType::F16 | DType::Bf16 => 16,
+        }
+    }
 }
 
 /// A dense row-major array on one device.

@@ -67,7 +67,15 @@ fn gpu(options: DeviceOptions) -> Device {
 /// # Panics
 /// Without any adapter.
 pub fn lesser_gpu(limits: DeviceLimits) -> Device {
-    gpu(DeviceOptions { checked: true, limits, ..Default::default() })
+    lesser_gpu_in(Precision::F32, limits)
+}
+
+/// [`lesser_gpu`] with products in this precision.
+///
+/// # Panics
+/// Without any adapter that has it.
+pub fn lesser_gpu_in(precision: Precision, limits: DeviceLimits) -> Device {
+    gpu(DeviceOptions { checked: true, precision, limits, ..Default::default() })
 }
 
 /// Makes a GPU a lost one, as after a reset by its driver.

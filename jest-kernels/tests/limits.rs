@@ -72,6 +72,28 @@ fn what_the_pool_keeps_makes_room_and_then_memory_is_out() {
     assert!(device.buffers().peak <= 100_000);
 }
 
+#[test]
+fn what_the_pool_keeps_makes_room_for_copies_to_and_from_the_host() {
+    let device = lesser_gpu(DeviceLimits { staged_bytes: Some(215_000), ..Default::default() });
+    let pass = &mut device.pass();
+    let values: Vec<f32> = (0..20_000).map(|i| i as f32).collect();
+    let x = pass.upload(&values, &[20_000]).unwrap();
+    // 80 KiB of x, 64 that are free from now on: no copy of x fits beside both.
+    drop(pass.zeros(&[15_000]).unwrap());
+    assert!(device.buffers().bytes > 140_000);
+    assert!(pass.read(&x).unwrap() == values);
+    assert!(device.buffers().bytes < 100_000, "{:?}", device.buffers());
+    // As well on the way to the device: 40 KiB are free, 56 to be filled.
+    drop(pass.zeros(&[10_000]).unwrap());
+    let y = pass.upload(&values[..14_000], &[14_000]).unwrap();
+    assert!(device.buffers().bytes < 145_000, "{:?}", device.buffers());
+    assert!(pass.read(&y).unwrap() == values[..14_000]);
+    let refused = pass.read(&x).unwrap_err();
+    assert!(matches!(refused, KernelError::OutOfMemory { bytes: 80_000, .. }), "{refused}");
+    drop(y);
+    assert!(pass.read(&x).unwrap() == values, "what was refused before fits again");
+}
+
 /// Calls of each kernel while `record` ran; none did more than `limit` FLOPs.
 fn calls_within(device: &Device, limit: f64, record: impl FnOnce(&mut Pass)) -> Vec<(String, u64)> {
     device.start_profile(|| Duration::ZERO);

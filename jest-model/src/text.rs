@@ -1,5 +1,7 @@
 //! The text tower: token embedding, blocks, pooling, projection, unit length.
 
+use std::cell::RefCell;
+
 use jest_kernels::ops::attention::Mask;
 use jest_kernels::ops::gather_tokens::KeptTokens;
 use jest_kernels::ops::l2_normalize;
@@ -55,6 +57,11 @@ struct BucketSaved {
     pooling: TextPoolingSaved,
     head: LinearSaved,
     unit: l2_normalize::Saved,
+}
+
+thread_local! {
+    /// Token ids on their way to the device; kept from call to call.
+    static IDS: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Texts of one length on the device.
@@ -204,7 +211,6 @@ impl TextTower {
         let (Bucket { texts, l }, stored) = (bucket, self.config.text.tokens);
         let (n, l) = (texts.len(), *l);
         let row = |text: &u32| &ids[*text as usize * stored..][..l];
-        let ids: Vec<u32> = texts.iter().flat_map(row).copied().collect();
         let lengths: Vec<u32> = texts.iter().map(|text| lengths[*text as usize].min(l as u32)).collect();
         let one = |pass: &mut Pass, places: &[u32]| KeptTokens::upload(pass, places, n, 1, l).map(Counting::Token);
         let counting = match self.config.text.pool {
@@ -218,10 +224,11 @@ impl TextTower {
             TextPadding::Masked => Some(pass.upload_u32(&lengths, &[n])?),
         };
         let mask = if self.config.family == Family::Clip { Mask::Causal } else { Mask::None };
-        Ok(Inputs {
-            ids: TokenIds::upload(pass, &ids, n, l, self.config.text.vocab_size)?,
-            counting,
-            rows: Rows { n, l, lengths, mask },
-        })
+        let ids = IDS.with_borrow_mut(|ids| {
+            ids.clear();
+            ids.extend(texts.iter().flat_map(row));
+            TokenIds::upload(pass, ids, n, l, self.config.text.vocab_size)
+        })?;
+        Ok(Inputs { ids, counting, rows: Rows { n, l, lengths, mask } })
     }
 }

@@ -10,12 +10,13 @@ use crate::workspace;
 const PIECES: [&str; 5] = ["loss", "numerics", "ops", "select", "step"];
 
 /// What is held against peers: a script of `benches/peers` and its arguments.
-const PEERS: [&str; 11] = [
+const PEERS: [&str; 12] = [
     "ops.py",
     "sigmoid_loss.py",
     "selection.py",
     "products.py --device llvmpipe",
     "products.py --device cpu",
+    "rust_step.py --batch 32",
     "step.py --preset xs64 --batch 128 --compile",
     "step.py --preset xs64 --batch 128 --compile --precision bf16",
     "step.py --preset s224 --batch 16 --compile",
@@ -43,8 +44,8 @@ fn peers(args: &[String]) -> u8 {
     let (name, flags) = name_and_flags(args);
     let lines: Vec<_> = chosen(name).collect();
     let compiled = installed.join("rust/release/jest-peers");
-    let products = lines.iter().any(|line| line.starts_with("products"));
-    for needed in [Some(&python), products.then_some(&compiled)].into_iter().flatten() {
+    let rust = lines.iter().any(|line| line.starts_with("products") || line.starts_with("rust"));
+    for needed in [Some(&python), rust.then_some(&compiled)].into_iter().flatten() {
         if !needed.exists() {
             eprintln!(
                 "{} is missing; `sh benches/peers/install.sh` installs the peers, and {PYTHON} names another Python \
@@ -93,7 +94,7 @@ mod tests {
 
     #[test]
     fn peers_are_chosen_by_the_name_of_their_script() {
-        assert_eq!((chosen("").count(), chosen("step").count(), chosen("ops.py").count()), (9, 4, 1));
+        assert_eq!((chosen("").count(), chosen("step").count(), chosen("ops.py").count()), (10, 4, 1));
         for line in PEERS {
             let script = line.split(' ').next().unwrap_or_default();
             assert!(workspace::root().join("benches/peers").join(script).exists(), "{script}");

@@ -14,6 +14,7 @@ mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod pack;
+mod plain;
 mod scratch;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,9 @@ const PAIRS: usize = 16;
 /// How products are computed here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
+    /// f32 arithmetic on elements in three parts, in place of [`Level::Split`] where a test's processor has no matrix unit.
+    #[cfg(test)]
+    PlainSplit,
     /// f32 arithmetic on rounded elements.
     Plain,
     /// `vdpbf16ps`.
@@ -55,7 +59,17 @@ pub(crate) enum Level {
 impl Level {
     /// Elements of 16 bits that a block of 16 by 32 packs into.
     pub(crate) fn block(self) -> usize {
-        if self == Level::Split { PARTS * BLOCK } else { BLOCK }
+        if self.splits() { PARTS * BLOCK } else { BLOCK }
+    }
+
+    /// Whether elements are packed in parts.
+    fn splits(self) -> bool {
+        match self {
+            Level::Split => true,
+            #[cfg(test)]
+            Level::PlainSplit => true,
+            _ => false,
+        }
     }
 }
 
@@ -63,6 +77,12 @@ impl Level {
 #[cfg(test)]
 pub(crate) fn levels() -> Vec<Level> {
     [Level::Plain, Level::Avx512, Level::Amx].into_iter().filter(|one| *one <= level()).collect()
+}
+
+/// For tests: all ways to multiply f32 in parts that this processor has, one at least.
+#[cfg(test)]
+pub(crate) fn split_levels() -> Vec<Level> {
+    [Some(Level::PlainSplit), split()].into_iter().flatten().collect()
 }
 
 /// How products of f32 are computed, where the processor does them faster than with f32 arithmetic.
@@ -125,6 +145,15 @@ impl<'a> Elements<'a> {
         match self {
             Elements::F32(all) => pack::round(all[at]),
             Elements::Bf16(all) => all[at],
+        }
+    }
+
+    /// One as f32.
+    #[cfg(test)]
+    fn value(self, at: usize) -> f32 {
+        match self {
+            Elements::F32(all) => all[at],
+            Elements::Bf16(all) => wide(all[at]),
         }
     }
 }
@@ -259,30 +288,9 @@ fn square(level: Level, a: &[u16], b: &[u16], y: &mut [f32], y_row: usize, add: 
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => unsafe { avx512::square(a, b, y, y_row, add) },
-        _ => plain(a, b, y, y_row, add),
-    }
-}
-
-/// The same 32 x 32 elements in f32 arithmetic, on any processor.
-fn plain(a: &[u16], b: &[u16], y: &mut [f32], y_row: usize, add: bool) {
-    let half = a.len() / 2;
-    for row in 0..2 * SIDE {
-        let mut sums = [0.0f32; 2 * SIDE];
-        for step in 0..half / BLOCK {
-            let a = &a[row / SIDE * half + step * BLOCK + row % SIDE * DEPTH..][..DEPTH];
-            for (side, sums) in sums.chunks_exact_mut(SIDE).enumerate() {
-                let b = &b[side * half + step * BLOCK..][..BLOCK];
-                for (a, b) in a.chunks_exact(2).zip(b.chunks_exact(2 * SIDE)) {
-                    let (low, high) = (wide(a[0]), wide(a[1]));
-                    for (sum, b) in sums.iter_mut().zip(b.chunks_exact(2)) {
-                        *sum += low * wide(b[0]);
-                        *sum += high * wide(b[1]);
-                    }
-                }
-            }
-        }
-        let out = &mut y[row * y_row..][..2 * SIDE];
-        out.iter_mut().zip(sums).for_each(|(y, sum)| *y = if add { *y + sum } else { sum });
+        #[cfg(test)]
+        Level::PlainSplit => plain::square_split(a, b, y, y_row, add),
+        _ => plain::square(a, b, y, y_row, add),
     }
 }
 

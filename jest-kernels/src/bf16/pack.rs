@@ -41,7 +41,13 @@ pub(super) fn block(level: Level, role: Role, source: &Source<'_>, out: &mut [u1
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Level::Amx | Level::Avx512 if source.is_whole() => unsafe { super::avx512::pack(role, source, out) },
-        Level::Plain => plain(role, source, out),
+        Level::Plain => plain(role, source, out, |at| source.elements.bits(at)),
+        #[cfg(test)]
+        Level::PlainSplit => {
+            for (part, out) in out.chunks_exact_mut(BLOCK).enumerate() {
+                plain(role, source, out, |at| parts(source.elements.value(at))[part]);
+            }
+        }
         _ => filled_up(level, role, source, out),
     }
 }
@@ -74,11 +80,11 @@ fn copy_lines<T: Copy>(to: &mut [T], line: usize, from: &[T], apart: usize, (lin
     }
 }
 
-/// One block on any processor, of elements that are not split.
-fn plain(role: Role, source: &Source<'_>, out: &mut [u16]) {
+/// One block on any processor; `bits` are those of the element at a place.
+fn plain(role: Role, source: &Source<'_>, out: &mut [u16], bits: impl Fn(usize) -> u16) {
     let at = |row: usize, depth: usize| {
         let inside = row < source.rows && depth < source.depths;
-        if inside { source.elements.bits(row * source.stride + depth * source.depth_stride) } else { 0 }
+        if inside { bits(row * source.stride + depth * source.depth_stride) } else { 0 }
     };
     for (index, out) in out.iter_mut().enumerate() {
         *out = match role {
@@ -86,6 +92,18 @@ fn plain(role: Role, source: &Source<'_>, out: &mut [u16]) {
             Role::Right => at(index / 2 % SIDE, index / (2 * SIDE) * 2 + index % 2),
         };
     }
+}
+
+/// The parts of an element: each is the nearest bf16 to what those before leave of it, the first a finite one.
+#[cfg(test)]
+fn parts(x: f32) -> [u16; super::PARTS] {
+    let largest = super::wide(0x7f7f);
+    let mut rest = x;
+    std::array::from_fn(|part| {
+        let bits = round(if part == 0 { rest.clamp(-largest, largest) } else { rest });
+        rest -= super::wide(bits);
+        bits
+    })
 }
 
 /// The nearest bf16, ties to even; NaN stays NaN, values below the normal range become 0 as in the processor's own

@@ -14,8 +14,8 @@ fn check((m, n, k): (usize, usize, usize), (a_by_depth, b_by_depth): (bool, bool
     let strides = |by_depth: bool, len: usize| if by_depth { (1, len) } else { (k, 1) };
     let ((a_stride, a_depth), (b_stride, b_depth)) = (strides(a_by_depth, m), strides(b_by_depth, n));
     let (a, b, start) = (random(m * k, 1), random(n * k, 2), random(m * n, 3));
-    for level in levels().into_iter().chain(split()) {
-        let [a64, b64] = [&a, &b].map(|all| if level == Level::Split { exact(all) } else { rounded(all) });
+    for level in levels().into_iter().chain(split_levels()) {
+        let [a64, b64] = [&a, &b].map(|all| if level.splits() { exact(all) } else { rounded(all) });
         let product = |i: usize, f: &dyn Fn(f64) -> f64| -> f64 {
             (0..k).map(|d| f(a64[i / n * a_stride + d * a_depth] * b64[i % n * b_stride + d * b_depth])).sum()
         };
@@ -26,7 +26,7 @@ fn check((m, n, k): (usize, usize, usize), (a_by_depth, b_by_depth): (bool, bool
         let b = Operand { elements: Elements::F32(&b), stride: b_stride, depth_stride: b_depth };
         pack(level, Role::Left, &a, (0, m), (0, k), &mut rows);
         pack(level, Role::Right, &b, (0, n), (0, k), &mut cols);
-        if level != Level::Split {
+        if !level.splits() {
             stored_before(level, Role::Left, &a, (m, k), &rows);
             stored_before(level, Role::Right, &b, (n, k), &cols);
         }
@@ -60,7 +60,6 @@ fn every_level_sums_the_rounded_elements() {
 
 #[test]
 fn three_parts_are_the_element() {
-    let Some(level) = split() else { return };
     let smallest = f32::MIN_POSITIVE * (1u32 << 23) as f32;
     let mut values = random(BLOCK, 4);
     values[..8].copy_from_slice(&[f32::MAX, -f32::MAX, smallest, -smallest, 0.0, -0.0, 1.0, 1.0 + f32::EPSILON]);
@@ -68,35 +67,58 @@ fn three_parts_are_the_element() {
         *value *= 2.0f32.powi(i as i32 % 200 - 100);
     }
     let source = Operand { elements: Elements::F32(&values), stride: DEPTH, depth_stride: 1 };
-    let mut packed = [0xffff; 2 * PARTS * BLOCK];
-    pack(level, Role::Left, &source, (0, SIDE), (0, DEPTH), &mut packed);
-    for (i, value) in values.iter().enumerate() {
-        let parts = [0, 1, 2].map(|part| wide(packed[part * BLOCK + i]));
-        let sum: f64 = parts.iter().map(|part| f64::from(*part)).sum();
-        assert_eq!(sum, f64::from(*value), "{value:e}: {parts:?}");
+    for level in split_levels() {
+        let mut packed = [0xffff; 2 * PARTS * BLOCK];
+        pack(level, Role::Left, &source, (0, SIDE), (0, DEPTH), &mut packed);
+        for (i, value) in values.iter().enumerate() {
+            let parts = [0, 1, 2].map(|part| wide(packed[part * BLOCK + i]));
+            let sum: f64 = parts.iter().map(|part| f64::from(*part)).sum();
+            assert_eq!(sum, f64::from(*value), "{level:?} {value:e}: {parts:?}");
+        }
+    }
+}
+
+/// By rows and by depths, for both sides, up to the edges.
+#[test]
+fn every_way_to_split_packs_the_same_bits() {
+    let mut values = random(41 * 45, 9);
+    values[..5].copy_from_slice(&[f32::MAX, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0]);
+    let layouts: [[usize; 4]; 3] = [[45, 1, 41, 45], [1, 41, 41, 45], [45, 1, 16, 32]];
+    for [stride, depth_stride, rows, depths] in layouts {
+        for role in [Role::Left, Role::Right] {
+            let source = Operand { elements: Elements::F32(&values), stride, depth_stride };
+            let mut packed = split_levels().into_iter().map(|level| {
+                let mut packed = vec![0xffff; rows.div_ceil(2 * SIDE) * 2 * depths.div_ceil(DEPTH) * level.block()];
+                pack(level, role, &source, (0, rows), (0, depths), &mut packed);
+                packed
+            });
+            let first = packed.next().unwrap();
+            assert!(packed.all(|other| other == first), "{stride} {depth_stride}");
+        }
     }
 }
 
 /// Single products: without any of the six of parts most would be off by 2⁻¹⁷ of themselves or more.
 #[test]
 fn products_of_parts_are_those_of_f32() {
-    let Some(level) = split() else { return };
     let (n, k) = (64, 1);
     let (a, b) = (random(n, 7), random(n, 8));
-    let y = product(level, (n, n, k), &a, &b);
     let want: Vec<f64> = (0..n * n).map(|i| f64::from(a[i / n]) * f64::from(b[i % n])).collect();
-    assert_within("products", &y, &want, |i| 4.0 * f64::from(f32::EPSILON) * want[i].abs());
+    for level in split_levels() {
+        let y = product(level, (n, n, k), &a, &b);
+        assert_within(&format!("{level:?}"), &y, &want, |i| 4.0 * f64::from(f32::EPSILON) * want[i].abs());
+    }
 }
 
 #[test]
 fn what_is_not_finite_stays_so_in_parts() {
-    let Some(level) = split() else { return };
-    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+    let bad = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+    for (level, bad) in split_levels().into_iter().flat_map(|level| bad.map(|bad| (level, bad))) {
         let mut a = random(40 * 50, 5);
         a[7 * 50 + 3] = bad;
         let y = product(level, (40, 40, 50), &a, &random(40 * 50, 6));
         for (i, y) in y.iter().enumerate() {
-            assert_eq!(y.is_finite(), i / 40 != 7, "{bad} at {i}: {y}");
+            assert_eq!(y.is_finite(), i / 40 != 7, "{level:?} {bad} at {i}: {y}");
         }
     }
 }
@@ -123,4 +145,17 @@ fn rounding_is_to_the_nearest_and_keeps_what_is_not_finite() {
         }
     }
     assert!(wide(pack::round(f32::NAN)).is_nan());
+}
+
+/// Sums of the plain form have one order, whatever it is compiled for: pairs of depths ascend, the lower one first.
+#[test]
+fn the_plain_form_sums_in_the_order_of_depths() {
+    let (m, n, k) = (40, 37, 100);
+    let (a, b) = (random(m * k, 10), random(n * k, 11));
+    let rounded = |all: &[f32], at: usize| wide(pack::round(all[at]));
+    let y = product(Level::Plain, (m, n, k), &a, &b);
+    for (i, y) in y.iter().enumerate() {
+        let want = (0..k).fold(0.0f32, |sum, d| sum + rounded(&a, i / n * k + d) * rounded(&b, i % n * k + d));
+        assert_eq!(y.to_bits(), want.to_bits(), "{i}: {y} is not {want}");
+    }
 }

@@ -144,6 +144,7 @@ pub(crate) fn describe() -> DeviceInfo {
         software: false,
         features,
         max_tensor_bytes: isize::MAX as u64,
+        max_binding_bytes: isize::MAX as u64,
         workgroup_bytes: 0,
         subgroup_lanes: 0,
     }

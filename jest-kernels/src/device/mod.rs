@@ -39,6 +39,8 @@ pub struct DeviceInfo {
     pub features: Vec<&'static str>,
     /// Largest tensor in bytes.
     pub max_tensor_bytes: u64,
+    /// Most bytes of a tensor that a kernel sees at once; larger ones are worked on by slices of rows.
+    pub max_binding_bytes: u64,
     /// Workgroup memory in bytes; 0 for the CPU device.
     pub workgroup_bytes: u32,
     /// Fewest invocations of a subgroup; 0 where kernels have no subgroups.
@@ -100,8 +102,12 @@ pub struct DeviceOptions {
 pub struct DeviceLimits {
     /// Largest tensor in bytes.
     pub tensor_bytes: Option<u64>,
+    /// Bytes of a tensor that a kernel sees at once.
+    pub binding_bytes: Option<u64>,
     /// Bytes of all tensors together, those kept for reuse included.
     pub memory_bytes: Option<u64>,
+    /// Bytes of all tensors and of a copy of one to or from the host beside them.
+    pub staged_bytes: Option<u64>,
     /// Workgroups of a dispatch in one dimension.
     pub groups: Option<u32>,
     /// FLOPs of products and attention in one dispatch.
@@ -125,6 +131,8 @@ pub(crate) struct Abilities {
     pub(crate) subgroups: bool,
     /// Fewest invocations of a subgroup; 0 without.
     pub(crate) lanes: u32,
+    /// Workgroup memory.
+    pub(crate) workgroup_bytes: u32,
     /// Matrix units of 16 x 16 x 16 for subgroups of 32, f16 in and f32 sums.
     pub(crate) matrices: bool,
 }

@@ -1,4 +1,5 @@
-//! Whole buffers kept by size class, so that the steady state of training makes no new tensor.
+//! Whole buffers kept by size class, so that the steady state of training makes none: tensors, and what operations on the
+//! CPU need for a moment.
 
 use std::collections::HashMap;
 use std::sync::Mutex;

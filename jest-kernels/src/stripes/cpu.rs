@@ -1,5 +1,6 @@
 //! Stripes of images against tiles of texts on the CPU: memory is O(STRIPE * n), and every sum has a fixed order.
 
+use bytemuck::Pod;
 use rayon::prelude::*;
 
 use crate::ops::matmul::cpu::gemm;
@@ -67,9 +68,12 @@ impl Pairs<'_> {
     }
 }
 
+/// Most texts in a tile.
+pub(crate) const TILE_COLS: usize = 512;
+
 /// Texts in a tile: by n alone, so that results do not depend on the thread count.
-fn tile_cols(n: usize) -> usize {
-    (n / 16).next_multiple_of(64).clamp(128, 512)
+pub(crate) fn tile_cols(n: usize) -> usize {
+    (n / 16).next_multiple_of(64).clamp(128, TILE_COLS)
 }
 
 /// Number of tiles in a stripe.
@@ -79,9 +83,32 @@ pub(crate) fn tiles(n: usize) -> usize {
 
 /// Buffers of the tiles in flight.
 pub(crate) struct Scratch {
+    pub(crate) products: Products,
+    pub(crate) sums: Sums,
+}
+
+/// Products of the tiles in flight.
+pub(crate) struct Products {
     products: Tensor,
     /// `dimage` of one stripe by each tile alone.
     partial: Tensor,
+}
+
+/// What the tiles of the same columns add up: a few numbers for each.
+pub(crate) struct Sums(Tensor);
+
+impl Sums {
+    /// Numbers of f64 that there is room for in each.
+    const NUMBERS: usize = 4;
+
+    /// One state for the tiles of the same columns, all zero.
+    pub(crate) fn zeroed<S: Pod>(&mut self) -> &mut [S] {
+        const { assert!(size_of::<S>() <= Self::NUMBERS * size_of::<f64>() && size_of::<S>() > 0) };
+        let tiles = self.0.rows();
+        let states: &mut [S] = bytemuck::cast_slice_mut(&mut self.0.f32_mut()[..tiles * size_of::<S>() / 4]);
+        states.fill(S::zeroed());
+        states
+    }
 }
 
 impl Scratch {
@@ -90,26 +117,27 @@ impl Scratch {
         let rows = rows(n);
         let products = pass.empty_f32(&[tiles(n), rows, tile_cols(n)])?;
         let partial = pass.empty_f32(&[tiles(n), rows, d.max(1)])?;
-        Ok(Self { products, partial })
+        let sums = Sums(pass.empty_f32(&[tiles(n), 2 * Sums::NUMBERS])?);
+        Ok(Self { products: Products { products, partial }, sums })
     }
 }
 
 /// Shows every tile of `image · textᵀ` to `visit`; tiles of the same columns come in order, with the same state.
 pub(crate) fn visit<S: Send>(
     pairs: Pairs<'_>,
-    scratch: &mut Scratch,
-    states: &mut [S],
+    scratch: &mut Products,
+    states: impl IndexedParallelIterator<Item = S>,
     visit: impl Fn(Tile, &mut [f32], &mut S) + Sync,
 ) {
     let n = pairs.len();
     let cols = tile_cols(n);
     let products = scratch.products.f32_mut().par_chunks_mut(rows(n) * cols);
-    products.zip(states).enumerate().with_max_len(1).for_each(|(index, (product, state))| {
+    products.zip(states).enumerate().with_max_len(1).for_each(|(index, (product, mut state))| {
         for row in (0..n).step_by(rows(n)) {
             let tile = pairs.tile(row, index * cols);
             let product = &mut product[..tile.rows * tile.cols];
             pairs.product(&tile, product);
-            visit(tile, product, state);
+            visit(tile, product, &mut state);
         }
     });
 }
@@ -118,7 +146,7 @@ pub(crate) fn visit<S: Send>(
 /// `dimage = G · text`, `dtext = Gᵀ · image`.
 pub(crate) fn gradients<S: Send>(
     pairs: Pairs<'_>,
-    scratch: &mut Scratch,
+    scratch: &mut Products,
     states: &mut [S],
     epilogue: impl Fn(Tile, &mut [f32], &mut S) + Sync,
     dimage: &mut [f32],
@@ -167,7 +195,7 @@ mod tests {
     fn no_square_matrix_is_stored() {
         let mut pass = devices()[0].pass();
         for n in [1, 100, 4096, 20_000] {
-            let scratch = Scratch::new(&mut pass, n, 8).unwrap();
+            let scratch = Scratch::new(&mut pass, n, 8).unwrap().products;
             assert!(scratch.products.len() <= STRIPE.min(n) * (n + 512), "{n}: {:?}", scratch.products.shape());
             assert!(scratch.partial.len() <= 2 * STRIPE.min(n).max(n) * 8, "{n}: {:?}", scratch.partial.shape());
         }

@@ -111,13 +111,10 @@ impl Block {
         let BlockSaved { norm1, attention, scale1, norm2, mlp, scale2 } = saved;
         let dh = scaled_backward(self.scale2.as_mut(), pass, scale2, &dy)?;
         let dh = self.mlp.backward(pass, mlp, &dh)?;
-        let mut dx = self.norm2.backward(pass, norm2, &dh)?;
-        add::accumulate(pass, &dy, &mut dx)?;
+        let dx = self.norm2.backward_onto(pass, norm2, &dh, &dy)?;
         let dh = scaled_backward(self.scale1.as_mut(), pass, scale1, &dx)?;
         let dh = self.attention.backward(pass, attention, &dh)?;
-        let mut dy = self.norm1.backward(pass, norm1, &dh)?;
-        add::accumulate(pass, &dx, &mut dy)?;
-        Ok(dy)
+        self.norm1.backward_onto(pass, norm1, &dh, &dx)
     }
 
     fn forward_norms_behind(&self, pass: &mut Pass, x: &Tensor, rows: &Rows) -> Result<(Tensor, BlockSaved)> {

@@ -53,4 +53,16 @@ impl LayerNorm {
         let (dgamma, dbeta) = (&mut self.weight.grad, &mut self.bias.grad);
         Ok(layer_norm::backward(pass, saved.0, &self.weight.value, dy, dgamma, dbeta)?)
     }
+
+    /// dy, past: `[.., d]` -> past + dx: `[.., d]`
+    pub(crate) fn backward_onto(
+        &mut self,
+        pass: &mut Pass,
+        saved: LayerNormSaved,
+        dy: &Tensor,
+        past: &Tensor,
+    ) -> Result<Tensor> {
+        let sums = [&mut self.weight.grad, &mut self.bias.grad];
+        Ok(layer_norm::backward_onto(pass, saved.0, &self.weight.value, dy, past, sums)?)
+    }
 }

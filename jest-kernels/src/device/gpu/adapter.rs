@@ -31,6 +31,8 @@ pub(super) fn request(
         return Err(unsupported("128 bytes of immediates"));
     }
     limits.max_immediate_size = IMMEDIATE_BYTES;
+    let binding = &mut limits.max_storage_buffer_binding_size;
+    *binding = options.limits.binding_bytes.map_or(*binding, |bytes| bytes.min(*binding));
     let abilities = abilities(adapter, options.precision, options.limits);
     let mut wanted = wgpu::Features::IMMEDIATES
         | wgpu::Features::SHADER_F16
@@ -85,6 +87,7 @@ fn abilities(adapter: &wgpu::Adapter, precision: Precision, limits: DeviceLimits
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         subgroups: subgroups && info.subgroup_max_size <= 64,
         lanes: if subgroups { info.subgroup_min_size } else { 0 },
+        workgroup_bytes: adapter.limits().max_compute_workgroup_storage_size,
         matrices: precision == Precision::F16
             && subgroups
             && units
@@ -113,7 +116,8 @@ pub(crate) fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
             .map(|(_, name)| *name)
             .chain(abilities.matrices.then_some("cooperative-matrix"))
             .collect(),
-        max_tensor_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+        max_tensor_bytes: limits.max_buffer_size,
+        max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
         subgroup_lanes: abilities.lanes,
     }

@@ -27,6 +27,14 @@ impl GpuBuffer {
     }
 }
 
+/// What a kernel sees of a buffer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part<'a> {
+    pub(crate) buffer: &'a GpuBuffer,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+}
+
 impl Drop for GpuBuffer {
     fn drop(&mut self) {
         self.pool.give(self.raw.size() as usize / 4, self.raw.clone());
@@ -55,7 +63,8 @@ impl Gpu {
         if needed > limit {
             return Err(KernelError::TooLarge { shape: shape.to_vec(), bytes: needed, limit });
         }
-        // A size class may lie above the limit although the tensor does not.
+        // A size class may lie above a limit although the tensor does not.
+        let limit = if needed > self.binding_limit() { limit } else { self.binding_limit() };
         let class = size_class(words + guard).min(limit as usize / 64 * LINE_WORDS).max(words + guard);
         let bytes = class as u64 * 4;
         let raw = self.free.reuse(class).map_or_else(|| self.make_with_room(bytes), Ok)?;
@@ -70,11 +79,34 @@ impl Gpu {
     fn make_with_room(&self, bytes: u64) -> Result<wgpu::Buffer> {
         match self.make(bytes) {
             Err(KernelError::OutOfMemory { .. }) => {
-                self.pipelines.unbind();
-                drop(self.free.drain(wgpu::Buffer::size));
-                // What recorded work still uses is given back when that is done.
-                self.wait()?;
+                self.make_room()?;
                 self.make(bytes)
+            }
+            made => made,
+        }
+    }
+
+    /// Gives the driver back what no tensor uses.
+    fn make_room(&self) -> Result<()> {
+        self.pipelines.unbind();
+        drop(self.free.drain(wgpu::Buffer::size));
+        // What recorded work still uses is given back when that is done.
+        self.wait()
+    }
+
+    /// A new buffer for one copy to or from the host; where there is no room, the free ones for tensors make it.
+    fn stage(&self, descriptor: &wgpu::BufferDescriptor<'_>) -> Result<wgpu::Buffer> {
+        let make = || {
+            let (bytes, in_use) = (descriptor.size, self.free.count().bytes);
+            if self.limits.staged_bytes.is_some_and(|limit| in_use + bytes > limit) {
+                return Err(KernelError::OutOfMemory { bytes, in_use });
+            }
+            self.create(descriptor)
+        };
+        match make() {
+            Err(KernelError::OutOfMemory { .. }) => {
+                self.make_room()?;
+                make()
             }
             made => made,
         }
@@ -86,15 +118,16 @@ impl Gpu {
             return Err(KernelError::OutOfMemory { bytes, in_use });
         }
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let raw = self.create(wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false })?;
+        let raw =
+            self.create(&wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false })?;
         self.free.made(bytes);
         Ok(raw)
     }
 
     /// A buffer of the driver's.
-    fn create(&self, descriptor: wgpu::BufferDescriptor<'_>) -> Result<wgpu::Buffer> {
+    fn create(&self, descriptor: &wgpu::BufferDescriptor<'_>) -> Result<wgpu::Buffer> {
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let raw = self.device.create_buffer(&descriptor);
+        let raw = self.device.create_buffer(descriptor);
         match pollster::block_on(scope.pop()) {
             Some(_) => Err(KernelError::OutOfMemory { bytes: descriptor.size, in_use: self.free.count().bytes }),
             None => Ok(raw),
@@ -104,7 +137,7 @@ impl Gpu {
     /// Records a copy of `words` into the start of `target`.
     pub(crate) fn upload(&self, target: &GpuBuffer, words: &[u32]) -> Result<()> {
         let bytes: &[u8] = bytemuck::cast_slice(words);
-        let staging = self.create(wgpu::BufferDescriptor {
+        let staging = self.stage(&wgpu::BufferDescriptor {
             label: Some("upload"),
             size: bytes.len() as u64,
             usage: wgpu::BufferUsages::COPY_SRC,
@@ -134,7 +167,7 @@ impl Gpu {
 
     /// Records a copy towards the host; [`Gpu::finish_reading`] waits for it.
     pub(crate) fn start_reading(&self, source: &GpuBuffer, words: u64) -> Result<Reading> {
-        let staging = self.create(wgpu::BufferDescriptor {
+        let staging = self.stage(&wgpu::BufferDescriptor {
             label: Some("read back"),
             size: words * 4,
             usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,

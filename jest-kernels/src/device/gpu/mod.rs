@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 pub(crate) use adapter::describe;
-pub(crate) use buffer::{GpuBuffer, Reading};
+pub(crate) use buffer::{GpuBuffer, Part, Reading};
 
 use super::pool::{BufferCount, Pool};
 use super::{Abilities, DeviceInfo, DeviceLimits, DeviceOptions, Precision};
@@ -57,6 +57,8 @@ pub(crate) struct Gpu {
     tuning: Mutex<Tuning>,
     /// Whether this adapter's matrix units gave the products that they should, once that was tried.
     pub(crate) matrices_agree: OnceLock<bool>,
+    /// The same of their doubled tiles.
+    pub(crate) doubled_tiles_agree: OnceLock<bool>,
     /// The same of attention.
     pub(crate) attention_agrees: OnceLock<bool>,
     pub(crate) profiler: Profiler,
@@ -67,6 +69,7 @@ impl Gpu {
         let limits = options.limits;
         let mut info = describe(&adapter);
         info.max_tensor_bytes = info.max_tensor_bytes.min(limits.tensor_bytes.unwrap_or(u64::MAX));
+        info.max_binding_bytes = info.max_binding_bytes.min(limits.binding_bytes.unwrap_or(u64::MAX));
         let (descriptor, abilities) = adapter::request(&adapter, &options)?;
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|source| KernelError::Open { adapter: info.name.clone(), source })?;
@@ -95,6 +98,7 @@ impl Gpu {
             precision: options.precision,
             tuning: Mutex::default(),
             matrices_agree: OnceLock::new(),
+            doubled_tiles_agree: OnceLock::new(),
             attention_agrees: OnceLock::new(),
             profiler: Profiler::default(),
         })
@@ -106,6 +110,16 @@ impl Gpu {
 
     pub(crate) fn buffers(&self) -> BufferCount {
         self.free.count()
+    }
+
+    /// Bytes of a binding, in whole words; the kernels count them in 32 bits.
+    pub(crate) fn binding_limit(&self) -> u64 {
+        self.info.max_binding_bytes.min(u64::from(u32::MAX)) / 4 * 4
+    }
+
+    /// Bytes that bindings begin at multiples of: a power of two.
+    pub(crate) fn offset_alignment(&self) -> usize {
+        self.device.limits().min_storage_buffer_offset_alignment as usize
     }
 
     /// Workgroups of a dispatch in one dimension.

@@ -1,9 +1,10 @@
 //! Compiled kernels by name and constants, and their dispatch.
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::{Gpu, GpuBuffer};
+use super::{Gpu, Part};
 use crate::catalog::Variant;
 use crate::profile::Work;
 use crate::{Grid, KernelError, Result};
@@ -17,8 +18,8 @@ struct Compiled {
     layout: wgpu::BindGroupLayout,
 }
 
-/// A kernel and its buffers.
-type Bound = (wgpu::ComputePipeline, Vec<wgpu::Buffer>);
+/// A kernel and its buffers, each with offset and bytes.
+type Bound = (wgpu::ComputePipeline, Vec<(wgpu::Buffer, u64, u64)>);
 
 /// Pipelines compiled so far; the key is the kernel's name and all its constants.
 #[derive(Debug)]
@@ -54,16 +55,20 @@ impl Pipelines {
         self.bound.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
     }
 
-    /// `buffers[i]` as binding `i` of a kernel.
-    fn bind(&self, device: &wgpu::Device, kernel: &Compiled, buffers: &[&GpuBuffer]) -> wgpu::BindGroup {
-        let key = (kernel.pipeline.clone(), buffers.iter().map(|buffer| buffer.raw().clone()).collect::<Vec<_>>());
+    /// `parts[i]` as binding `i` of a kernel.
+    fn bind(&self, device: &wgpu::Device, kernel: &Compiled, parts: &[Part<'_>]) -> wgpu::BindGroup {
+        let bytes = |part: &Part<'_>| (part.buffer.raw().clone(), part.offset, part.bytes);
+        let key = (kernel.pipeline.clone(), parts.iter().map(bytes).collect::<Vec<_>>());
         let mut bound = self.bound.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(found) = bound.get(&key) {
             return found.clone();
         }
         let resources = (0..).zip(&key.1);
         let entries: Vec<_> = resources
-            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+            .map(|(binding, (buffer, offset, bytes))| {
+                let part = wgpu::BufferBinding { buffer, offset: *offset, size: NonZeroU64::new(*bytes) };
+                wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(part) }
+            })
             .collect();
         let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &kernel.layout, entries: &entries };
         let group = device.create_bind_group(&descriptor);
@@ -117,22 +122,22 @@ impl Pipelines {
 }
 
 impl Gpu {
-    /// Records one kernel: `buffers[i]` is binding `i`, `immediates` the kernel's parameters.
+    /// Records one kernel: `parts[i]` is binding `i`, `immediates` the kernel's parameters.
     pub(crate) fn dispatch(
         &self,
         variant: &Variant,
-        buffers: &[&GpuBuffer],
+        parts: &[Part<'_>],
         immediates: &[u8],
         grid: Grid,
         work: Work,
     ) -> Result<()> {
         let stamped = self.profiler.is_on() && self.abilities.timestamps;
         if !self.profiler.is_on() || stamped {
-            return self.record(variant, buffers, immediates, grid, work, stamped);
+            return self.record(variant, parts, immediates, grid, work, stamped);
         }
         self.wait()?;
         self.profiler.time(work, || {
-            self.record(variant, buffers, immediates, grid, work, false)?;
+            self.record(variant, parts, immediates, grid, work, false)?;
             self.wait()
         })
     }
@@ -141,7 +146,7 @@ impl Gpu {
     fn record(
         &self,
         variant: &Variant,
-        buffers: &[&GpuBuffer],
+        parts: &[Part<'_>],
         immediates: &[u8],
         grid: Grid,
         work: Work,
@@ -149,7 +154,7 @@ impl Gpu {
     ) -> Result<()> {
         // A lost device refuses every kernel.
         let compiled = self.pipelines.get(&self.device, variant).or_else(|error| self.check().and(Err(error)))?;
-        let group = self.pipelines.bind(&self.device, &compiled, buffers);
+        let group = self.pipelines.bind(&self.device, &compiled, parts);
         let due = self.with_stream(|stream| {
             let dispatch = |pass: &mut wgpu::ComputePass<'_>| {
                 pass.set_pipeline(&compiled.pipeline);

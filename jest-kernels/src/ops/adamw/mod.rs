@@ -5,6 +5,7 @@ pub mod oracle;
 
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
+use crate::rows::Bound;
 use crate::{Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "adamw";
@@ -113,7 +114,8 @@ pub fn step(
     if settings.step == 0 {
         return Err(KernelError::Size { op: OP, what: "step", got: 0, rule: "at least 1".to_string() });
     }
-    let parameters = settings.parameters(parameter.len());
+    let len = parameter.len();
+    let parameters = settings.parameters(len);
     if let Some(cpu) = pass.cpu() {
         let moments = (mean.f32_mut(), square.f32_mut());
         let work = Work::words("adamw", 7 * gradient.len());
@@ -123,10 +125,13 @@ pub fn step(
     for tensor in [&mut *parameter, &mut *mean, &mut *square] {
         tensor.gpu_unique(pass)?;
     }
-    let grid = Grid::rows(parameter.len().div_ceil(WG));
-    let work = 16.0 * parameter.len() as f64;
-    let tensors = [parameter, gradient, mean, square, norm];
-    pass.dispatch(&STEP.default_variant(), &tensors, parameters, grid, work)
+    let [parameter, gradient, mean, square] =
+        [&*parameter, gradient, &*mean, &*square].map(|tensor| Bound::Rows(tensor, 1));
+    let bound = [parameter, gradient, mean, square, Bound::Whole(norm)];
+    pass.dispatch_rows(&STEP.default_variant(), len, &bound, 16.0 * len as f64, |elements| {
+        let n = elements.len();
+        (Parameters { n: n as u32, ..parameters }, Grid::rows(n.div_ceil(WG)))
+    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub mod oracle;
 
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
+use crate::rows::Bound;
 use crate::{Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "add";
@@ -71,9 +72,11 @@ pub fn forward(pass: &mut Pass, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         cpu.run(Work::words("add/forward", 3 * a.len()), || cpu::forward(a.f32(), b.f32(), y.f32_mut()));
         return Ok(y);
     }
-    let parameters = Parameters { n: a.len() as u32, period: 0, first: 0 };
-    let grid = Grid::rows(a.len().div_ceil(WG));
-    pass.dispatch(&FORWARD.default_variant(), &[a, b, &y], parameters, grid, a.len() as f64)?;
+    let bound = [a, b, &y].map(|tensor| Bound::Rows(tensor, 1));
+    pass.dispatch_rows(&FORWARD.default_variant(), a.len(), &bound, a.len() as f64, |elements| {
+        let n = elements.len();
+        (Parameters { n: n as u32, period: 0, first: 0 }, Grid::rows(n.div_ceil(WG)))
+    })?;
     Ok(y)
 }
 
@@ -93,9 +96,11 @@ pub fn accumulate(pass: &mut Pass, x: &Tensor, out: &mut Tensor) -> Result<()> {
         return Ok(());
     }
     out.gpu_unique(pass)?;
-    let parameters = Parameters { n: x.len() as u32, period: 0, first: 0 };
-    let grid = Grid::rows(x.len().div_ceil(WG));
-    pass.dispatch(&ACCUMULATE.default_variant(), &[x, out], parameters, grid, x.len() as f64)
+    let bound = [x, out].map(|tensor| Bound::Rows(tensor, 1));
+    pass.dispatch_rows(&ACCUMULATE.default_variant(), x.len(), &bound, x.len() as f64, |elements| {
+        let n = elements.len();
+        (Parameters { n: n as u32, period: 0, first: 0 }, Grid::rows(n.div_ceil(WG)))
+    })
 }
 
 /// `y[i * l + j] = x[i * l + j] + table[j]`: the table is added to the rows of each example i. The gradient by x is dy.
@@ -115,9 +120,12 @@ pub fn forward_rows(pass: &mut Pass, x: &Tensor, table: &Tensor) -> Result<Tenso
         cpu.run(Work::words("add/forward_rows", 2 * x.len()), || cpu::forward_rows(x.f32(), table.f32(), y.f32_mut()));
         return Ok(y);
     }
-    let parameters = Parameters { n: x.len() as u32, period: table.len() as u32, first: 0 };
-    let grid = Grid::rows(x.len().div_ceil(WG));
-    pass.dispatch(&FORWARD_ROWS.default_variant(), &[x, table, &y], parameters, grid, x.len() as f64)?;
+    let period = table.len();
+    let bound = [Bound::Rows(x, period), Bound::Whole(table), Bound::Rows(&y, period)];
+    pass.dispatch_rows(&FORWARD_ROWS.default_variant(), x.len() / period, &bound, x.len() as f64, |examples| {
+        let n = examples.len() * period;
+        (Parameters { n: n as u32, period: period as u32, first: 0 }, Grid::rows(n.div_ceil(WG)))
+    })?;
     Ok(y)
 }
 
@@ -147,10 +155,15 @@ pub(crate) fn backward_first_rows(pass: &mut Pass, dy: &Tensor, l: usize, dtable
     }
     dtable.gpu_unique(pass)?;
     let (grid, step) = (Grid::rows(period.div_ceil(WG)), EXAMPLES_PER_DISPATCH * period);
-    for first in (0..dy.len()).step_by(step) {
-        let last = (first + step).min(dy.len());
-        let parameters = Parameters { n: last as u32, period: period as u32, first: first as u32 };
-        pass.dispatch(&BACKWARD_ROWS.default_variant(), &[dy, dtable], parameters, grid, (last - first) as f64)?;
+    let bound = [Bound::Rows(dy, period), Bound::Whole(dtable)];
+    for examples in pass.slices(dy.len() / period, 1, &bound) {
+        let len = examples.len() * period;
+        for first in (0..len).step_by(step) {
+            let last = (first + step).min(len);
+            let parameters = Parameters { n: last as u32, period: period as u32, first: first as u32 };
+            let (variant, work) = (BACKWARD_ROWS.default_variant(), (last - first) as f64);
+            pass.dispatch_slice(&variant, &bound, examples.clone(), parameters, grid, work)?;
+        }
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use super::{MAX_HEAD_DIM, Saved};
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::ops::{cast, matmul};
+use crate::rows::Bound;
 use crate::{DType, Grid, Pass, Precision, Result, Tensor};
 
 /// Queries or keys of a workgroup, and columns of a strip.
@@ -187,27 +188,41 @@ impl Saved {
         shape.n * shape.heads * len.div_ceil(SIDE)
     }
 
-    /// Without lengths any other tensor takes their binding; it is not read.
-    fn lengths(&self) -> &Tensor {
-        self.lengths.as_ref().unwrap_or(&self.kv)
+    /// Queries, keys and values, lengths; without lengths any other tensor takes their binding, and is not read.
+    fn bound(&self) -> [Bound<'_>; 3] {
+        let shape = self.operands.shape;
+        let q = if shape.shared_query { Bound::Whole(&self.q) } else { by_example(&self.q, shape.n) };
+        let lengths = self.lengths.as_ref().unwrap_or(&self.kv);
+        [q, by_example(&self.kv, shape.n), by_example(lengths, shape.n)]
     }
 }
 
-/// Dispatches a kernel with one workgroup a block, so many blocks at a time that none takes long.
+/// A tensor bound by examples, of which there are n.
+fn by_example(tensor: &Tensor, n: usize) -> Bound<'_> {
+    Bound::Rows(tensor, tensor.len() / n)
+}
+
+/// Dispatches a kernel with one workgroup a block, so many blocks at a time that none takes long; `blocks` and `flops` are of
+/// all examples.
 fn dispatch(
     pass: &mut Pass,
     variant: &Variant,
-    tensors: &[&Tensor],
+    bound: &[Bound<'_>],
     parameters: Parameters,
     blocks: usize,
     flops: f64,
 ) -> Result<()> {
-    let most = pass.parts_of_a_dispatch(blocks, flops);
-    for first in (0..blocks).step_by(most) {
-        let count = most.min(blocks - first);
-        let share = flops * count as f64 / blocks as f64;
-        let parameters = Parameters { first: first as u32, ..parameters };
-        pass.dispatch(variant, tensors, parameters, Grid::rows(count), share)?;
+    let n = parameters.n as usize;
+    for examples in pass.slices(n, 1, bound) {
+        let share = examples.len() as f64 / n as f64;
+        let (blocks, flops) = (blocks / n * examples.len(), flops * share);
+        let most = pass.parts_of_a_dispatch(blocks, flops);
+        for first in (0..blocks).step_by(most) {
+            let count = most.min(blocks - first);
+            let share = flops * count as f64 / blocks as f64;
+            let parameters = Parameters { n: examples.len() as u32, first: first as u32, ..parameters };
+            pass.dispatch_slice(variant, bound, examples.clone(), parameters, Grid::rows(count), share)?;
+        }
     }
     Ok(())
 }
@@ -226,10 +241,11 @@ pub(super) fn forward_by(pass: &mut Pass, unit: Unit, saved: &mut Saved) -> Resu
         saved.kv = kv;
     }
     let parameters = Parameters { out_stride: saved.y.cols() as u32, ..saved.parameters() };
-    let tensors = [&saved.q, &saved.kv, saved.lengths(), &saved.y, &saved.lse];
+    let [q, kv, lengths] = saved.bound();
+    let bound = [q, kv, lengths, by_example(&saved.y, shape.n), by_example(&saved.lse, shape.n)];
     let (blocks, products) = (saved.blocks(shape.q_len), if unit == Unit::Plain { 2.0 } else { 3.0 });
     let variant = variant(&unit.family().forward, shape.head_dim);
-    dispatch(pass, &variant, &tensors, parameters, blocks, products * saved.product_flops())
+    dispatch(pass, &variant, &bound, parameters, blocks, products * saved.product_flops())
 }
 
 /// Writes `dq` [n * q_len, ..] and `dkv`, which may be one packed tensor.
@@ -254,17 +270,23 @@ pub(super) fn backward_by(
         head_dim: shape.head_dim as u32,
         q_len: shape.q_len as u32,
     };
-    let grid = Grid::rows(delta.len().div_ceil(64));
-    pass.dispatch(&DELTA.default_variant(), &[&saved.y, dy, &delta], sizes, grid, 2.0 * dy.len() as f64)?;
+    let bound = [&saved.y, dy, &delta].map(|tensor| by_example(tensor, shape.n));
+    pass.dispatch_rows(&DELTA.default_variant(), shape.n, &bound, 2.0 * dy.len() as f64, |examples| {
+        let n = examples.len();
+        (DeltaParameters { n: n as u32, ..sizes }, Grid::rows((n * shape.heads * shape.q_len).div_ceil(64)))
+    })?;
 
     let rounded = if unit == Unit::Plain { None } else { Some(cast::to_f16(pass, dy)?) };
     let dy = rounded.as_ref().unwrap_or(dy);
     let family = unit.family();
     let by_query =
         Parameters { out_stride: dq.cols() as u32, out_offset: operands.q_offset as u32, ..saved.parameters() };
-    let tensors = [&saved.q, &saved.kv, saved.lengths(), dy, &saved.lse, &delta, dq];
+    let [q, kv, lengths] = saved.bound();
+    let [dy, lse, delta, dq_bound, dkv_bound] =
+        [dy, &saved.lse, &delta, dq, dkv].map(|tensor| by_example(tensor, shape.n));
+    let bound = [q, kv, lengths, dy, lse, delta, dq_bound];
     let (blocks, flops) = (saved.blocks(shape.q_len), 3.0 * saved.product_flops());
-    dispatch(pass, &variant(&family.query, shape.head_dim), &tensors, by_query, blocks, flops)?;
+    dispatch(pass, &variant(&family.query, shape.head_dim), &bound, by_query, blocks, flops)?;
 
     let by_key = Parameters {
         out_stride: dkv.cols() as u32,
@@ -272,7 +294,7 @@ pub(super) fn backward_by(
         out_second: operands.v_offset as u32,
         ..saved.parameters()
     };
-    let tensors = [&saved.q, &saved.kv, saved.lengths(), dy, &saved.lse, &delta, dkv];
+    let bound = [q, kv, lengths, dy, lse, delta, dkv_bound];
     let (blocks, flops) = (saved.blocks(shape.k_len), 4.0 * saved.product_flops());
-    dispatch(pass, &variant(&family.key, shape.head_dim), &tensors, by_key, blocks, flops)
+    dispatch(pass, &variant(&family.key, shape.head_dim), &bound, by_key, blocks, flops)
 }

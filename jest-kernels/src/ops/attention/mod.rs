@@ -283,7 +283,7 @@ fn forward(
         lengths.expect(OP, "lengths", DType::U32, &[shape.n])?;
     }
     let longest = shape.q_len.max(shape.k_len);
-    if pass.device().info().software && longest > MAX_EMULATED_LENGTH {
+    if longest > MAX_EMULATED_LENGTH && pass.device().info().software {
         let rule = format!("at most {MAX_EMULATED_LENGTH} on an emulated adapter; use --device cpu");
         return Err(KernelError::Size { op: OP, what: "length", got: longest, rule });
     }

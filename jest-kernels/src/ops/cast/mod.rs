@@ -7,6 +7,7 @@ mod tests;
 
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
+use crate::rows::Bound;
 use crate::{DType, Grid, Pass, Result, Tensor};
 
 const OP: &str = "cast";
@@ -87,6 +88,9 @@ pub fn to_f32(pass: &mut Pass, x: &Tensor) -> Result<Tensor> {
 
 /// One invocation for each word of the f16 tensor.
 fn dispatch(pass: &mut Pass, kernel: &'static Kernel, x: &Tensor, y: &Tensor) -> Result<()> {
-    let grid = Grid::rows(DType::F16.words(x.len()).div_ceil(WG));
-    pass.dispatch(&kernel.default_variant(), &[x, y], Parameters { n: x.len() as u32 }, grid, 8.0 * x.len() as f64)
+    let bound = [x, y].map(|tensor| Bound::Rows(tensor, 1));
+    pass.dispatch_rows(&kernel.default_variant(), x.len(), &bound, 8.0 * x.len() as f64, |elements| {
+        let n = elements.len();
+        (Parameters { n: n as u32 }, Grid::rows(DType::F16.words(n).div_ceil(WG)))
+    })
 }

@@ -6,6 +6,7 @@ pub mod oracle;
 use super::column_sum;
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
+use crate::rows::Bound;
 use crate::{Grid, Pass, Result, Tensor};
 
 const OP: &str = "column_scale";
@@ -57,9 +58,9 @@ pub fn forward(pass: &mut Pass, x: &Tensor, scale: &Tensor) -> Result<Tensor> {
         });
         return Ok(y);
     }
-    let parameters = Parameters { n: x.len() as u32, cols: x.cols() as u32 };
-    let grid = Grid::rows(x.len().div_ceil(WG));
-    pass.dispatch(&FORWARD.default_variant(), &[x, scale, &y], parameters, grid, x.len() as f64)?;
+    let d = x.cols();
+    let bound = [Bound::Rows(x, d), Bound::Whole(scale), Bound::Rows(&y, d)];
+    dispatch(pass, &FORWARD, x, &bound, x.len() as f64)?;
     Ok(y)
 }
 
@@ -82,13 +83,21 @@ pub fn backward(pass: &mut Pass, x: &Tensor, scale: &Tensor, dy: &Tensor, dscale
             cpu::backward(x.f32(), scale.f32(), dy.f32(), dx.f32_mut(), terms.f32_mut());
         });
     } else {
-        let parameters = Parameters { n: x.len() as u32, cols: x.cols() as u32 };
-        let grid = Grid::rows(x.len().div_ceil(WG));
-        let tensors = [x, scale, dy, &dx, &terms];
-        pass.dispatch(&BACKWARD.default_variant(), &tensors, parameters, grid, 2.0 * x.len() as f64)?;
+        let [rows, dy, dx, terms] = [x, dy, &dx, &terms].map(|tensor| Bound::Rows(tensor, x.cols()));
+        let bound = [rows, Bound::Whole(scale), dy, dx, terms];
+        dispatch(pass, &BACKWARD, x, &bound, 2.0 * x.len() as f64)?;
     }
     column_sum::accumulate(pass, &terms, dscale)?;
     Ok(dx)
+}
+
+/// One invocation an element of x.
+fn dispatch(pass: &mut Pass, kernel: &'static Kernel, x: &Tensor, bound: &[Bound<'_>], work: f64) -> Result<()> {
+    let cols = x.cols();
+    pass.dispatch_rows(&kernel.default_variant(), x.rows(), bound, work, |rows| {
+        let n = rows.len() * cols;
+        (Parameters { n: n as u32, cols: cols as u32 }, Grid::rows(n.div_ceil(WG)))
+    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub mod oracle;
 
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
+use crate::rows::Bound;
 use crate::{DType, Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "column_sum";
@@ -86,8 +87,11 @@ pub(crate) fn accumulate_columns(pass: &mut Pass, x: &Tensor, offset: usize, out
         offset: offset as u32,
         rows_per_part: ROWS_PER_PART as u32,
     };
-    let grid = Grid::layers(parts, cols.div_ceil(64));
-    pass.dispatch(&PARTS.default_variant(), &[x, &partial], first, grid, (rows * cols) as f64)?;
+    let bound = [Bound::Rows(x, ROWS_PER_PART * stride), Bound::Rows(&partial, cols)];
+    pass.dispatch_rows(&PARTS.default_variant(), parts, &bound, (rows * cols) as f64, |parts| {
+        let rows = (parts.end * ROWS_PER_PART).min(rows) - parts.start * ROWS_PER_PART;
+        (Parameters { rows: rows as u32, ..first }, Grid::layers(parts.len(), cols.div_ceil(64)))
+    })?;
     out.gpu_unique(pass)?;
     let second = Parameters { rows: parts as u32, stride: cols as u32, offset: 0, ..first };
     let work = (parts * cols) as f64;

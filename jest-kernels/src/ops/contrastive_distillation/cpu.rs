@@ -1,57 +1,84 @@
 //! Distillation on the CPU: the log-sum-exps of both models first, then tiles of both products side by side.
 
-use super::super::contrastive_softmax::cpu::{Softmax, softmax};
+use std::cell::RefCell;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::super::contrastive_softmax::cpu::{self as contrastive_softmax, Softmax, softmax};
 use crate::simd::{exp, simd_fn};
-use crate::stripes::cpu::{Pairs, Scratch, Tile, gradients, tiles};
+use crate::stripes::cpu::{Pairs, Scratch, TILE_COLS, Tile, gradients};
+use crate::{Pass, Result, Tensor};
+
+thread_local! {
+    /// The teacher's product of the tile in work; kept from call to call.
+    static TEACHER: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Memory for what is known of a [`Model`].
+pub(super) struct Memory {
+    softmax: contrastive_softmax::Memory,
+    /// Of rows, then of columns: [2, n].
+    logs: Tensor,
+}
+
+impl Memory {
+    pub(super) fn new(pass: &mut Pass, n: usize) -> Result<Self> {
+        Ok(Self { softmax: contrastive_softmax::Memory::new(pass, n)?, logs: pass.empty_f32(&[2, n])? })
+    }
+}
 
 /// A model's pairs, their scale t, and the logarithms of the sums of its softmaxes.
 struct Model<'a> {
     pairs: Pairs<'a>,
     scale: f32,
-    softmax: Softmax,
-    row_log: Vec<f32>,
-    col_log: Vec<f32>,
+    softmax: Softmax<'a>,
+    row_log: &'a [f32],
+    col_log: &'a [f32],
 }
 
 impl<'a> Model<'a> {
-    fn new(pairs: Pairs<'a>, scale: f32, scratch: &mut Scratch) -> Self {
-        let softmax = softmax(pairs, scale, scratch);
+    fn new(pairs: Pairs<'a>, scale: f32, scratch: &mut Scratch, memory: &'a mut Memory) -> Self {
+        let softmax = softmax(pairs, scale, scratch, &mut memory.softmax);
         // Sums are kept as what they divide by.
-        let row_log = softmax.rows.iter().map(|row| -row.sum.ln()).collect();
-        let col_log = softmax.col_inverse.iter().map(|inverse| -inverse.ln()).collect();
+        let (row_log, col_log) = memory.logs.f32_mut().split_at_mut(pairs.len());
+        row_log.iter_mut().zip(softmax.rows).for_each(|(log, row)| *log = -row.sum.ln());
+        col_log.iter_mut().zip(softmax.col_inverse).for_each(|(log, inverse)| *log = -inverse.ln());
         Self { pairs, scale, softmax, row_log, col_log }
     }
 }
 
-/// Sums over the tiles of some columns, and the teacher's product of the tile in work.
-#[derive(Default)]
+/// Sums over the tiles of some columns.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
 struct State {
     loss: f64,
     by_scale: f64,
-    teacher: Vec<f32>,
 }
 
 /// Gives `weight` times the loss, and that of `dlog_scale`.
 pub(super) fn forward_backward(
     [student, teacher]: [(Pairs<'_>, f32); 2],
     weight: f32,
-    scratch: &mut Scratch,
+    (scratch, memories): (&mut Scratch, &mut [Memory; 2]),
     dimage: &mut [f32],
     dtext: &mut [f32],
 ) -> (f64, f64) {
-    let [student, teacher] = [student, teacher].map(|(pairs, scale)| Model::new(pairs, scale, scratch));
+    let [own, theirs] = memories;
+    let student = Model::new(student.0, student.1, scratch, own);
+    let teacher = Model::new(teacher.0, teacher.1, scratch, theirs);
     let n = student.pairs.len();
     let share = f64::from(weight) / n as f64;
     let factor = (share * f64::from(student.scale)) as f32;
-    let mut states: Vec<State> = (0..tiles(n)).map(|_| State::default()).collect();
+    let states: &mut [State] = scratch.sums.zeroed();
     let epilogue = |tile: Tile, product: &mut [f32], state: &mut State| {
-        let mut other = std::mem::take(&mut state.teacher);
-        other.resize(product.len(), 0.0);
-        teacher.pairs.product(&tile, &mut other);
-        gradient_tile(tile, product, &other, factor, &student, &teacher, state);
-        state.teacher = other;
+        TEACHER.with_borrow_mut(|kept| {
+            kept.resize(kept.len().max(product.len()), 0.0);
+            let other = &mut kept[..product.len()];
+            teacher.pairs.product(&tile, other);
+            gradient_tile(tile, product, other, factor, &student, &teacher, state);
+        });
     };
-    gradients(student.pairs, scratch, &mut states, epilogue, dimage, dtext);
+    gradients(student.pairs, &mut scratch.products, states, epilogue, dimage, dtext);
     let sum = |of: fn(&State) -> f64| share * states.iter().map(of).sum::<f64>();
     (0.5 * sum(|state| state.loss), sum(|state| state.by_scale))
 }
@@ -66,7 +93,8 @@ simd_fn! {
         let (q_max, q_inverse) = (&student.softmax.col_max[range.clone()], &student.softmax.col_inverse[range.clone()]);
         let (p_max, p_inverse) = (&teacher.softmax.col_max[range.clone()], &teacher.softmax.col_inverse[range.clone()]);
         let q_log = &student.col_log[range];
-        let (mut losses, mut by_scale) = (vec![0.0f32; tile.cols], vec![0.0f32; tile.cols]);
+        let (mut losses, mut by_scale) = ([0.0f32; TILE_COLS], [0.0f32; TILE_COLS]);
+        let (losses, by_scale) = (&mut losses[..tile.cols], &mut by_scale[..tile.cols]);
         for (i, (row, other)) in product.chunks_exact_mut(tile.cols).zip(other.chunks_exact(tile.cols)).enumerate() {
             let (q, p) = (student.softmax.rows[tile.row + i], teacher.softmax.rows[tile.row + i]);
             let row_log = student.row_log[tile.row + i];

@@ -95,6 +95,7 @@ pub fn forward_backward(
     }
     let (d, theirs) = (student.image.cols(), teacher.image.cols());
     let mut scratch = stripes::cpu::Scratch::new(pass, n, d)?;
+    let mut memories = [cpu::Memory::new(pass, n)?, cpu::Memory::new(pass, n)?];
     let mut loss = pass.empty_f32(&[1])?;
     let (mut dimage, mut dtext) = (pass.empty_f32(&[n, d])?, pass.empty_f32(&[n, d])?);
     let models = [student, teacher].map(|model| {
@@ -105,7 +106,8 @@ pub fn forward_backward(
         let (dimage, dtext) = (dimage.f32_mut(), dtext.f32_mut());
         let flops = (n * n * (8 * d + 4 * theirs)) as f64;
         let work = Work::products("contrastive_distillation/gradient", flops, 4 * n * d + 2 * n * theirs);
-        let (value, by_scale) = cpu.run(work, || cpu::forward_backward(models, weight, &mut scratch, dimage, dtext));
+        let memory = (&mut scratch, &mut memories);
+        let (value, by_scale) = cpu.run(work, || cpu::forward_backward(models, weight, memory, dimage, dtext));
         loss.f32_mut()[0] = value as f32;
         dlog_scale.f32_mut()[0] += by_scale as f32;
     }

@@ -79,13 +79,13 @@ pub fn forward(pass: &mut Pass, image: &Tensor, text: &Tensor, log_scale: &Tenso
         let (sums, mut dlog_scale) = (pass.zeros(&[n])?, pass.zeros(&[1])?);
         return sides.finish(pass, &sums, &mut dlog_scale);
     }
-    let mut scratch = stripes::cpu::Scratch::new(pass, n, 0)?;
+    let (mut scratch, mut memory) = (stripes::cpu::Scratch::new(pass, n, 0)?, cpu::Memory::new(pass, n)?);
     let mut loss = pass.empty_f32(&[1])?;
     let pairs = stripes::cpu::Pairs { image: image.f32(), text: text.f32(), d };
     let scale = log_scale.f32()[0].exp();
     if let Some(cpu) = pass.cpu() {
         let work = Work::products("contrastive_softmax/forward", 2.0 * (n * n * d) as f64, 2 * n * d);
-        loss.f32_mut()[0] = cpu.run(work, || cpu::forward(pairs, scale, &mut scratch)) as f32;
+        loss.f32_mut()[0] = cpu.run(work, || cpu::forward(pairs, scale, &mut scratch, &mut memory)) as f32;
     }
     Ok(loss)
 }
@@ -115,7 +115,7 @@ pub fn forward_backward(
         let stripe = stripes::gpu::rows(n);
         return pass.in_f32(|pass| gradients_on_gpu(pass, image, text, log_scale, dlog_scale, stripe));
     }
-    let mut scratch = stripes::cpu::Scratch::new(pass, n, d)?;
+    let (mut scratch, mut memory) = (stripes::cpu::Scratch::new(pass, n, d)?, cpu::Memory::new(pass, n)?);
     let mut loss = pass.empty_f32(&[1])?;
     let (mut dimage, mut dtext) = (pass.empty_f32(&[n, d])?, pass.empty_f32(&[n, d])?);
     let pairs = stripes::cpu::Pairs { image: image.f32(), text: text.f32(), d };
@@ -123,7 +123,8 @@ pub fn forward_backward(
     if let Some(cpu) = pass.cpu() {
         let (dimage, dtext) = (dimage.f32_mut(), dtext.f32_mut());
         let work = Work::products("contrastive_softmax/gradient", 8.0 * (n * n * d) as f64, 4 * n * d);
-        let (value, by_scale) = cpu.run(work, || cpu::forward_backward(pairs, scale, &mut scratch, dimage, dtext));
+        let memory = (&mut scratch, &mut memory);
+        let (value, by_scale) = cpu.run(work, || cpu::forward_backward(pairs, scale, memory, dimage, dtext));
         loss.f32_mut()[0] = value as f32;
         dlog_scale.f32_mut()[0] += by_scale as f32;
     }

@@ -5,8 +5,11 @@ pub mod oracle;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
+
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
+use crate::rows::Bound;
 use crate::{Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "gather_tokens";
@@ -42,6 +45,11 @@ parameters! {
     }
 }
 
+thread_local! {
+    /// The inverse in work; kept from call to call.
+    static INVERSE: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+}
+
 /// Which k of the l tokens of each of n examples are kept.
 #[derive(Clone, Debug)]
 pub struct KeptTokens {
@@ -65,19 +73,22 @@ impl KeptTokens {
             let (expected, got) = (vec![n, k], vec![indices.len()]);
             return Err(KernelError::Shape { op: OP, what: "indices", expected, got });
         }
-        let mut inverse = vec![0; n * l];
-        for (at, index) in indices.iter().enumerate() {
-            let (example, slot) = (at / k, at % k);
-            let lowest = if slot == 0 { 0 } else { indices[at - 1] as usize + 1 };
-            let got = *index as usize;
-            if !(lowest..l).contains(&got) {
-                let rule = format!("at least {lowest} and below {l} (example {example}, slot {slot})");
-                return Err(KernelError::Size { op: OP, what: "index", got, rule });
+        INVERSE.with_borrow_mut(|inverse| {
+            inverse.clear();
+            inverse.resize(n * l, 0);
+            for (at, index) in indices.iter().enumerate() {
+                let (example, slot) = (at / k, at % k);
+                let lowest = if slot == 0 { 0 } else { indices[at - 1] as usize + 1 };
+                let got = *index as usize;
+                if !(lowest..l).contains(&got) {
+                    let rule = format!("at least {lowest} and below {l} (example {example}, slot {slot})");
+                    return Err(KernelError::Size { op: OP, what: "index", got, rule });
+                }
+                inverse[example * l + got] = slot as u32 + 1;
             }
-            inverse[example * l + got] = slot as u32 + 1;
-        }
-        let (indices, inverse) = (pass.upload_u32(indices, &[n * k])?, pass.upload_u32(&inverse, &[n * l])?);
-        Ok(KeptTokens { indices, inverse, n, k, l })
+            let (indices, inverse) = (pass.upload_u32(indices, &[n * k])?, pass.upload_u32(inverse, &[n * l])?);
+            Ok(KeptTokens { indices, inverse, n, k, l })
+        })
     }
 
     /// Tokens kept of each example.
@@ -134,8 +145,11 @@ pub fn backward(pass: &mut Pass, dy: &Tensor, kept: &KeptTokens) -> Result<Tenso
 
 /// One invocation for each element of the third tensor.
 fn dispatch(pass: &mut Pass, kernel: &'static Kernel, kept: &KeptTokens, tensors: [&Tensor; 3]) -> Result<()> {
-    let n = tensors[2].len();
-    let parameters =
-        Parameters { n: n as u32, cols: tensors[2].cols() as u32, kept: kept.k as u32, length: kept.l as u32 };
-    pass.dispatch(&kernel.default_variant(), &tensors, parameters, Grid::rows(n.div_ceil(WG)), n as f64)
+    let (len, cols) = (tensors[2].len(), tensors[2].cols());
+    let bound = tensors.map(|tensor| Bound::Rows(tensor, tensor.len() / kept.n));
+    pass.dispatch_rows(&kernel.default_variant(), kept.n, &bound, len as f64, |examples| {
+        let n = examples.len() * (len / kept.n);
+        let parameters = Parameters { n: n as u32, cols: cols as u32, kept: kept.k as u32, length: kept.l as u32 };
+        (parameters, Grid::rows(n.div_ceil(WG)))
+    })
 }

@@ -5,6 +5,7 @@ pub mod oracle;
 
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
+use crate::rows::Bound;
 use crate::{DType, Grid, Pass, Result, Tensor};
 
 const OP: &str = "gelu";
@@ -92,8 +93,7 @@ pub fn forward(pass: &mut Pass, kind: Gelu, x: &Tensor) -> Result<Tensor> {
         return Ok(y);
     }
     let variant = FORWARD.with(&[("GELU", kind.code())]);
-    let grid = Grid::rows(x.len().div_ceil(WG));
-    pass.dispatch(&variant, &[x, &y], Parameters { n: x.len() as u32 }, grid, 10.0 * x.len() as f64)?;
+    dispatch(pass, &variant, [x, &y], 10.0)?;
     Ok(y)
 }
 
@@ -120,9 +120,18 @@ pub fn backward(pass: &mut Pass, kind: Gelu, x: &Tensor, dy: &Tensor) -> Result<
         return Ok(dx);
     }
     let variant = BACKWARD.with(&[("GELU", kind.code())]);
-    let grid = Grid::rows(x.len().div_ceil(WG));
-    pass.dispatch(&variant, &[x, dy, &dx], Parameters { n: x.len() as u32 }, grid, 14.0 * x.len() as f64)?;
+    dispatch(pass, &variant, [x, dy, &dx], 14.0)?;
     Ok(dx)
+}
+
+/// One invocation an element, and `work` for each.
+fn dispatch<const N: usize>(pass: &mut Pass, variant: &Variant, tensors: [&Tensor; N], work: f64) -> Result<()> {
+    let len = tensors[0].len();
+    let bound = tensors.map(|tensor| Bound::Rows(tensor, 1));
+    pass.dispatch_rows(variant, len, &bound, work * len as f64, |elements| {
+        let n = elements.len();
+        (Parameters { n: n as u32 }, Grid::rows(n.div_ceil(WG)))
+    })
 }
 
 #[cfg(test)]

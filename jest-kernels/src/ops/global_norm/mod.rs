@@ -5,6 +5,7 @@ pub mod oracle;
 
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
+use crate::rows::Bound;
 use crate::{Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "global_norm";
@@ -65,10 +66,12 @@ pub fn forward(pass: &mut Pass, gradients: &[&Tensor]) -> Result<Tensor> {
     }
     let mut offset = 0;
     for gradient in gradients {
-        let groups = gradient.len().div_ceil(BLOCK);
-        let parameters = Parameters { n: gradient.len() as u32, offset: offset as u32 };
-        let work = 2.0 * gradient.len() as f64;
-        pass.dispatch(&SQUARES.default_variant(), &[gradient, &partial], parameters, Grid::rows(groups), work)?;
+        let (len, groups) = (gradient.len(), gradient.len().div_ceil(BLOCK));
+        let bound = [Bound::Rows(gradient, BLOCK), Bound::Whole(&partial)];
+        pass.dispatch_rows(&SQUARES.default_variant(), groups, &bound, 2.0 * len as f64, |blocks| {
+            let n = (blocks.end * BLOCK).min(len) - blocks.start * BLOCK;
+            (Parameters { n: n as u32, offset: (offset + blocks.start) as u32 }, Grid::rows(blocks.len()))
+        })?;
         offset += groups;
     }
     let parameters = Parameters { n: parts as u32, offset: 0 };

@@ -5,6 +5,7 @@ pub mod oracle;
 
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
+use crate::rows::Bound;
 use crate::{Grid, Pass, Result, Tensor};
 
 const OP: &str = "l2_normalize";
@@ -68,9 +69,8 @@ pub fn forward(pass: &mut Pass, x: &Tensor) -> Result<(Tensor, Saved)> {
             cpu::forward(x.f32(), d, z.f32_mut(), norms.f32_mut())
         });
     } else {
-        let parameters = Parameters { rows: rows as u32, cols: d as u32, eps: EPSILON };
-        let tensors = [x, &z, &norms];
-        pass.dispatch(&FORWARD.default_variant(), &tensors, parameters, Grid::rows(rows), 3.0 * x.len() as f64)?;
+        let bound = [Bound::Rows(x, d), Bound::Rows(&z, d), Bound::Rows(&norms, 1)];
+        dispatch(pass, &FORWARD, x, &bound, 3.0)?;
     }
     Ok((z.clone(), Saved { z, norms }))
 }
@@ -84,7 +84,7 @@ pub fn forward(pass: &mut Pass, x: &Tensor) -> Result<(Tensor, Saved)> {
 /// `Shape` when dz does not fit the forward pass.
 pub fn backward(pass: &mut Pass, saved: Saved, dz: &Tensor) -> Result<Tensor> {
     let Saved { z, norms } = saved;
-    let (rows, d) = (z.rows(), z.cols());
+    let d = z.cols();
     pass.admit(OP, &[("saved", &z), ("dz", dz)])?;
     dz.expect_f32(OP, "dz", z.shape())?;
     let mut dx = pass.empty_f32(z.shape())?;
@@ -94,10 +94,17 @@ pub fn backward(pass: &mut Pass, saved: Saved, dz: &Tensor) -> Result<Tensor> {
         });
         return Ok(dx);
     }
-    let parameters = Parameters { rows: rows as u32, cols: d as u32, eps: EPSILON };
-    let tensors = [&z, &norms, dz, &dx];
-    pass.dispatch(&BACKWARD.default_variant(), &tensors, parameters, Grid::rows(rows), 5.0 * z.len() as f64)?;
+    let bound = [Bound::Rows(&z, d), Bound::Rows(&norms, 1), Bound::Rows(dz, d), Bound::Rows(&dx, d)];
+    dispatch(pass, &BACKWARD, &z, &bound, 5.0)?;
     Ok(dx)
+}
+
+/// One workgroup a row of x, and `work` for each element.
+fn dispatch(pass: &mut Pass, kernel: &'static Kernel, x: &Tensor, bound: &[Bound<'_>], work: f64) -> Result<()> {
+    let cols = x.cols() as u32;
+    pass.dispatch_rows(&kernel.default_variant(), x.rows(), bound, work * x.len() as f64, |rows| {
+        (Parameters { rows: rows.len() as u32, cols, eps: EPSILON }, Grid::rows(rows.len()))
+    })
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ pub(super) struct Inputs<'a> {
     pub(super) stats: &'a [f32],
     pub(super) gamma: &'a [f32],
     pub(super) dy: &'a [f32],
+    /// What is added to dx; empty where there is nothing.
+    pub(super) past: &'a [f32],
 }
 
 /// Scales and shifts of the columns, and what is added to the variance.
@@ -78,19 +80,22 @@ pub(super) fn backward(inputs: &Inputs<'_>, dx: &mut [f32], partial: &mut [f32])
         let range = index * part..index * part + dx.len();
         let first = index * ROWS_PER_PART * 2;
         let stats = &inputs.stats[first..first + 2 * (dx.len() / d)];
-        backward_part(&inputs.x[range.clone()], stats, inputs.gamma, &inputs.dy[range], dx, partial);
+        let past = if inputs.past.is_empty() { inputs.past } else { &inputs.past[range.clone()] };
+        backward_part(&inputs.x[range.clone()], stats, inputs.gamma, &inputs.dy[range], past, dx, partial);
     });
 }
 
 simd_fn! {
-    fn backward_part(x: &[f32], stats: &[f32], gamma: &[f32], dy: &[f32], dx: &mut [f32], partial: &mut [f32]) {
+    fn backward_part(
+        x: &[f32], stats: &[f32], gamma: &[f32], dy: &[f32], past: &[f32], dx: &mut [f32], partial: &mut [f32],
+    ) {
         let d = gamma.len();
         let scale = 1.0 / d as f32;
         let (dgamma, dbeta) = partial.split_at_mut(d);
         dgamma.fill(0.0);
         dbeta.fill(0.0);
         let rows = x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(stats.chunks_exact(2));
-        for (((x, dy), stats), dx) in rows.zip(dx.chunks_exact_mut(d)) {
+        for (row, (((x, dy), stats), dx)) in rows.zip(dx.chunks_exact_mut(d)).enumerate() {
             let (mean, rstd) = (stats[0], stats[1]);
             let mean_g = sum([dy, gamma], |[dy, gamma]| dy * gamma) * scale;
             let mean_gx = sum([dy, gamma, x], |[dy, gamma, x]| dy * gamma * ((x - mean) * rstd)) * scale;
@@ -101,6 +106,11 @@ simd_fn! {
                 *dx = rstd * (dy * gamma - mean_g - xhat * mean_gx);
                 *dgamma += dy * xhat;
                 *dbeta += dy;
+            }
+            if !past.is_empty() {
+                for (dx, past) in dx.iter_mut().zip(&past[row * d..]) {
+                    *dx += past;
+                }
             }
         }
     }

@@ -5,6 +5,7 @@ pub mod oracle;
 
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
+use crate::rows::Bound;
 use crate::{DType, Grid, Pass, Result, Tensor};
 
 const OP: &str = "layer_norm";
@@ -106,9 +107,12 @@ fn forward_as(
             _ => cpu::forward(x.f32(), affine, y.f32_mut(), stats.f32_mut()),
         });
     } else {
-        let parameters = Parameters { rows: rows as u32, cols: cols as u32, rows_per_part: 0, eps };
-        let tensors = [x, gamma, beta, &y, &stats];
-        pass.dispatch(&FORWARD.default_variant(), &tensors, parameters, Grid::rows(rows), 8.0 * x.len() as f64)?;
+        let affine = [gamma, beta].map(Bound::Whole);
+        let bound = [Bound::Rows(x, cols), affine[0], affine[1], Bound::Rows(&y, cols), Bound::Rows(&stats, 2)];
+        pass.dispatch_rows(&FORWARD.default_variant(), rows, &bound, 8.0 * x.len() as f64, |rows| {
+            let n = rows.len();
+            (Parameters { rows: n as u32, cols: cols as u32, rows_per_part: 0, eps }, Grid::rows(n))
+        })?;
     }
     Ok((y, Saved { x: x.clone(), stats }))
 }
@@ -128,6 +132,43 @@ pub fn backward(
     dgamma: &mut Tensor,
     dbeta: &mut Tensor,
 ) -> Result<Tensor> {
+    gradients(pass, saved, gamma, dy, None, [dgamma, dbeta])
+}
+
+/// [`backward`] on top of the gradient that goes past the norm: gives `past` plus the gradient by x.
+///
+/// # Shapes
+/// As [`backward`]; past: as x.
+///
+/// # Errors
+/// As [`backward`].
+pub fn backward_onto(
+    pass: &mut Pass,
+    saved: Saved,
+    gamma: &Tensor,
+    dy: &Tensor,
+    past: &Tensor,
+    [dgamma, dbeta]: [&mut Tensor; 2],
+) -> Result<Tensor> {
+    pass.admit(OP, &[("past", past)])?;
+    past.expect_f32(OP, "past", saved.x.shape())?;
+    if pass.cpu().is_some() {
+        return gradients(pass, saved, gamma, dy, Some(past), [dgamma, dbeta]);
+    }
+    let mut dx = backward(pass, saved, gamma, dy, dgamma, dbeta)?;
+    super::add::accumulate(pass, past, &mut dx)?;
+    Ok(dx)
+}
+
+/// Only the CPU form adds what goes past.
+fn gradients(
+    pass: &mut Pass,
+    saved: Saved,
+    gamma: &Tensor,
+    dy: &Tensor,
+    past: Option<&Tensor>,
+    [dgamma, dbeta]: [&mut Tensor; 2],
+) -> Result<Tensor> {
     let Saved { x, stats } = saved;
     let (rows, cols) = (x.rows(), x.cols());
     pass.admit(OP, &[("saved x", &x), ("gamma", gamma), ("dy", dy), ("dgamma", dgamma), ("dbeta", dbeta)])?;
@@ -139,22 +180,39 @@ pub fn backward(
     let parts = rows.div_ceil(ROWS_PER_PART);
     let mut partial = pass.empty_f32(&[parts, 2 * cols])?;
     if let Some(cpu) = pass.cpu() {
-        let saved = cpu::Inputs { x: x.f32(), stats: stats.f32(), gamma: gamma.f32(), dy: dy.f32() };
-        cpu.run(Work::words("layer_norm/backward", 3 * dy.len()), || {
+        let past = past.map_or(&[][..], Tensor::f32);
+        let saved = cpu::Inputs { x: x.f32(), stats: stats.f32(), gamma: gamma.f32(), dy: dy.f32(), past };
+        cpu.run(Work::words("layer_norm/backward", 3 * dy.len() + past.len()), || {
             cpu::backward(&saved, dx.f32_mut(), partial.f32_mut())
         });
     } else {
-        let parameters =
-            Parameters { rows: rows as u32, cols: cols as u32, rows_per_part: ROWS_PER_PART as u32, eps: 0.0 };
-        let tensors = [&x, gamma, dy, &stats, &dx];
-        pass.dispatch(&BACKWARD.default_variant(), &tensors, parameters, Grid::rows(rows), 12.0 * x.len() as f64)?;
-        let grid = Grid::layers(parts, cols.div_ceil(64));
-        let tensors = [&x, dy, &stats, &partial];
-        pass.dispatch(&PARTS.default_variant(), &tensors, parameters, grid, 4.0 * x.len() as f64)?;
+        backward_on_gpu(pass, [&x, gamma, dy, &stats], &dx, &partial)?;
     }
     super::column_sum::accumulate_columns(pass, &partial, 0, dgamma)?;
     super::column_sum::accumulate_columns(pass, &partial, cols, dbeta)?;
     Ok(dx)
+}
+
+/// Writes dx, and the sums of each part of the rows that make dgamma and dbeta.
+fn backward_on_gpu(pass: &mut Pass, [x, gamma, dy, stats]: [&Tensor; 4], dx: &Tensor, partial: &Tensor) -> Result<()> {
+    let (rows, cols, parts) = (x.rows(), x.cols(), partial.rows());
+    let parameters = |rows: usize| Parameters {
+        rows: rows as u32,
+        cols: cols as u32,
+        rows_per_part: ROWS_PER_PART as u32,
+        eps: 0.0,
+    };
+    let [x_rows, dy_rows, dx_rows] = [x, dy, dx].map(|tensor| Bound::Rows(tensor, cols));
+    let bound = [x_rows, Bound::Whole(gamma), dy_rows, Bound::Rows(stats, 2), dx_rows];
+    pass.dispatch_rows(&BACKWARD.default_variant(), rows, &bound, 12.0 * x.len() as f64, |rows| {
+        (parameters(rows.len()), Grid::rows(rows.len()))
+    })?;
+    let [x_parts, dy_parts] = [x, dy].map(|tensor| Bound::Rows(tensor, ROWS_PER_PART * cols));
+    let bound = [x_parts, dy_parts, Bound::Rows(stats, ROWS_PER_PART * 2), Bound::Rows(partial, 2 * cols)];
+    pass.dispatch_rows(&PARTS.default_variant(), parts, &bound, 4.0 * x.len() as f64, |parts| {
+        let rows = (parts.end * ROWS_PER_PART).min(rows) - parts.start * ROWS_PER_PART;
+        (parameters(rows), Grid::layers(parts.len(), cols.div_ceil(64)))
+    })
 }
 
 #[cfg(test)]
@@ -201,6 +259,29 @@ mod tests {
             let (dgamma, dbeta) = (checked_read(pass, "dgamma", &dgamma), checked_read(pass, "dbeta", &dbeta));
             assert_within("dgamma", &dgamma, &plus_one(&gradients.dgamma), dgamma_tolerance);
             assert_within("dbeta", &dbeta, &plus_one(&gradients.dbeta), dbeta_tolerance);
+        });
+    }
+
+    #[test]
+    fn what_goes_past_is_added_with_the_same_bits() {
+        let (rows, cols) = (2 * ROWS_PER_PART + 3, 37);
+        let [x, dy, past] = [1, 2, 3].map(|seed| random(rows * cols, seed));
+        on_every_kernel(|pass| {
+            let [x, dy, past] = [&x, &dy, &past].map(|v| pass.upload(v, &[rows, cols]).unwrap());
+            let gamma = pass.upload(&random(cols, 4), &[cols]).unwrap();
+            let [mut dgamma, mut dbeta, mut again, mut and_again] = [0; 4].map(|_| pass.zeros(&[cols]).unwrap());
+            let saved = forward(pass, &x, &gamma, &gamma, 1e-6).unwrap().1;
+            let mut apart = backward(pass, saved, &gamma, &dy, &mut dgamma, &mut dbeta).unwrap();
+            crate::ops::add::accumulate(pass, &past, &mut apart).unwrap();
+            let saved = forward(pass, &x, &gamma, &gamma, 1e-6).unwrap().1;
+            let dx = backward_onto(pass, saved, &gamma, &dy, &past, [&mut again, &mut and_again]).unwrap();
+            for (name, got, want) in [("dx", dx, apart), ("dgamma", again, dgamma), ("dbeta", and_again, dbeta)] {
+                assert_eq!(checked_read(pass, name, &got), pass.read(&want).unwrap(), "{name}");
+            }
+            let saved = forward(pass, &x, &gamma, &gamma, 1e-6).unwrap().1;
+            let sums = [&mut pass.zeros(&[cols]).unwrap(), &mut pass.zeros(&[cols]).unwrap()];
+            let error = backward_onto(pass, saved, &gamma, &dy, &gamma, sums).unwrap_err().to_string();
+            assert!(error.contains("past"), "{error}");
         });
     }
 

@@ -1,6 +1,6 @@
 //! Products by a given tile, whatever the adapter would be given: for tests, and for the report of errors.
 
-use super::kernels::{self, Store, Tile};
+use super::kernels::{self, Store, Tile, Units};
 use super::{Form, Parameters, Sizes, round};
 use crate::testing::{random, wide};
 use crate::{Grid, Pass, Result, Tensor};
@@ -32,8 +32,15 @@ pub(crate) fn every_tile(
 ) -> Result<Vec<Product>> {
     let matrices = pass.abilities().matrices && halves;
     let mut products = Vec::new();
-    for tile in Tile::PLAIN.into_iter().chain(matrices.then_some(Tile::Matrix)) {
-        for halves in [false, true].into_iter().filter(|of| (halves || !of) && (*of || tile != Tile::Matrix)) {
+    let granted = pass.abilities().workgroup_bytes;
+    let on_units = Units::ALL.into_iter().filter(|units| matrices && units.bytes() <= granted).map(Tile::Matrix);
+    for tile in Tile::PLAIN.into_iter().chain(on_units) {
+        let (m, n, k) = sizes;
+        // Theirs are whole eights.
+        let whole = |of: usize| if tile.wants_eights() { of.next_multiple_of(8) } else { of };
+        let sizes = (whole(m), whole(n), whole(k));
+        let stored = |of: &bool| (halves || !of) && (*of || !matches!(tile, Tile::Matrix(_)));
+        for halves in [false, true].into_iter().filter(stored) {
             for (form, store) in kernels::ends(tile) {
                 products.push(product(pass, Choice { tile, halves, form, store }, sizes, 0, magnitude)?);
             }

@@ -16,6 +16,9 @@ const F32: &str = include_str!("operands_f32.wgsl");
 const F16: &str = include_str!("operands_f16.wgsl");
 const PLACES: &[(&str, u32)] = &[("TA", 0), ("TB", 0)];
 const PLACES_GELU: &[(&str, u32)] = &[("TA", 0), ("TB", 0), ("GELU", 0)];
+const UNITS: &[(&str, u32)] = &[("TA", 0), ("TB", 0), ("OWN", 4), ("BK", 16), ("BUFFERS", 1), ("TOGETHER", 1)];
+const UNITS_GELU: &[(&str, u32)] =
+    &[("TA", 0), ("TB", 0), ("OWN", 4), ("BK", 16), ("BUFFERS", 1), ("TOGETHER", 1), ("GELU", 0)];
 const OWN: &[(&str, u32)] = &[("TA", 0), ("TN", 8)];
 const OWN_GELU: &[(&str, u32)] = &[("TA", 0), ("TN", 8), ("GELU", 0)];
 const SHARED: &[(&str, u32)] = &[("TA", 0), ("TM", 16), ("WG", 64)];
@@ -45,7 +48,7 @@ macro_rules! pair {
 }
 
 macro_rules! family {
-    ($store:literal, [$($part:expr),+], $tile:ident, $places:ident, $own:ident, $shared:ident) => {
+    ($store:literal, [$($part:expr),+], $tile:ident, $places:ident, $own:ident, $shared:ident, $units:ident) => {
         Family {
             tiled: pair!("", $store, [$($part),+], BODY, $tile),
             wide: pair!("wide_", $store, [$($part),+], WIDE, $places),
@@ -57,7 +60,7 @@ macro_rules! family {
                     include_str!("../../wgsl/enable_matrix.wgsl"),
                     $($part,)+ MATRIX, include_str!("../../wgsl/matrix_unit.wgsl"),
                 ],
-                $places,
+                $units,
             ),
             #[cfg(test)]
             emulated: on_units(
@@ -66,7 +69,7 @@ macro_rules! family {
                     include_str!("../../wgsl/enable_f16.wgsl"),
                     $($part,)+ MATRIX, include_str!("../../wgsl/matrix_emulated.wgsl"),
                 ],
-                $places,
+                $units,
             ),
         }
     };
@@ -88,16 +91,17 @@ const fn on_units(
     Kernel { entry: "on_units", ..kernel(name, parts, constants) }
 }
 
-static WRITE: Family = family!("write", [include_str!("store_write.wgsl")], TILE, PLACES, OWN, SHARED);
-static ADD: Family = family!("add", [include_str!("store_add.wgsl")], TILE, PLACES, OWN, SHARED);
-static BIAS: Family = family!("bias", [include_str!("store_bias.wgsl")], TILE, PLACES, OWN, SHARED);
+static WRITE: Family = family!("write", [include_str!("store_write.wgsl")], TILE, PLACES, OWN, SHARED, UNITS);
+static ADD: Family = family!("add", [include_str!("store_add.wgsl")], TILE, PLACES, OWN, SHARED, UNITS);
+static BIAS: Family = family!("bias", [include_str!("store_bias.wgsl")], TILE, PLACES, OWN, SHARED, UNITS);
 static BIAS_GELU: Family = family!(
     "bias_gelu",
     [include_str!("../../wgsl/gelu.wgsl"), include_str!("store_bias_gelu.wgsl")],
     TILE_GELU,
     PLACES_GELU,
     OWN_GELU,
-    SHARED_GELU
+    SHARED_GELU,
+    UNITS_GELU
 );
 static TRANSPOSE: Kernel = Kernel {
     name: "matmul/transpose",
@@ -146,11 +150,55 @@ pub(super) enum Tile {
     Registers,
     /// 16 x 256 by 64 invocations in registers, elements of a handed round in each subgroup. Not for a transposed b.
     Subgroup,
-    /// 128 x 128 by four matrix units, operands in f16: where the contiguous axes are multiples of 4.
-    Matrix,
+    /// By four matrix units, operands in f16.
+    Matrix(Units),
     /// The same without matrix units.
     #[cfg(test)]
-    Emulated,
+    Emulated(Units),
+}
+
+/// What four matrix units compute together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Units {
+    /// 128 x 128, 16 of the depth at a time: where the contiguous axes are multiples of 4.
+    Fours,
+    /// 128 x 128, 32 of the depth at a time through doubled tiles: where the contiguous axes are multiples of 8, and
+    /// an adapter grants 48 KiB of workgroup memory.
+    Deep,
+    /// 64 x 64 in the same way in 28 KiB: for outputs of which larger tiles would not fill a GPU.
+    Narrow,
+}
+
+impl Units {
+    pub(super) const ALL: [Units; 3] = [Units::Fours, Units::Deep, Units::Narrow];
+    /// Workgroups that keep the GPUs busy that have matrix units: one to each of their processors.
+    const FILLING: usize = 128;
+
+    /// Workgroup memory that an adapter must grant.
+    pub(super) fn bytes(self) -> u32 {
+        match self {
+            Units::Fours => 16 << 10,
+            Units::Deep => 48 << 10,
+            Units::Narrow => 32 << 10,
+        }
+    }
+
+    /// By shape and what the adapter can do.
+    fn choose(abilities: Abilities, form: Form, sizes: Sizes) -> Self {
+        let best = if Tile::fills(sizes, Self::FILLING) { Units::Deep } else { Units::Narrow };
+        let eights = Tile::contiguous(form, sizes).iter().all(|axis| axis.is_multiple_of(8));
+        if eights && best.bytes() <= abilities.workgroup_bytes { best } else { Units::Fours }
+    }
+
+    /// Blocks of a unit along each side, depths of a step, tiles of an operand, and fours that are read together.
+    fn constants(self) -> [(&'static str, u32); 4] {
+        let [own, bk, buffers, together] = match self {
+            Units::Fours => [4, 16, 1, 1],
+            Units::Deep => [4, 32, 2, 2],
+            Units::Narrow => [2, 32, 2, 2],
+        };
+        [("OWN", own), ("BK", bk), ("BUFFERS", buffers), ("TOGETHER", together)]
+    }
 }
 
 impl Tile {
@@ -173,9 +221,9 @@ impl Tile {
             Tile::Wide => "wide",
             Tile::Registers => "registers",
             Tile::Subgroup => "subgroup",
-            Tile::Matrix => "matrix",
+            Tile::Matrix(_) => "matrix",
             #[cfg(test)]
-            Tile::Emulated => "emulated",
+            Tile::Emulated(_) => "emulated",
         }
     }
 
@@ -186,6 +234,9 @@ impl Tile {
             Tile::Large => (64, 64),
             Tile::Registers => (32, 64),
             Tile::Subgroup => (16, 256),
+            Tile::Matrix(Units::Narrow) => (64, 64),
+            #[cfg(test)]
+            Tile::Emulated(Units::Narrow) => (64, 64),
             _ => (128, 128),
         }
     }
@@ -196,8 +247,6 @@ impl Tile {
         match self {
             Tile::Registers => 640,
             Tile::Subgroup => 2048,
-            #[cfg(test)]
-            Tile::Emulated => 16,
             _ => 16_384,
         }
     }
@@ -205,6 +254,11 @@ impl Tile {
     /// Whether b must have contiguous rows.
     pub(super) fn wants_rows_of_b(self) -> bool {
         matches!(self, Tile::Registers | Tile::Subgroup)
+    }
+
+    /// Whether the contiguous axes must be multiples of 8.
+    pub(super) fn wants_eights(self) -> bool {
+        matches!(self, Tile::Matrix(units) if units != Units::Fours)
     }
 
     /// By shape and what the adapter can do.
@@ -216,8 +270,8 @@ impl Tile {
         }
         let in_fours = Self::in_fours(form, sizes);
         if precision == Precision::F16 && abilities.matrices && in_fours && m >= 64 && n >= 64 {
-            Tile::Matrix
-        } else if in_fours && Self::fills(sizes) {
+            Tile::Matrix(Units::choose(abilities, form, sizes))
+        } else if in_fours && Self::fills(sizes, Self::FILLING) {
             Tile::Wide
         } else if m < 64 || n < 64 {
             Tile::Small
@@ -227,19 +281,23 @@ impl Tile {
     }
 
     /// Whether both operands can be read four elements at a time.
-    pub(super) fn in_fours(form: Form, Sizes { m, n, k, .. }: Sizes) -> bool {
-        let contiguous = match form {
+    pub(super) fn in_fours(form: Form, sizes: Sizes) -> bool {
+        Self::contiguous(form, sizes).iter().all(|axis| axis.is_multiple_of(4))
+    }
+
+    /// The axes along which the operands lie in memory.
+    fn contiguous(form: Form, Sizes { m, n, k, .. }: Sizes) -> [usize; 2] {
+        match form {
             Form::AB => [k, n],
             Form::ABt => [k, k],
             Form::AtB => [m, n],
-        };
-        contiguous.iter().all(|axis| axis.is_multiple_of(4))
+        }
     }
 
-    /// Whether wide tiles fill a GPU, and lie on the output without much waste.
-    fn fills(Sizes { z, m, n, .. }: Sizes) -> bool {
+    /// Whether tiles of 128 x 128 are so many, and lie on the output without much waste.
+    fn fills(Sizes { z, m, n, .. }: Sizes, workgroups: usize) -> bool {
         let tiles = m.div_ceil(128) * n.div_ceil(128);
-        tiles * z >= Self::FILLING && tiles * 128 * 128 <= m * n / 4 * 5
+        tiles * z >= workgroups && tiles * 128 * 128 <= m * n / 4 * 5
     }
 }
 
@@ -263,9 +321,15 @@ pub(super) fn variant(form: Form, store: Store, tile: Tile, halves: bool) -> Var
         Tile::Wide => &family.wide[stored],
         Tile::Registers => &family.registers[stored],
         Tile::Subgroup => &family.subgroup[stored],
-        Tile::Matrix => &family.matrix,
+        Tile::Matrix(units) => {
+            constants.extend(units.constants());
+            &family.matrix
+        }
         #[cfg(test)]
-        Tile::Emulated => &family.emulated,
+        Tile::Emulated(units) => {
+            constants.extend(units.constants());
+            &family.emulated
+        }
     };
     kernel.with(&constants)
 }
@@ -290,5 +354,6 @@ fn of_tile(tile: Tile, halves: bool) -> Vec<Variant> {
 
 pub(super) fn variants() -> Vec<Variant> {
     let stored = Tile::PLAIN.into_iter().flat_map(|tile| [false, true].map(|halves| of_tile(tile, halves)));
-    [vec![transpose()], of_tile(Tile::Matrix, true)].into_iter().chain(stored).flatten().collect()
+    let on_units = Units::ALL.map(|units| of_tile(Tile::Matrix(units), true));
+    [vec![transpose()]].into_iter().chain(on_units).chain(stored).flatten().collect()
 }

@@ -2,7 +2,7 @@
 
 use super::kernels::Store;
 use super::native::{self, Ends};
-use super::{Form, OP, Sizes, accumulate, check_operands, forward, output_shape, run, slice, tuning};
+use super::{Form, OP, Sizes, accumulate, check_operands, dispatch, forward, output_shape, run, tuning};
 use crate::ops::gelu::{self, Gelu};
 use crate::ops::{add, column_sum};
 use crate::{DType, Pass, Result, Tensor};
@@ -76,7 +76,7 @@ pub fn linear_gelu(pass: &mut Pass, kind: Gelu, x: &Tensor, w: &Tensor, bias: &T
     bias.expect_f32(OP, "bias", &[sizes.n])?;
     let tile = tuning::choose(pass, Form::ABt, sizes)?;
     // What several dispatches sum is complete only after the last.
-    if pass.cpu().is_none() && sizes.k > slice(pass, tile, sizes).1 {
+    if pass.cpu().is_none() && sizes.k > dispatch::slice(pass, tile, sizes).1 {
         let pre = linear(pass, x, w, bias)?;
         return Ok((gelu::forward(pass, kind, &pre)?, pre));
     }

@@ -1,9 +1,10 @@
 // y [z, m, n] = a . b over k by matrix units: operands in f16, each plain or transposed in memory as in matmul.wgsl, its
-// contiguous axis a multiple of 4; products and sums in f32. Parts in front say what becomes of a sum, and how a
+// contiguous axis a multiple of 4 * TOGETHER; products and sums in f32. Parts in front say what becomes of a sum, and how a
 // subgroup of 32 multiplies 16 x 16 by 16 x 16.
 //
-// One workgroup of four subgroups computes SIDE x SIDE, each subgroup a quarter of it. Tiles keep the order that their
-// operand has in memory; elements beyond an edge are zero. The next BK of k arrive while these are multiplied.
+// One workgroup of four subgroups computes SIDE x SIDE, each subgroup OWN x OWN blocks of it. Tiles keep the order that
+// their operand has in memory; elements beyond an edge are zero. The next BK of k arrive while these are multiplied; with
+// two BUFFERS of tiles one barrier a step does.
 
 struct Parameters {
     m: u32,
@@ -19,22 +20,28 @@ var<immediate> p: Parameters;
 @group(0) @binding(1) var<storage, read> rhs: array<vec4<f16>>;
 
 const WG = 128u;
-const SIDE = 128u;
-const BK = 16u;
 const BLOCK = 16u; // Side of what a unit multiplies.
-const OWN = 4u; // Blocks of a subgroup along each side.
+const SIDE = 2u * OWN * BLOCK;
 const FOURS = SIDE * BK / 4u / WG; // Elements that an invocation brings of each tile, in fours.
+const WIDE = 4u * TOGETHER;
 // Pitches of a tile in fours, a little more than its width, so that its rows begin in different banks.
-const ALONG_DEPTH = 6u; // [SIDE][BK]
-const ALONG_SIDE = 34u; // [BK][SIDE]
+const ALONG_DEPTH = BK / 4u + 2u; // [SIDE][BK]
+const ALONG_SIDE = SIDE / 4u + 2u; // [BK][SIDE]
+const TILE = SIDE * ALONG_DEPTH;
+const AREA = 4u * BLOCK * BLOCK; // One block of sums a subgroup.
 
-var<workgroup> tile_a: array<vec4<f16>, SIDE * ALONG_DEPTH>;
-var<workgroup> tile_b: array<vec4<f16>, SIDE * ALONG_DEPTH>;
-var<workgroup> scratch: array<f32, 4 * BLOCK * BLOCK>; // One block of sums a subgroup.
+var<workgroup> tile_a: array<vec4<f16>, BUFFERS * TILE>;
+var<workgroup> tile_b: array<vec4<f16>, BUFFERS * TILE>;
+var<workgroup> scratch: array<f32, BUFFERS * AREA>;
 
-// Where the four elements of an invocation lie in a tile: (place along SIDE, place along BK).
-fn place(four: u32, side_contiguous: bool) -> vec2<u32> {
-    return select(vec2(four / 4u, four % 4u * 4u), vec2(four % 32u * 4u, four / 32u), side_contiguous);
+// Where the first of TOGETHER fours of an invocation lies in a tile: (place along SIDE, place along BK); they go on along
+// the contiguous axis.
+fn place(together: u32, side_contiguous: bool) -> vec2<u32> {
+    return select(
+        vec2(together / (BK / WIDE), together % (BK / WIDE) * WIDE),
+        vec2(together % (SIDE / WIDE) * WIDE, together / (SIDE / WIDE)),
+        side_contiguous,
+    );
 }
 
 // The same as an index of a tile.
@@ -42,14 +49,16 @@ fn index(at: vec2<u32>, side_contiguous: bool) -> u32 {
     return select(at.x * ALONG_DEPTH + at.y / 4u, at.y * ALONG_SIDE + at.x / 4u, side_contiguous);
 }
 
-fn load_a(base: u32, at: vec2<u32>) -> vec4<f16> {
+// The four of number `i` from a place on, where TOGETHER of them are all inside of the matrix or all outside; so written
+// that a compiler sees that they can be read at once.
+fn load_a(base: u32, at: vec2<u32>, i: u32) -> vec4<f16> {
     if at.x >= p.m || at.y >= p.last { return vec4<f16>(); }
-    return lhs[(base + select(at.x * p.k + at.y, at.y * p.m + at.x, TA == 1u)) / 4u];
+    return lhs[(base + select(at.x * p.k + at.y, at.y * p.m + at.x, TA == 1u)) / WIDE * TOGETHER + i];
 }
 
-fn load_b(base: u32, at: vec2<u32>) -> vec4<f16> {
+fn load_b(base: u32, at: vec2<u32>, i: u32) -> vec4<f16> {
     if at.x >= p.n || at.y >= p.last { return vec4<f16>(); }
-    return rhs[(base + select(at.y * p.n + at.x, at.x * p.k + at.y, TB == 1u)) / 4u];
+    return rhs[(base + select(at.y * p.n + at.x, at.x * p.k + at.y, TB == 1u)) / WIDE * TOGETHER + i];
 }
 
 fn block_a(at: u32) -> Left {
@@ -60,6 +69,19 @@ fn block_a(at: u32) -> Left {
 fn block_b(at: u32) -> Right {
     if TB == 1u { return load_right_columns(at, ALONG_DEPTH); }
     return load_right(at, ALONG_SIDE);
+}
+
+// One block of sums of each subgroup, from scratch to where it belongs in the tile that begins at `origin`.
+fn store_blocks(block: u32, lane: u32, layer: u32, origin: vec2<u32>, area: u32) {
+    let source = lane / 32u;
+    let row = origin.x + source / 2u * OWN * BLOCK + block / OWN * BLOCK;
+    let col = origin.y + source % 2u * OWN * BLOCK + block % OWN * BLOCK + lane % BLOCK;
+    for (var i = lane % 32u / BLOCK; i < BLOCK; i += 2u) {
+        if row + i < p.m && col < p.n {
+            let sum = scratch[area + source * BLOCK * BLOCK + i * BLOCK + lane % BLOCK];
+            store((layer * p.m + row + i) * p.n + col, col, sum);
+        }
+    }
 }
 
 // Every invocation of the workgroup must call it; `unit` is its subgroup's number.
@@ -79,42 +101,45 @@ fn work(group: vec3<u32>, groups: vec3<u32>, lane: u32, unit: u32) {
     var next_a: array<vec4<f16>, FOURS>;
     var next_b: array<vec4<f16>, FOURS>;
     for (var i = 0u; i < FOURS; i++) {
-        next_a[i] = load_a(base_a, place(i * WG + lane, TA == 1u) + vec2(row0, p.first));
-        next_b[i] = load_b(base_b, place(i * WG + lane, TB == 0u) + vec2(col0, p.first));
+        let together = i / TOGETHER * WG + lane;
+        next_a[i] = load_a(base_a, place(together, TA == 1u) + vec2(row0, p.first), i % TOGETHER);
+        next_b[i] = load_b(base_b, place(together, TB == 0u) + vec2(col0, p.first), i % TOGETHER);
     }
+    var buffer = 0u;
     for (var k0 = p.first; k0 < p.last; k0 += BK) {
-        // Orders the reads of the last step before the tiles are overwritten.
-        workgroupBarrier();
+        // Orders the reads of the last step before the tiles are overwritten. With two, the barrier between has.
+        if BUFFERS == 1u { workgroupBarrier(); }
         for (var i = 0u; i < FOURS; i++) {
-            tile_a[index(place(i * WG + lane, TA == 1u), TA == 1u)] = next_a[i];
-            tile_b[index(place(i * WG + lane, TB == 0u), TB == 0u)] = next_b[i];
+            let together = i / TOGETHER * WG + lane;
+            tile_a[buffer + index(place(together, TA == 1u), TA == 1u) + i % TOGETHER] = next_a[i];
+            tile_b[buffer + index(place(together, TB == 0u), TB == 0u) + i % TOGETHER] = next_b[i];
         }
         // Orders the writes of the tiles before their use.
         workgroupBarrier();
         for (var i = 0u; i < FOURS; i++) {
-            next_a[i] = load_a(base_a, place(i * WG + lane, TA == 1u) + vec2(row0, k0 + BK));
-            next_b[i] = load_b(base_b, place(i * WG + lane, TB == 0u) + vec2(col0, k0 + BK));
+            let together = i / TOGETHER * WG + lane;
+            next_a[i] = load_a(base_a, place(together, TA == 1u) + vec2(row0, k0 + BK), i % TOGETHER);
+            next_b[i] = load_b(base_b, place(together, TB == 0u) + vec2(col0, k0 + BK), i % TOGETHER);
         }
-        var left: array<Left, OWN>;
-        for (var i = 0u; i < OWN; i++) { left[i] = block_a(index(vec2(unit_row + i * BLOCK, 0u), TA == 1u)); }
-        for (var j = 0u; j < OWN; j++) {
-            let right = block_b(index(vec2(unit_col + j * BLOCK, 0u), TB == 0u));
-            for (var i = 0u; i < OWN; i++) { sums[i * OWN + j] = multiply_add(left[i], right, sums[i * OWN + j]); }
-        }
-    }
-    for (var block = 0u; block < OWN * OWN; block++) {
-        store_sums(sums[block], unit * BLOCK * BLOCK, BLOCK);
-        // Orders the writes of the blocks before their reads.
-        workgroupBarrier();
-        let source = lane / 32u;
-        let row = row0 + source / 2u * OWN * BLOCK + block / OWN * BLOCK;
-        let col = col0 + source % 2u * OWN * BLOCK + block % OWN * BLOCK + lane % BLOCK;
-        for (var i = lane % 32u / BLOCK; i < BLOCK; i += 2u) {
-            if row + i < p.m && col < p.n {
-                store((layer * p.m + row + i) * p.n + col, col, scratch[source * BLOCK * BLOCK + i * BLOCK + lane % BLOCK]);
+        for (var depth = 0u; depth < BK; depth += BLOCK) {
+            var left: array<Left, OWN>;
+            for (var i = 0u; i < OWN; i++) {
+                left[i] = block_a(buffer + index(vec2(unit_row + i * BLOCK, depth), TA == 1u));
+            }
+            for (var j = 0u; j < OWN; j++) {
+                let right = block_b(buffer + index(vec2(unit_col + j * BLOCK, depth), TB == 0u));
+                for (var i = 0u; i < OWN; i++) { sums[i * OWN + j] = multiply_add(left[i], right, sums[i * OWN + j]); }
             }
         }
-        // Orders the reads of these blocks before the writes of the next.
+        if BUFFERS == 2u { buffer = TILE - buffer; }
+    }
+    for (var block = 0u; block < OWN * OWN; block++) {
+        let area = block % BUFFERS * AREA;
+        store_sums(sums[block], area + unit * BLOCK * BLOCK, BLOCK);
+        // Orders the writes of the blocks before their reads, and of two areas the reads of one before its next writes.
         workgroupBarrier();
+        store_blocks(block, lane, layer, vec2(row0, col0), area);
+        // Orders the reads of these blocks before the writes of the next.
+        if BUFFERS == 1u { workgroupBarrier(); }
     }
 }

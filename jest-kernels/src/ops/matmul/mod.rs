@@ -5,6 +5,7 @@
 
 pub(crate) mod by_hand;
 pub(crate) mod cpu;
+mod dispatch;
 mod kernels;
 mod layers;
 mod native;
@@ -28,7 +29,7 @@ use native::Ends;
 pub(crate) use trial::{matrices_agree, once};
 
 use crate::catalog::{Variant, parameters};
-use crate::{DType, Grid, KernelError, Pass, Precision, Result, Tensor};
+use crate::{Grid, KernelError, Pass, Precision, Result, Tensor};
 
 const OP: &str = "matmul";
 
@@ -179,22 +180,13 @@ pub fn accumulate(pass: &mut Pass, form: Form, a: &Tensor, b: &Tensor, out: &mut
     }
     out.expect_f32(OP, "out", out.shape())?;
     pass.admit(OP, &[("out", out)])?;
-    if let Some(parts) = split(pass, form, sizes) {
-        let [a, b] = [(a, sizes.m), (b, sizes.n)].map(|(x, cols)| x.reshape(&[parts, sizes.k / parts, cols]));
-        let partial = batched(pass, form, &a?, &b?)?.reshape(&[parts, sizes.m * sizes.n])?;
-        return super::column_sum::accumulate_columns(pass, &partial, 0, out);
+    if let Some(parts) = dispatch::split(pass, form, sizes) {
+        pass.admit(OP, &[("a", a), ("b", b)])?;
+        check_operands(pass, [("a", a), ("b", b)])?;
+        return dispatch::in_parts(pass, parts, sizes, [a, b], out);
     }
     out.gpu_unique(pass)?;
     run(pass, form, Store::Add, sizes, [a, b], Ends::default(), out, None)
-}
-
-/// Equal parts of a deep product with a small output, the gradient of a weight, that fill a GPU only when they run side
-/// by side; by shape alone.
-fn split(pass: &Pass, form: Form, sizes: Sizes) -> Option<usize> {
-    const DEPTH: usize = 512;
-    const OUTPUTS: usize = 1 << 20;
-    let deep = pass.cpu().is_none() && form == Form::AtB && sizes.m * sizes.n <= OUTPUTS;
-    [8, 4, 2].into_iter().find(|parts| deep && sizes.k.is_multiple_of(*parts) && sizes.k / parts >= DEPTH)
 }
 
 fn output_shape(form: Form, a: &Tensor, sizes: Sizes) -> Vec<usize> {
@@ -245,19 +237,15 @@ fn run_with(
     pre: Option<&mut Tensor>,
 ) -> Result<()> {
     let by_rows = pass.cpu().is_none() && tile.wants_rows_of_b() && form == Form::ABt;
-    let (transposed, halves);
+    let transposed;
     let (form, b) = if by_rows && sizes.z == 1 {
         transposed = transpose(pass, b)?;
         (Form::AB, &transposed)
     } else {
         (form, b)
     };
-    let [a, b] = if pass.precision() == Precision::F16 {
-        halves = [round(pass, a)?, round(pass, b)?];
-        halves.each_ref()
-    } else {
-        [a, b]
-    };
+    let halves = rounded(pass, [a, b])?;
+    let [a, b] = halves.as_ref().map_or([a, b], |halves| halves.each_ref());
     if pass.cpu().is_some() {
         return native::run(pass, form, store, sizes, [a, b], ends, y, pre);
     }
@@ -266,48 +254,18 @@ fn run_with(
     let mut tensors: Vec<&Tensor> = vec![a, b, y];
     tensors.extend(ends.bias);
     tensors.extend(pre.as_deref());
-    dispatch(pass, form, store, sizes, tile, tensors)
+    dispatch::all(pass, form, store, sizes, tile, &tensors)
+}
+
+/// Both operands rounded, where the precision is one that rounds in a kernel of its own.
+fn rounded(pass: &mut Pass, [a, b]: [&Tensor; 2]) -> Result<Option<[Tensor; 2]>> {
+    if pass.precision() == Precision::F16 { Ok(Some([round(pass, a)?, round(pass, b)?])) } else { Ok(None) }
 }
 
 /// The operand in f16; on the CPU device, which multiplies in f32, the f32 values of that.
 fn round(pass: &mut Pass, x: &Tensor) -> Result<Tensor> {
     let stored = super::cast::to_f16(pass, x)?;
     if pass.cpu().is_some() { super::cast::to_f32(pass, &stored) } else { Ok(stored) }
-}
-
-/// Layers and depths of k that one dispatch takes.
-fn slice(pass: &Pass, tile: Tile, sizes: Sizes) -> (usize, usize) {
-    let layers = pass.parts_of_a_dispatch(sizes.z, sizes.flops()).min(pass.group_limit() as usize);
-    let steps = sizes.k.div_ceil(Tile::STEP);
-    let depth = pass.parts_of_a_dispatch(steps, sizes.flops() / sizes.z as f64 * layers as f64) * Tile::STEP;
-    (layers, depth.min(tile.depth()))
-}
-
-/// Dispatches a product in slices of its batch and its depth, each within the limits of every adapter.
-fn dispatch(
-    pass: &mut Pass,
-    form: Form,
-    mut store: Store,
-    sizes: Sizes,
-    tile: Tile,
-    mut tensors: Vec<&Tensor>,
-) -> Result<()> {
-    let (rows, cols) = tile.sides();
-    let tiles = sizes.m.div_ceil(rows) * sizes.n.div_ceil(cols);
-    let (most, depth) = slice(pass, tile, sizes);
-    for first in (0..sizes.k).step_by(depth) {
-        let last = (first + depth).min(sizes.k);
-        let variant = kernels::variant(form, store, tile, tensors[0].dtype() == DType::F16);
-        for layer in (0..sizes.z).step_by(most) {
-            let layers = (sizes.z - layer).min(most);
-            let flops = 2.0 * (layers * sizes.m * sizes.n) as f64 * (last - first) as f64;
-            let parameters = Parameters::new(sizes, first..last, layer);
-            pass.dispatch(&variant, &tensors, parameters, Grid::layers(tiles, layers), flops)?;
-        }
-        store = Store::Add;
-        tensors.truncate(3);
-    }
-    Ok(())
 }
 
 /// A matrix's transpose, on a GPU.

@@ -1,5 +1,6 @@
 //! Products with operands in f16: every kernel, both devices, and what overflows.
 
+use super::kernels::Units;
 use super::tests::{FORMS, SIZES};
 use super::tests_tiles::check_ends;
 use super::*;
@@ -74,11 +75,16 @@ fn the_tiles_of_matrix_units_match_the_oracle_with_every_end() {
     // Matrix units are asked for in f16 alone.
     let [_, gpu] = devices_in(Precision::F16);
     let pass = &mut gpu.pass();
-    check_ends(pass, Tile::Emulated, true, (132, 148, 36), 20);
+    check_ends(pass, Tile::Emulated(Units::Fours), true, (132, 148, 36), 20);
+    // Three steps in one dispatch, so that either of two tiles is written again.
+    check_ends(pass, Tile::Emulated(Units::Narrow), true, (72, 136, 104), 24);
     // Without matrix units only the unit itself is emulated: tiles, edges, order of memory and ends are theirs.
     if pass.abilities().matrices {
-        check_ends(pass, Tile::Matrix, true, (132, 148, 36), 20);
-        assert!(trial::matrices_agree(pass).unwrap(), "the units are there, and are not used");
+        check_ends(pass, Tile::Matrix(Units::Fours), true, (132, 148, 36), 20);
+        check_ends(pass, Tile::Matrix(Units::Deep), true, (136, 152, 104), 24);
+        check_ends(pass, Tile::Matrix(Units::Narrow), true, (72, 136, 104), 24);
+        let agree = trial::matrices_agree(pass).unwrap() && trial::doubled_tiles_agree(pass).unwrap();
+        assert!(agree, "the units are there, and are not used");
     }
 }
 
@@ -86,10 +92,12 @@ fn the_tiles_of_matrix_units_match_the_oracle_with_every_end() {
 fn a_trial_tells_right_products_from_wrong_ones() {
     let mut pass = devices()[1].pass();
     for form in FORMS {
-        let variant = |form| kernels::variant(form, Store::Write, Tile::Emulated, true);
-        assert!(trial::agrees(&mut pass, form, &variant(form)).unwrap());
         let other = if form == Form::AB { Form::AtB } else { Form::AB };
-        assert!(!trial::agrees(&mut pass, form, &variant(other)).unwrap());
+        for tile in [Units::Fours, Units::Narrow].map(Tile::Emulated) {
+            let variant = |form| kernels::variant(form, Store::Write, tile, true);
+            assert!(trial::agrees(&mut pass, form, tile, &variant(form)).unwrap());
+            assert!(!trial::agrees(&mut pass, form, tile, &variant(other)).unwrap());
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every tile by hand, in every form and with every end; and which one is chosen.
 
 use super::by_hand::Choice;
+use super::kernels::Units;
 use super::*;
 use crate::testing::*;
 
@@ -56,7 +57,49 @@ fn tiles_are_chosen_by_adapter_and_shape() {
     let sizes = Sizes { z: 1, m: 256, n: 256, k: 256 };
     assert_eq!(Tile::choose(plain, Precision::F32, Form::AB, sizes), Tile::Small, "no subgroups");
     let units = |form, (m, n, k)| Tile::choose(on(false, true), Precision::F16, form, Sizes { z: 1, m, n, k });
-    assert_eq!(units(Form::ABt, (64, 64, 64)), Tile::Matrix);
+    assert_eq!(units(Form::ABt, (64, 64, 64)), Tile::Matrix(Units::Fours), "little workgroup memory");
+    let units_in = |kib: u32, form, (m, n, k)| {
+        let abilities = crate::device::Abilities { workgroup_bytes: kib << 10, ..on(false, true) };
+        Tile::choose(abilities, Precision::F16, form, Sizes { z: 1, m, n, k })
+    };
+    assert_eq!(units_in(48, Form::ABt, (8192, 768, 768)), Tile::Matrix(Units::Deep));
+    assert_eq!(units_in(32, Form::ABt, (8192, 768, 768)), Tile::Matrix(Units::Fours), "tiles of 48 KiB do not fit");
+    assert_eq!(units_in(48, Form::ABt, (8192, 768, 772)), Tile::Matrix(Units::Fours), "rows are no whole eights");
+    assert_eq!(units_in(48, Form::ABt, (8192, 192, 768)), Tile::Matrix(Units::Narrow), "a third would be empty");
+    assert_eq!(units_in(32, Form::AtB, (768, 768, 8192)), Tile::Matrix(Units::Narrow), "36 workgroups do not fill");
     assert_eq!(units(Form::AtB, (770, 768, 64)), Tile::Large, "columns of a are no whole vectors");
     assert_eq!(units(Form::AB, (32, 4096, 64)), Tile::Small, "few rows");
+}
+
+/// Deep gradients on a GPU are summed in parts; what these leave over, fewer depths than there are parts, is added to them.
+#[test]
+fn gradients_in_parts_match_oracle_at_any_depth() {
+    let gpu = &mut devices()[1].pass();
+    let parts = |pass: &Pass, k| dispatch::split(pass, Form::AtB, Sizes { z: 1, m: 5, n: 3, k });
+    assert_eq!(
+        [1023, 1024, 1027, 2050, 4103, 100_003].map(|k| parts(gpu, k)),
+        [None, Some(2), Some(2), Some(4), Some(8), Some(8)]
+    );
+    for (m, n, k) in [(5, 3, 1024), (33, 7, 1025), (1, 65, 2051), (31, 33, 4103), (36, 68, 4100)] {
+        let (a, b, start) = (random(k * m, 1), random(k * n, 2), random(m * n, 3));
+        let want = oracle::atb(m, n, k, &wide(&a), &wide(&b));
+        let magnitude = oracle::atb(m, n, k, &magnitudes(&wide(&a)), &magnitudes(&wide(&b)));
+        let rounded =
+            |values: &[f32]| values.iter().map(|x| f64::from(half::f16::from_f32(*x).to_f32())).collect::<Vec<_>>();
+        let want_f16 = oracle::atb(m, n, k, &rounded(&a), &rounded(&b));
+        let added = |pass: &mut Pass| {
+            let (a, b) = (pass.upload(&a, &[k, m]).unwrap(), pass.upload(&b, &[k, n]).unwrap());
+            let mut out = pass.upload(&start, &[m, n]).unwrap();
+            let before = out.clone();
+            accumulate(pass, Form::AtB, &a, &b, &mut out).unwrap();
+            let name = format!("{} {m}x{n}x{k}", pass.precision());
+            let want = if pass.precision() == Precision::F16 { &want_f16 } else { &want };
+            let want: Vec<f64> = want.iter().zip(&start).map(|(y, start)| y + f64::from(*start)).collect();
+            let got = checked_read(pass, &name, &out);
+            assert_within(&name, &got, &want, |i| sum_tolerance(k + 1, magnitude[i] + 1.0));
+            assert_eq!(pass.read(&before).unwrap(), start, "a clone keeps its value");
+        };
+        on_each_device(added);
+        devices_in(Precision::F16).iter().for_each(|device| added(&mut device.pass()));
+    }
 }

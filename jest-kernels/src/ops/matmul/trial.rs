@@ -2,14 +2,15 @@
 
 use std::sync::OnceLock;
 
-use super::kernels::{self, Store, Tile};
+use super::kernels::{self, Store, Tile, Units};
 use super::{Form, Parameters, Sizes};
 use crate::catalog::Variant;
 use crate::device::Backend;
+use crate::device::gpu::Gpu;
 use crate::{Grid, KernelError, Pass, Result};
 
-/// Sizes of the trial: beyond one tile in rows and columns, and not a whole step of depths.
-const SIZES: Sizes = Sizes { z: 1, m: 132, n: 148, k: 40 };
+/// Sizes of the trial: beyond one tile in rows and columns, and several steps of depths, the last not whole.
+const SIZES: Sizes = Sizes { z: 1, m: 136, n: 152, k: 104 };
 
 /// True when the products of every form are exact where they are whole numbers. A driver that refuses the kernel, or
 /// computes something else, is left to plainer kernels.
@@ -17,12 +18,23 @@ const SIZES: Sizes = Sizes { z: 1, m: 132, n: 148, k: 40 };
 /// # Errors
 /// What says nothing of the units, as `OutOfMemory` and `Lost`: they are tried again at the next call.
 pub(crate) fn matrices_agree(pass: &mut Pass) -> Result<bool> {
-    let device = pass.device().clone();
+    agree(pass, &[Units::Fours], |gpu| &gpu.matrices_agree)
+}
+
+/// The same of the doubled tiles that the adapter has the memory for.
+pub(super) fn doubled_tiles_agree(pass: &mut Pass) -> Result<bool> {
+    agree(pass, &[Units::Deep, Units::Narrow], |gpu| &gpu.doubled_tiles_agree)
+}
+
+fn agree(pass: &mut Pass, tried: &[Units], told: fn(&Gpu) -> &OnceLock<bool>) -> Result<bool> {
+    let (device, granted) = (pass.device().clone(), pass.abilities().workgroup_bytes);
     let Backend::Gpu(gpu) = device.backend() else { return Ok(false) };
-    once(&gpu.matrices_agree, || {
+    once(told(gpu), || {
         let mut all = true;
-        for form in Form::ALL {
-            all = all && agrees(pass, form, &kernels::variant(form, Store::Write, Tile::Matrix, true))?;
+        for tile in tried.iter().filter(|units| units.bytes() <= granted).map(|units| Tile::Matrix(*units)) {
+            for form in Form::ALL {
+                all = all && agrees(pass, form, tile, &kernels::variant(form, Store::Write, tile, true))?;
+            }
         }
         Ok(all)
     })
@@ -41,7 +53,7 @@ pub(crate) fn once(told: &OnceLock<bool>, trial: impl FnOnce() -> Result<bool>) 
 }
 
 /// Multiplies small whole numbers, whose products and sums are exact in f16 and f32.
-pub(super) fn agrees(pass: &mut Pass, form: Form, variant: &Variant) -> Result<bool> {
+pub(super) fn agrees(pass: &mut Pass, form: Form, tile: Tile, variant: &Variant) -> Result<bool> {
     let Sizes { m, n, k, .. } = SIZES;
     let left = |row: usize, depth: usize| ((3 * row + 5 * depth) % 17) as f32 - 8.0;
     let right = |depth: usize, col: usize| ((7 * depth + 2 * col) % 13) as f32 - 6.0;
@@ -58,7 +70,7 @@ pub(super) fn agrees(pass: &mut Pass, form: Form, variant: &Variant) -> Result<b
     };
     let [a, b] = [super::round(pass, &a)?, super::round(pass, &b)?];
     let y = pass.zeros(&[m, n])?;
-    let (rows, cols) = Tile::Matrix.sides();
+    let (rows, cols) = tile.sides();
     let grid = Grid::rows(m.div_ceil(rows) * n.div_ceil(cols));
     pass.dispatch(variant, &[&a, &b, &y], Parameters::new(SIZES, 0..k, 0), grid, 0.0)?;
     let y = pass.read(&y)?;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::kernels::{Store, Tile};
+use super::kernels::{Store, Tile, Units};
 use super::{Ends, Form, Sizes, run_with, trial};
 use crate::device::gpu::Gpu;
 use crate::device::{Abilities, Backend, DeviceInfo};
@@ -105,6 +105,9 @@ pub(crate) fn choices(gpu: &Gpu, form: Form, [m, n, k]: [usize; 3]) -> Vec<(Stri
 pub(super) fn choose(pass: &mut Pass, form: Form, sizes: Sizes) -> Result<Tile> {
     let (mut abilities, precision) = (pass.abilities(), pass.precision());
     abilities.matrices = abilities.matrices && precision == Precision::F16 && trial::matrices_agree(pass)?;
+    if abilities.matrices && !trial::doubled_tiles_agree(pass)? {
+        abilities.workgroup_bytes = Units::Fours.bytes();
+    }
     let usual = Tile::choose(abilities, precision, form, sizes);
     tile(pass, usual, form, sizes)
 }

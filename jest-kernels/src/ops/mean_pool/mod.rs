@@ -6,6 +6,7 @@ pub mod oracle;
 
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
+use crate::rows::Bound;
 use crate::{Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "mean_pool";
@@ -111,10 +112,14 @@ pub fn backward(pass: &mut Pass, dy: &Tensor, counted: &Counted) -> Result<Tenso
 
 /// One invocation for each element of the second tensor.
 fn dispatch(pass: &mut Pass, kernel: &'static Kernel, counted: &Counted, [from, to]: [&Tensor; 2]) -> Result<()> {
-    let parameters = Parameters { n: to.len() as u32, cols: to.cols() as u32, length: counted.l as u32 };
-    let tensors = [from, &counted.lengths, to];
-    let grid = Grid::rows(to.len().div_ceil(WG));
-    pass.dispatch(&kernel.default_variant(), &tensors, parameters, grid, from.len().max(to.len()) as f64)
+    let [source, goal] = [from.len(), to.len()].map(|len| len / counted.n);
+    let bound = [Bound::Rows(from, source), Bound::Rows(&counted.lengths, 1), Bound::Rows(to, goal)];
+    let work = from.len().max(to.len()) as f64;
+    pass.dispatch_rows(&kernel.default_variant(), counted.n, &bound, work, |examples| {
+        let n = examples.len() * goal;
+        let parameters = Parameters { n: n as u32, cols: to.cols() as u32, length: counted.l as u32 };
+        (parameters, Grid::rows(n.div_ceil(WG)))
+    })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub mod oracle;
 use super::matmul::{self, Form};
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
+use crate::rows::Bound;
 use crate::{Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "patch_embed";
@@ -73,10 +74,12 @@ pub fn patchify(pass: &mut Pass, images: &Tensor, patch: usize) -> Result<Tensor
         });
         return Ok(patches);
     }
-    let parameters =
-        Parameters { n: images.len() as u32, channels: channels as u32, side: side as u32, patch_size: patch as u32 };
-    let groups = Grid::rows(images.len().div_ceil(WG));
-    pass.dispatch(&PATCHIFY.default_variant(), &[images, &patches], parameters, groups, 8.0 * images.len() as f64)?;
+    let [channels, side, patch_size, each] = [channels, side, patch, channels * side * side].map(|size| size as u32);
+    let bound = [images, &patches].map(|tensor| Bound::Rows(tensor, each as usize));
+    pass.dispatch_rows(&PATCHIFY.default_variant(), n, &bound, 8.0 * images.len() as f64, |images| {
+        let n = images.len() as u32 * each;
+        (Parameters { n, channels, side, patch_size }, Grid::rows((n as usize).div_ceil(WG)))
+    })?;
     Ok(patches)
 }
 

@@ -5,6 +5,7 @@ pub mod oracle;
 
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
+use crate::rows::Bound;
 use crate::{Grid, Pass, Result, Tensor};
 
 const OP: &str = "scale";
@@ -44,8 +45,10 @@ pub fn in_place(pass: &mut Pass, x: &mut Tensor, factor: f32) -> Result<()> {
         return Ok(());
     }
     x.gpu_unique(pass)?;
-    let grid = Grid::rows(x.len().div_ceil(WG));
-    pass.dispatch(&SCALE.default_variant(), &[x], Parameters { n: x.len() as u32, factor }, grid, x.len() as f64)
+    pass.dispatch_rows(&SCALE.default_variant(), x.len(), &[Bound::Rows(x, 1)], x.len() as f64, |elements| {
+        let n = elements.len();
+        (Parameters { n: n as u32, factor }, Grid::rows(n.div_ceil(WG)))
+    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Conditional scores on the CPU: blocks of candidates in parallel, each against tiles of the chunk.
 
+use std::cell::RefCell;
+
 use rayon::prelude::*;
 
 use crate::ops::block_range;
@@ -30,30 +32,55 @@ pub(super) fn diagonal(model: Model<'_>, conditional: &mut [f32]) {
     });
 }
 
-/// `members`: the chunk's image rows, then its text rows, [2, chunk, d].
-pub(super) fn condition_on(model: Model<'_>, members: &[f32], open: &[u32], conditional: &mut [f32]) {
+thread_local! {
+    /// Rows of the open candidates in work; kept from call to call.
+    static OWN: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// `members`: the chunk's image rows, then its text rows, [2, chunk, d]. `totals` has a place for each open candidate.
+pub(super) fn condition_on(
+    model: Model<'_>,
+    members: &[f32],
+    open: &[u32],
+    totals: &mut [f64],
+    conditional: &mut [f32],
+) {
     let d = model.d;
     let (images, texts) = members.split_at(members.len() / 2);
-    let mut totals = vec![0.0f64; open.len()];
+    totals.fill(0.0);
     let blocks = totals.par_chunks_mut(BLOCK).zip(open.par_chunks(BLOCK));
     blocks.with_max_len(1).for_each(|(totals, open)| {
-        let rows = open.len();
-        let mut products = [0.0f32; BLOCK * TILE];
-        let mut own = vec![0.0f32; rows * d];
-        for (rows_of, others) in [(model.image, texts), (model.text, images)] {
-            for (row, x) in own.chunks_exact_mut(d).zip(open) {
-                row.copy_from_slice(&rows_of[block_range(rows_of.len(), d, *x as usize)]);
-            }
-            for others in others.chunks(TILE * d) {
-                let cols = others.len() / d;
-                let products = &mut products[..rows * cols];
-                gemm(rows, cols, d, (&own, d, 1), (others, 1, d), (products, cols), false);
-                add_softplus(model, products, totals);
-            }
-        }
+        OWN.with_borrow_mut(|own| {
+            own.resize(own.len().max(open.len() * d), 0.0);
+            let own = &mut own[..open.len() * d];
+            condition_block(model, [(model.image, texts), (model.text, images)], open, own, totals);
+        });
     });
     for (x, total) in open.iter().zip(totals) {
-        conditional[*x as usize] += (f64::from(model.weight) * total) as f32;
+        conditional[*x as usize] += (f64::from(model.weight) * *total) as f32;
+    }
+}
+
+/// Adds up one block, both directions; `own` has room for its rows.
+fn condition_block(
+    model: Model<'_>,
+    directions: [(&[f32], &[f32]); 2],
+    open: &[u32],
+    own: &mut [f32],
+    totals: &mut [f64],
+) {
+    let (rows, d) = (open.len(), model.d);
+    let mut products = [0.0f32; BLOCK * TILE];
+    for (rows_of, others) in directions {
+        for (row, x) in own.chunks_exact_mut(d).zip(open) {
+            row.copy_from_slice(&rows_of[block_range(rows_of.len(), d, *x as usize)]);
+        }
+        for others in others.chunks(TILE * d) {
+            let cols = others.len() / d;
+            let products = &mut products[..rows * cols];
+            gemm(rows, cols, d, (own, d, 1), (others, 1, d), (products, cols), false);
+            add_softplus(model, products, totals);
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod tests;
 use super::sigmoid_loss::LogitParameters;
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
+use crate::rows::Bound;
 use crate::{Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "selection_scores";
@@ -113,9 +114,13 @@ pub fn diagonal(pass: &mut Pass, weight: f32, candidates: Candidates<'_>, condit
         return Ok(());
     }
     conditional.gpu_unique(pass)?;
-    let parameters = Parameters { rows: rows as u32, d: d as u32, chunk: 0, part: 0, layers: 0, weight, first: 0 };
-    let tensors = [candidates.image, candidates.text, candidates.log_scale, candidates.bias, conditional];
-    pass.dispatch(&DIAGONAL.default_variant(), &tensors, parameters, Grid::rows(rows), (2 * rows * d) as f64)
+    let [image, text] = [candidates.image, candidates.text].map(|tensor| Bound::Rows(tensor, d));
+    let [log_scale, bias] = [candidates.log_scale, candidates.bias].map(Bound::Whole);
+    let bound = [image, text, log_scale, bias, Bound::Rows(conditional, 1)];
+    pass.dispatch_rows(&DIAGONAL.default_variant(), rows, &bound, (2 * rows * d) as f64, |rows| {
+        let n = rows.len();
+        (Parameters { rows: n as u32, d: d as u32, chunk: 0, part: 0, layers: 0, weight, first: 0 }, Grid::rows(n))
+    })
 }
 
 /// Whom the scores are of, and whom they are to be conditioned on.
@@ -160,13 +165,15 @@ pub fn condition_on(
         return condition_on_gpu(pass, weight, candidates, draw, conditional, if large { LARGE } else { SMALL });
     }
     let mut members = pass.empty_f32(&[2, chunk.len(), d])?;
+    // In f64: two words each.
+    let mut totals = pass.empty_f32(&[open.len(), 2])?;
     let model = candidates.model(weight);
     cpu::gather(model, chunk, members.f32_mut());
     if let Some(cpu) = pass.cpu() {
-        let conditional = conditional.f32_mut();
+        let (totals, conditional) = (bytemuck::cast_slice_mut(totals.f32_mut()), conditional.f32_mut());
         let flops = 4.0 * (rows * chunk.len() * d) as f64;
         let work = Work::products("selection_scores/condition_on", flops, 2 * rows * d);
-        cpu.run(work, || cpu::condition_on(model, members.f32(), open, conditional));
+        cpu.run(work, || cpu::condition_on(model, members.f32(), open, totals, conditional));
     }
     Ok(())
 }

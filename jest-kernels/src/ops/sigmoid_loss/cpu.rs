@@ -1,7 +1,10 @@
 //! The sigmoid loss on the CPU: each tile of the product becomes loss and gradient while it is in the cache.
 
+use bytemuck::{Pod, Zeroable};
+use rayon::prelude::*;
+
 use crate::simd::{LANES, exp, log1p_unit, simd_fn, softplus, sum_over};
-use crate::stripes::cpu::{Pairs, Scratch, Tile, gradients, tiles, visit};
+use crate::stripes::cpu::{Pairs, Scratch, Tile, gradients, visit};
 
 /// Scale and bias of the logits, as used.
 #[derive(Clone, Copy)]
@@ -11,7 +14,8 @@ pub(super) struct Logits {
 }
 
 /// Sums over pairs: of the losses, of G, and of G times the product.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
 pub(super) struct Sums {
     pub(super) loss: f64,
     pub(super) g: f64,
@@ -29,9 +33,11 @@ fn total(states: &[Sums]) -> Sums {
 }
 
 pub(super) fn forward(pairs: Pairs<'_>, logits: Logits, scratch: &mut Scratch) -> f64 {
-    let mut states = vec![Sums::default(); tiles(pairs.len())];
-    visit(pairs, scratch, &mut states, |tile, product, sums| loss_tile(tile, product, logits, sums));
-    total(&states).loss / pairs.len() as f64
+    let states: &mut [Sums] = scratch.sums.zeroed();
+    visit(pairs, &mut scratch.products, states.par_iter_mut(), |tile, product, sums| {
+        loss_tile(tile, product, logits, sums);
+    });
+    total(states).loss / pairs.len() as f64
 }
 
 pub(super) fn forward_backward(
@@ -43,11 +49,11 @@ pub(super) fn forward_backward(
 ) -> Sums {
     let n = pairs.len() as f64;
     let weight = (f64::from(logits.scale) / n) as f32;
-    let mut states = vec![Sums::default(); tiles(pairs.len())];
+    let states: &mut [Sums] = scratch.sums.zeroed();
     let epilogue =
         |tile: Tile, product: &mut [f32], sums: &mut Sums| gradient_tile(tile, product, logits, weight, sums);
-    gradients(pairs, scratch, &mut states, epilogue, dimage, dtext);
-    let Sums { loss, g, g_product } = total(&states);
+    gradients(pairs, &mut scratch.products, states, epilogue, dimage, dtext);
+    let Sums { loss, g, g_product } = total(states);
     Sums { loss: loss / n, g: g / n, g_product: g_product / n }
 }
 

@@ -8,6 +8,7 @@ mod tests;
 use super::matmul::{self, Form};
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
+use crate::rows::Bound;
 use crate::stripes;
 use crate::{Grid, Pass, Result, Tensor};
 
@@ -168,9 +169,7 @@ fn forward_on_gpu(
         let rows = stripe.min(n - first);
         let part = stripes::gpu::take(pass, image, first, rows)?;
         let product = matmul::forward(pass, Form::ABt, &part, text)?;
-        let immediates = Parameters { rows: rows as u32, n: n as u32, first: first as u32 };
-        let tensors = [&product, parameters.log_scale, parameters.bias, &sums];
-        pass.dispatch(&LOSSES.default_variant(), &tensors, immediates, Grid::rows(rows), 30.0 * (rows * n) as f64)?;
+        dispatch(pass, &LOSSES, parameters, [&product, &sums], first, 30.0)?;
     }
     let (mut dlog_scale, mut dbias) = (pass.zeros(&[1])?, pass.zeros(&[1])?);
     finish(pass, &sums, parameters, &mut dlog_scale, &mut dbias)
@@ -192,15 +191,31 @@ fn gradients_on_gpu(
         let rows = stripe.min(n - first);
         let part = stripes::gpu::take(pass, image, first, rows)?;
         let g = matmul::forward(pass, Form::ABt, &part, text)?;
-        let immediates = Parameters { rows: rows as u32, n: n as u32, first: first as u32 };
-        let tensors = [&g, parameters.log_scale, parameters.bias, &sums];
-        pass.dispatch(&GRADIENT.default_variant(), &tensors, immediates, Grid::rows(rows), 40.0 * (rows * n) as f64)?;
+        dispatch(pass, &GRADIENT, parameters, [&g, &sums], first, 40.0)?;
         let dpart = matmul::forward(pass, Form::AB, &g, text)?;
         stripes::gpu::put(pass, dpart, &mut dimage, first)?;
         matmul::accumulate(pass, Form::AtB, &g, &part, &mut dtext)?;
     }
     let loss = finish(pass, &sums, parameters, dlog_scale, dbias)?;
     Ok((loss, dimage, dtext))
+}
+
+/// One workgroup a row of a stripe, of which `first` is the first, and `work` for each element.
+fn dispatch(
+    pass: &mut Pass,
+    kernel: &'static Kernel,
+    parameters: LogitParameters<'_>,
+    [stripe, sums]: [&Tensor; 2],
+    first: usize,
+    work: f64,
+) -> Result<()> {
+    let n = stripe.cols();
+    let [log_scale, bias, sums] = [parameters.log_scale, parameters.bias, sums].map(Bound::Whole);
+    let bound = [Bound::Rows(stripe, n), log_scale, bias, sums];
+    pass.dispatch_rows(&kernel.default_variant(), stripe.rows(), &bound, work * stripe.len() as f64, |rows| {
+        let first = (first + rows.start) as u32;
+        (Parameters { rows: rows.len() as u32, n: n as u32, first }, Grid::rows(rows.len()))
+    })
 }
 
 /// Adds up the sums of all rows.

@@ -8,24 +8,30 @@ use crate::simd::{exp, max_over, simd_fn, sum_over};
 /// Logits of a row that stay in the first cache between the search for their maximum and their sum.
 const PIECE: usize = 4096;
 
-/// Gives the mean loss.
-pub(super) fn forward(logits: &[f32], labels: &[u32]) -> f64 {
+/// Blocks of rows whose losses are summed alone.
+pub(super) fn blocks(rows: usize, classes: usize) -> usize {
+    rows.div_ceil(block_rows(classes))
+}
+
+/// Gives the mean loss; `losses` has a place for each of [`blocks`].
+pub(super) fn forward(logits: &[f32], labels: &[u32], losses: &mut [f64]) -> f64 {
     let classes = logits.len() / labels.len();
     let block = block_rows(classes);
     let blocks = logits.par_chunks(block * classes).zip(labels.par_chunks(block));
-    let losses: Vec<f64> = blocks.map(|(logits, labels)| block_loss(logits, labels)).collect();
+    losses.par_iter_mut().zip(blocks).for_each(|(loss, (logits, labels))| *loss = block_loss(logits, labels));
     losses.iter().sum::<f64>() / labels.len() as f64
 }
 
-/// Gives the mean loss and writes its gradient.
-pub(super) fn forward_backward(logits: &[f32], labels: &[u32], dlogits: &mut [f32]) -> f64 {
+/// As [`forward`], and writes the gradient.
+pub(super) fn forward_backward(logits: &[f32], labels: &[u32], dlogits: &mut [f32], losses: &mut [f64]) -> f64 {
     let classes = logits.len() / labels.len();
     let block = block_rows(classes);
     let weight = 1.0 / labels.len() as f32;
     let inputs = logits.par_chunks(block * classes).zip(labels.par_chunks(block));
     let blocks = dlogits.par_chunks_mut(block * classes).zip(inputs);
-    let losses: Vec<f64> =
-        blocks.map(|(dlogits, (logits, labels))| block_gradient(logits, labels, weight, dlogits)).collect();
+    losses.par_iter_mut().zip(blocks).for_each(|(loss, (dlogits, (logits, labels)))| {
+        *loss = block_gradient(logits, labels, weight, dlogits);
+    });
     losses.iter().sum::<f64>() / labels.len() as f64
 }
 

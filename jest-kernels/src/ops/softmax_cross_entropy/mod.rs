@@ -7,6 +7,7 @@ mod tests;
 
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
+use crate::rows::Bound;
 use crate::{Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "softmax_cross_entropy";
@@ -46,6 +47,7 @@ parameters! {
     struct Parameters {
         rows: u32,
         cols: u32,
+        n: u32,
     }
 }
 
@@ -86,15 +88,18 @@ pub fn forward(pass: &mut Pass, logits: &Tensor, labels: &Labels) -> Result<Tens
     let (rows, parameters) = check(pass, logits, labels)?;
     if pass.cpu().is_none() {
         let by_row = pass.empty_f32(&[rows])?;
-        let tensors = [logits, &labels.ids, &by_row];
+        let bound = [Bound::Rows(logits, labels.classes), Bound::Rows(&labels.ids, 1), Bound::Rows(&by_row, 1)];
         let flops = 12.0 * logits.len() as f64;
-        pass.dispatch(&LOSSES.default_variant(), &tensors, parameters, Grid::rows(rows), flops)?;
+        pass.dispatch_rows(&LOSSES.default_variant(), rows, &bound, flops, |rows| {
+            (Parameters { rows: rows.len() as u32, ..parameters }, Grid::rows(rows.len()))
+        })?;
         return finish(pass, &by_row, parameters);
     }
-    let mut loss = pass.empty_f32(&[1])?;
+    let (mut loss, mut by_block) = (pass.empty_f32(&[1])?, by_block(pass, rows, labels)?);
     if let Some(cpu) = pass.cpu() {
+        let by_block = bytemuck::cast_slice_mut(by_block.f32_mut());
         let work = Work::words("softmax_cross_entropy/losses", logits.len());
-        loss.f32_mut()[0] = cpu.run(work, || cpu::forward(logits.f32(), labels.ids.u32())) as f32;
+        loss.f32_mut()[0] = cpu.run(work, || cpu::forward(logits.f32(), labels.ids.u32(), by_block)) as f32;
     }
     Ok(loss)
 }
@@ -111,25 +116,34 @@ pub fn forward_backward(pass: &mut Pass, logits: &Tensor, labels: &Labels) -> Re
     let mut dlogits = pass.empty_f32(logits.shape())?;
     if pass.cpu().is_none() {
         let by_row = pass.empty_f32(&[rows])?;
-        let tensors = [logits, &labels.ids, &by_row, &dlogits];
+        let [x_rows, dx_rows] = [logits, &dlogits].map(|tensor| Bound::Rows(tensor, labels.classes));
+        let bound = [x_rows, Bound::Rows(&labels.ids, 1), Bound::Rows(&by_row, 1), dx_rows];
         let flops = 20.0 * logits.len() as f64;
-        pass.dispatch(&GRADIENT.default_variant(), &tensors, parameters, Grid::rows(rows), flops)?;
+        pass.dispatch_rows(&GRADIENT.default_variant(), rows, &bound, flops, |rows| {
+            (Parameters { rows: rows.len() as u32, ..parameters }, Grid::rows(rows.len()))
+        })?;
         return Ok((finish(pass, &by_row, parameters)?, dlogits));
     }
-    let mut loss = pass.empty_f32(&[1])?;
+    let (mut loss, mut by_block) = (pass.empty_f32(&[1])?, by_block(pass, rows, labels)?);
     if let Some(cpu) = pass.cpu() {
-        let dlogits = dlogits.f32_mut();
+        let (logits, ids, dlogits) = (logits.f32(), labels.ids.u32(), dlogits.f32_mut());
+        let by_block = bytemuck::cast_slice_mut(by_block.f32_mut());
         let work = Work::words("softmax_cross_entropy/gradient", 2 * logits.len());
-        loss.f32_mut()[0] = cpu.run(work, || cpu::forward_backward(logits.f32(), labels.ids.u32(), dlogits)) as f32;
+        loss.f32_mut()[0] = cpu.run(work, || cpu::forward_backward(logits, ids, dlogits, by_block)) as f32;
     }
     Ok((loss, dlogits))
+}
+
+/// Memory for the losses of the blocks of the CPU form, in f64: two words each.
+fn by_block(pass: &mut Pass, rows: usize, labels: &Labels) -> Result<Tensor> {
+    pass.empty_f32(&[cpu::blocks(rows, labels.classes), 2])
 }
 
 fn check(pass: &Pass, logits: &Tensor, labels: &Labels) -> Result<(usize, Parameters)> {
     pass.admit(OP, &[("logits", logits), ("labels", &labels.ids)])?;
     let rows = labels.ids.len();
     logits.expect_f32(OP, "logits", &[rows, labels.classes])?;
-    Ok((rows, Parameters { rows: rows as u32, cols: labels.classes as u32 }))
+    Ok((rows, Parameters { rows: rows as u32, cols: labels.classes as u32, n: rows as u32 }))
 }
 
 /// The mean of all rows.

@@ -7,6 +7,7 @@
 struct Parameters {
     rows: u32,
     cols: u32,
+    n: u32, // Rows of all dispatches.
 }
 var<immediate> p: Parameters;
 
@@ -62,14 +63,14 @@ fn gradient(
     if lane == 0u { by_row_out[row] = row_loss(row, side); }
     for (var j = lane; j < p.cols; j += WG) {
         let own = select(0.0, 1.0, j == labels[row]);
-        dlogits[start + j] = (exp(logits[start + j] - side.x) / side.y - own) / f32(p.rows);
+        dlogits[start + j] = (exp(logits[start + j] - side.x) / side.y - own) / f32(p.n);
     }
 }
 
 @compute @workgroup_size(WG)
 fn finish(@builtin(local_invocation_index) lane: u32) {
     var total = 0.0;
-    for (var row = lane; row < p.rows; row += WG) { total += by_row[row]; }
+    for (var row = lane; row < p.n; row += WG) { total += by_row[row]; }
     let all = reduce_sum(lane, total);
-    if lane == 0u { loss[0] = all / f32(p.rows); }
+    if lane == 0u { loss[0] = all / f32(p.n); }
 }

@@ -5,6 +5,7 @@ pub mod oracle;
 
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
+use crate::rows::Bound;
 use crate::{Grid, Pass, Result, Tensor};
 
 const OP: &str = "tanh";
@@ -52,8 +53,7 @@ pub fn forward(pass: &mut Pass, x: &Tensor) -> Result<Tensor> {
         cpu.run(Work::words("tanh/forward", 2 * x.len()), || cpu::forward(x.f32(), y.f32_mut()));
         return Ok(y);
     }
-    let grid = Grid::rows(x.len().div_ceil(WG));
-    pass.dispatch(&FORWARD.default_variant(), &[x, &y], Parameters { n: x.len() as u32 }, grid, x.len() as f64)?;
+    dispatch(pass, &FORWARD, [x, &y])?;
     Ok(y)
 }
 
@@ -73,9 +73,18 @@ pub fn backward(pass: &mut Pass, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
         cpu.run(Work::words("tanh/backward", 3 * y.len()), || cpu::backward(y.f32(), dy.f32(), dx.f32_mut()));
         return Ok(dx);
     }
-    let grid = Grid::rows(y.len().div_ceil(WG));
-    pass.dispatch(&BACKWARD.default_variant(), &[y, dy, &dx], Parameters { n: y.len() as u32 }, grid, y.len() as f64)?;
+    dispatch(pass, &BACKWARD, [y, dy, &dx])?;
     Ok(dx)
+}
+
+/// One invocation an element.
+fn dispatch<const N: usize>(pass: &mut Pass, kernel: &'static Kernel, tensors: [&Tensor; N]) -> Result<()> {
+    let len = tensors[0].len();
+    let bound = tensors.map(|tensor| Bound::Rows(tensor, 1));
+    pass.dispatch_rows(&kernel.default_variant(), len, &bound, len as f64, |elements| {
+        let n = elements.len();
+        (Parameters { n: n as u32 }, Grid::rows(n.div_ceil(WG)))
+    })
 }
 
 #[cfg(test)]

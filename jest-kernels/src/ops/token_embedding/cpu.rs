@@ -16,25 +16,64 @@ pub(super) fn forward(ids: &[u32], l: usize, table: &[f32], posemb: &[f32], d: u
     });
 }
 
+/// Pieces that one task sums.
+const PIECES: usize = 32;
+
 /// Adds each piece's rows of dy to its row of dtable, or writes their sum to its row of `partial`.
 pub(super) fn pieces(pieces: &[u32], order: &[u32], dy: &[f32], d: usize, dtable: &mut [f32], partial: &mut [f32]) {
     let vocab = dtable.len() / d;
-    // Targets ascend in each of the two, so the rows can be borrowed one after the other.
-    let (mut rows, mut sums) = (Rows::new(dtable, d), Rows::new(partial, d));
-    let tasks: Vec<_> = pieces
-        .chunks_exact(3)
-        .map(|piece| {
-            let (positions, target) = (&order[piece[0] as usize..piece[1] as usize], piece[2] as usize);
-            let out = if target < vocab { rows.take(target) } else { sums.take(target - vocab) };
-            (positions, out, target < vocab)
-        })
-        .collect();
-    tasks.into_par_iter().for_each(|(positions, out, direct)| {
-        if !direct {
+    let targets = [Rows { first: 0, rows: dtable }, Rows { first: vocab, rows: partial }];
+    sum_pieces(Pieces { pieces, order, dy, d, vocab }, targets);
+}
+
+/// Pieces (first and end in the order, target) and what they are of. Targets ascend both below vocab and from it on.
+#[derive(Clone, Copy)]
+struct Pieces<'a> {
+    pieces: &'a [u32],
+    order: &'a [u32],
+    dy: &'a [f32],
+    d: usize,
+    vocab: usize,
+}
+
+/// Some rows of a matrix: those of the targets from `first` on.
+struct Rows<'a> {
+    first: usize,
+    rows: &'a mut [f32],
+}
+
+impl<'a> Rows<'a> {
+    /// Rows in front of a target, and those from it on; all are in front of none.
+    fn split(self, target: Option<usize>, d: usize) -> (Self, Self) {
+        let at = target.map_or(self.rows.len(), |target| (target - self.first) * d);
+        let (before, from) = self.rows.split_at_mut(at);
+        (Self { first: self.first, rows: before }, Self { first: target.unwrap_or(self.first), rows: from })
+    }
+}
+
+/// Halves the pieces, and the rows that they write, until few are left.
+fn sum_pieces(all: Pieces<'_>, [mut table, mut partial]: [Rows<'_>; 2]) {
+    let Pieces { pieces, order, dy, d, vocab } = all;
+    if pieces.len() > 3 * PIECES {
+        let (left, right) = pieces.split_at(pieces.len() / 6 * 3);
+        let mut targets = right.chunks_exact(3).map(|piece| piece[2] as usize);
+        let (left_table, right_table) = table.split(targets.clone().find(|target| *target < vocab), d);
+        let (left_partial, right_partial) = partial.split(targets.find(|target| *target >= vocab), d);
+        rayon::join(
+            || sum_pieces(Pieces { pieces: left, ..all }, [left_table, left_partial]),
+            || sum_pieces(Pieces { pieces: right, ..all }, [right_table, right_partial]),
+        );
+        return;
+    }
+    for piece in pieces.chunks_exact(3) {
+        let (positions, target) = (&order[piece[0] as usize..piece[1] as usize], piece[2] as usize);
+        let Rows { first, rows } = if target < vocab { &mut table } else { &mut partial };
+        let out = &mut rows[(target - *first) * d..][..d];
+        if target >= vocab {
             out.fill(0.0);
         }
         positions.iter().for_each(|position| add_into(&dy[*position as usize * d..][..d], out));
-    });
+    }
 }
 
 /// Adds the partial sums of each id that was split to its row of dtable.
@@ -42,25 +81,5 @@ pub(super) fn finish(splits: &[u32], partial: &[f32], d: usize, dtable: &mut [f3
     for split in splits.chunks_exact(3) {
         let out = &mut dtable[split[2] as usize * d..][..d];
         partial[split[0] as usize * d..split[1] as usize * d].chunks_exact(d).for_each(|sum| add_into(sum, out));
-    }
-}
-
-/// Rows of a matrix, each lent once, in ascending order.
-struct Rows<'a> {
-    rest: &'a mut [f32],
-    first: usize,
-    d: usize,
-}
-
-impl<'a> Rows<'a> {
-    fn new(rest: &'a mut [f32], d: usize) -> Self {
-        Self { rest, first: 0, d }
-    }
-
-    fn take(&mut self, row: usize) -> &'a mut [f32] {
-        let (_, rest) = std::mem::take(&mut self.rest).split_at_mut((row - self.first) * self.d);
-        let (taken, rest) = rest.split_at_mut(self.d);
-        (self.rest, self.first) = (rest, row + 1);
-        taken
     }
 }

@@ -1,5 +1,7 @@
 //! Token ids on a device, and the order in which their gradient is summed.
 
+use std::cell::RefCell;
+
 use super::OP;
 use crate::{KernelError, Pass, Result, Tensor};
 
@@ -37,19 +39,21 @@ impl TokenIds {
             let rule = format!("below the vocabulary of {vocab} (row {}, position {})", at / l, at % l);
             return Err(KernelError::Size { op: OP, what: "token id", got: *id as usize, rule });
         }
-        let plan = Plan::new(ids, vocab);
-        let splits = match plan.splits.len() {
-            0 => None,
-            words => Some(pass.upload_u32(&plan.splits, &[words / 3, 3])?),
-        };
-        Ok(TokenIds {
-            ids: pass.upload_u32(ids, &[n * l])?,
-            order: pass.upload_u32(&plan.order, &[n * l])?,
-            pieces: pass.upload_u32(&plan.pieces, &[plan.pieces.len() / 3, 3])?,
-            splits,
-            partials: plan.partials,
-            l,
-            vocab,
+        PLAN.with_borrow_mut(|plan| {
+            plan.make(ids, vocab);
+            let splits = match plan.splits.len() {
+                0 => None,
+                words => Some(pass.upload_u32(&plan.splits, &[words / 3, 3])?),
+            };
+            Ok(TokenIds {
+                ids: pass.upload_u32(ids, &[n * l])?,
+                order: pass.upload_u32(&plan.order, &[n * l])?,
+                pieces: pass.upload_u32(&plan.pieces, &[plan.pieces.len() / 3, 3])?,
+                splits,
+                partials: plan.partials,
+                l,
+                vocab,
+            })
         })
     }
 
@@ -64,8 +68,12 @@ impl TokenIds {
     }
 }
 
+thread_local! {
+    /// The plan in work; its memory is kept from call to call.
+    static PLAN: RefCell<Plan> = const { RefCell::new(Plan::EMPTY) };
+}
+
 /// Positions by id, cut into pieces.
-#[derive(Default)]
 struct Plan {
     order: Vec<u32>,
     pieces: Vec<u32>,
@@ -74,17 +82,24 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(ids: &[u32], vocab: usize) -> Self {
-        let mut plan = Plan { order: (0..ids.len() as u32).collect(), ..Plan::default() };
-        plan.order.sort_by_key(|position| ids[*position as usize]);
-        let order = std::mem::take(&mut plan.order);
+    const EMPTY: Plan = Plan { order: Vec::new(), pieces: Vec::new(), splits: Vec::new(), partials: 0 };
+
+    /// Plans anew.
+    fn make(&mut self, ids: &[u32], vocab: usize) {
+        let Plan { order, pieces, splits, partials } = self;
+        order.clear();
+        pieces.clear();
+        splits.clear();
+        *partials = 0;
+        order.extend(0..ids.len() as u32);
+        order.sort_unstable_by_key(|position| (ids[*position as usize], *position));
+        let order = std::mem::take(order);
         let mut first = 0;
         for same in order.chunk_by(|a, b| ids[*a as usize] == ids[*b as usize]) {
-            plan.add(ids[same[0] as usize], first, same.len(), vocab);
+            self.add(ids[same[0] as usize], first, same.len(), vocab);
             first += same.len();
         }
-        plan.order = order;
-        plan
+        self.order = order;
     }
 
     /// One id that stands at `order[first..first + count]`.
@@ -110,7 +125,9 @@ mod tests {
     #[test]
     fn every_position_is_in_one_piece_of_its_id() {
         let ids: Vec<u32> = (0..1000).map(|i: u32| if i.is_multiple_of(3) { 7 } else { i % 40 }).collect();
-        let plan = Plan::new(&ids, 50);
+        let mut plan = Plan::EMPTY;
+        plan.make(&[9; 500], 50);
+        plan.make(&ids, 50);
         let mut seen = vec![false; ids.len()];
         for piece in plan.pieces.chunks_exact(3) {
             let positions = &plan.order[piece[0] as usize..piece[1] as usize];

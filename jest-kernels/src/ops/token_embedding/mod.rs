@@ -11,6 +11,7 @@ pub use ids::TokenIds;
 use super::add;
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
+use crate::rows::Bound;
 use crate::{Grid, Pass, Result, Tensor};
 
 const OP: &str = "token_embedding";
@@ -72,9 +73,12 @@ pub fn forward(pass: &mut Pass, ids: &TokenIds, table: &Tensor, posemb: &Tensor)
         });
         return Ok(y);
     }
-    let parameters = parameters(ids, rows, d);
-    let grid = Grid::rows(y.len().div_ceil(WG));
-    pass.dispatch(&FORWARD.default_variant(), &[&ids.ids, table, posemb, &y], parameters, grid, y.len() as f64)?;
+    let tables = [table, posemb].map(Bound::Whole);
+    let bound = [Bound::Rows(&ids.ids, ids.l), tables[0], tables[1], Bound::Rows(&y, ids.l * d)];
+    pass.dispatch_rows(&FORWARD.default_variant(), rows / ids.l, &bound, y.len() as f64, |examples| {
+        let rows = examples.len() * ids.l;
+        (parameters(ids, rows, d), Grid::rows((rows * d).div_ceil(WG)))
+    })?;
     Ok(y)
 }
 
