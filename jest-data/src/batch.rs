@@ -109,10 +109,18 @@ impl SuperBatch {
     /// # Panics
     /// If the range ends beyond [`len`](Self::len).
     pub fn pixels_of(&self, range: Range<usize>) -> Vec<f32> {
-        let one = self.image_bytes();
         let mut pixels = Vec::new();
-        self.preprocess.normalize(&self.rgb[range.start * one..range.end * one], &mut pixels);
+        self.append_pixels(range, &mut pixels);
         pixels
+    }
+
+    /// As [`pixels_of`](Self::pixels_of), behind what is there.
+    ///
+    /// # Panics
+    /// If the range ends beyond [`len`](Self::len).
+    pub fn append_pixels(&self, range: Range<usize>, pixels: &mut Vec<f32>) {
+        let one = self.image_bytes();
+        self.preprocess.normalize(&self.rgb[range.start * one..range.end * one], pixels);
     }
 
     /// Token ids of some examples.

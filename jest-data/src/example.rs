@@ -109,7 +109,7 @@ pub(crate) struct Example {
     pub rgb: Vec<u8>,
     pub tokens: Vec<u32>,
     pub length: u32,
-    /// All its captions, where there are several and another may be drawn next time.
+    /// All its captions, where there are several and another may be drawn next time, or all are asked for.
     pub choices: Vec<String>,
 }
 
@@ -162,6 +162,8 @@ pub(crate) struct Recipe {
     pub limits: Limits,
     pub needs: Needs,
     pub captions: Captions,
+    /// Whether all captions are kept, whichever is chosen.
+    pub every: bool,
     pub seed: u64,
 }
 
@@ -199,9 +201,9 @@ impl Recipe {
             return Err((SkipReason::BadLabel, format!("{label:?} of {classes} classes")));
         }
         let index = self.drawn(base, choices.len(), epoch);
-        let random = self.captions.choice == CaptionChoice::Random && choices.len() > 1;
-        let caption = if random { choices[index].clone() } else { choices.swap_remove(index) };
-        if !random {
+        let kept = (self.every || self.captions.choice == CaptionChoice::Random) && choices.len() > 1;
+        let caption = if kept { choices[index].clone() } else { choices.swap_remove(index) };
+        if !kept {
             choices.clear();
         }
         let (tokens, length) = self.tokens(&caption)?;
@@ -233,7 +235,7 @@ impl Recipe {
             [] => (captions, String::new()),
             keys => (from_json(json, keys), format!("no text under `{}`", keys.join("`, `"))),
         };
-        let first = self.captions.choice == CaptionChoice::First;
+        let first = self.captions.choice == CaptionChoice::First && !self.every;
         let (mut usable, mut refused) = (Vec::new(), None);
         for bytes in captions {
             match self.caption(&bytes) {

@@ -45,7 +45,7 @@
 //! };
 //! let mut cache = EmbeddingCache::open(folder, &key)?;
 //! let id = ExampleId::new("train", "000000.tar", "000000001", 0);
-//! cache.add(&[id], &[0.6, 0.8], &[1.0, 0.0])?;
+//! cache.add(&[id], &[0.6, 0.8], &[1.0, 0.0], 0.0)?;
 //! cache.flush()?;
 //! assert_eq!(EmbeddingCache::open(folder, &key)?.get(&id), Some((&[0.6, 0.8][..], &[1.0, 0.0][..])));
 //! # Ok::<(), jest_data::DataError>(())
@@ -78,7 +78,9 @@ pub use eval::{EvalKind, EvalTask};
 pub use example::{BadExampleId, ExampleId};
 pub use fields::Fields;
 pub use limits::Limits;
-pub use loader::{CaptionChoice, Captions, Loader, LoaderConfig, LoaderState, ReadAll, Shuffle, read_all};
+pub use loader::{
+    CaptionChoice, Captions, Loader, LoaderConfig, LoaderState, OtherCaption, ReadAll, Shuffle, read_all, read_captions,
+};
 pub use pixels::{Augmentation, Interpolation, Preprocess, ResizeMode, RgbImage, decode_rgb, resize};
 pub use remote::RemoteOptions;
 pub use skip::{Skip, SkipReason, SkipReport};

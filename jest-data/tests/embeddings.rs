@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use jest_data::{CacheKey, DataError, EmbeddingCache, ExampleId, Precision, Source};
+use safetensors::tensor::{Dtype, TensorView};
 use std::path::{Path, PathBuf};
 
 fn key() -> CacheKey {
@@ -28,7 +29,7 @@ fn row(i: u32, text: bool) -> [f32; 3] {
 fn add(cache: &mut EmbeddingCache, range: std::ops::Range<u32>) {
     let ids: Vec<_> = range.clone().map(id).collect();
     let rows = |text| range.clone().flat_map(|i| row(i, text)).collect::<Vec<_>>();
-    cache.add(&ids, &rows(false), &rows(true)).unwrap();
+    cache.add(&ids, &rows(false), &rows(true), 0.5 * ids.len() as f64).unwrap();
 }
 
 fn check(cache: &EmbeddingCache, n: u32) {
@@ -139,11 +140,11 @@ fn wrong_shapes_and_values_that_are_not_finite_never_enter() {
         let mut rows = good;
         rows[4] = bad;
         for (image, text) in [(&rows, &good), (&good, &rows)] {
-            let error = cache.add(&[id(0), id(1)], image, text).unwrap_err().to_string();
+            let error = cache.add(&[id(0), id(1)], image, text, 0.0).unwrap_err().to_string();
             assert!(error.contains(&id(1).to_string()), "{error}");
         }
     }
-    assert!(cache.add(&[id(0)], &good, &good[..3]).is_err());
+    assert!(cache.add(&[id(0)], &good, &good[..3], 0.0).is_err());
     assert!(cache.is_empty());
 }
 
@@ -152,7 +153,7 @@ fn half_precision_gives_the_same_rows_before_and_after() {
     let folder = tempfile::tempdir().unwrap();
     let mut cache = EmbeddingCache::open(folder.path(), &key()).unwrap().with_precision(Precision::F16);
     let (image, text) = ([0.6f32, -0.8, 1.0 / 3.0], [0.1f32, 0.99, -1e-9]);
-    cache.add(&[id(7)], &image, &text).unwrap();
+    cache.add(&[id(7)], &image, &text, 0.0).unwrap();
     let rows = |cache: &EmbeddingCache| {
         let (image, text) = cache.get(&id(7)).unwrap();
         [image, text].concat()
@@ -169,6 +170,53 @@ fn half_precision_gives_the_same_rows_before_and_after() {
     cache.flush().unwrap();
     let cache = EmbeddingCache::open(folder.path(), &key()).unwrap();
     assert_eq!((rows(&cache), cache.get(&id(8)).unwrap().0), (before, &row(8, false)[..]));
+}
+
+/// A part as it was before seconds were kept.
+fn without_seconds(range: std::ops::Range<u32>) -> Vec<u8> {
+    let n = range.len();
+    let ids: Vec<u8> = range.clone().flat_map(|i| *id(i).as_bytes()).collect();
+    let rows = |text| range.clone().flat_map(|i| row(i, text)).flat_map(f32::to_le_bytes).collect::<Vec<_>>();
+    let (image, text) = (rows(false), rows(true));
+    let mut hash = blake3::Hasher::new();
+    for table in [&ids, &image, &text] {
+        hash.update(&(table.len() as u64).to_le_bytes()).update(table);
+    }
+    let words = [("format", "pt".to_string()), ("blake3", hash.finalize().to_hex().to_string())];
+    let words = words.map(|(name, value)| (name.to_string(), value)).into_iter().collect();
+    let view = |dtype, width, bytes| TensorView::new(dtype, vec![n, width], bytes).unwrap();
+    let tables = [
+        ("ids", view(Dtype::U8, 16, &ids)),
+        ("image", view(Dtype::F32, 3, &image)),
+        ("text", view(Dtype::F32, 3, &text)),
+    ];
+    safetensors::serialize(tables, Some(words)).unwrap()
+}
+
+#[test]
+fn rows_tell_what_they_took_and_older_parts_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cache = EmbeddingCache::open(folder.path(), &key()).unwrap();
+    add(&mut cache, 0..4);
+    let ids: Vec<_> = (2..9).map(id).collect();
+    assert_eq!(cache.seconds(&ids), 1.0, "two of the seven are here, not written yet");
+    cache.flush().unwrap();
+    add(&mut cache, 4..5);
+    cache.flush().unwrap();
+    let cache = EmbeddingCache::open(folder.path(), &key()).unwrap();
+    assert_eq!(cache.seconds(&ids), 1.5);
+    // Seconds that were not taken are not charged, and a part from before they were kept is read.
+    let (path, word) = (parts(folder.path()).remove(0), b"\"seconds\":\"2\"");
+    let mut other = std::fs::read(&path).unwrap();
+    let at = other.windows(word.len()).position(|bytes| bytes == word).unwrap();
+    other[at + word.len() - 2] = b'3';
+    std::fs::write(&path, other).unwrap();
+    let error = EmbeddingCache::open(folder.path(), &key()).err().unwrap().to_string();
+    assert!(error.contains("the checksum does not agree"), "{error}");
+    std::fs::write(&path, without_seconds(0..4)).unwrap();
+    let cache = EmbeddingCache::open(folder.path(), &key()).unwrap();
+    check(&cache, 5);
+    assert_eq!(cache.seconds(&ids), 0.5);
 }
 
 #[test]

@@ -6,7 +6,8 @@ mod common;
 
 use common::{archive, folder, good, png, tokenizer};
 use jest_data::{
-    CaptionChoice, Captions, Loader, LoaderConfig, LoaderState, Preprocess, SkipReason, Source, SuperBatch, read_all,
+    CaptionChoice, Captions, ExampleId, Loader, LoaderConfig, LoaderState, Preprocess, SkipReason, Source, SuperBatch,
+    read_all, read_captions,
 };
 use std::collections::{HashMap, HashSet};
 use tempfile::TempDir;
@@ -78,6 +79,24 @@ fn the_first_caption_or_one_drawn_anew_each_epoch() {
     // A single pass has the first, with the id that it has in training too.
     let once = read_all(&random, 12).unwrap().next().unwrap().unwrap();
     assert!(once.captions.iter().all(|c| c.starts_with("one")) && once.ids.iter().all(|id| ids.contains(id)));
+    // All that may be drawn are told by their ids, in order, the first apart.
+    let mut every = read_captions(&random, 5).unwrap();
+    let mut told: HashMap<ExampleId, (ExampleId, String)> = HashMap::new();
+    while let Some(batch) = every.next() {
+        let batch = batch.unwrap();
+        let others = every.take_captions();
+        assert_eq!(others.len(), 2 * batch.len());
+        for (i, id) in batch.ids.iter().enumerate() {
+            assert!(others[2 * i..2 * i + 2].iter().all(|other| other.first == *id));
+            told.insert(*id, (*id, batch.captions[i].clone()));
+        }
+        told.extend(others.into_iter().map(|other| (other.id, (other.first, other.caption))));
+    }
+    let drawn = batches.iter().flat_map(|batch| batch.ids.iter().zip(&batch.captions));
+    assert!(told.len() == 36 && drawn.into_iter().all(|(id, caption)| told[id].1 == *caption));
+    let mut alone = read_all(&random, 5).unwrap();
+    alone.next().unwrap().unwrap();
+    assert!(alone.take_captions().is_empty());
     keeps_its_promises(&random, 5);
 }
 

@@ -110,14 +110,23 @@ impl EmbeddingCache {
         Some((part.image.get(span.clone())?, part.text.get(span)?))
     }
 
+    /// What computing the rows of these examples took: of each that is here, its share of its part. In seconds.
+    pub fn seconds(&self, ids: &[ExampleId]) -> f64 {
+        let parts = ids.iter().filter_map(|id| self.parts.get(self.rows.get(id)?.0));
+        parts.map(|part| part.seconds / part.ids.len() as f64).sum()
+    }
+
     /// Adds rows; ids that are here already keep theirs. Full parts are written.
     ///
     /// # Shapes
     /// `image`, `text`: `[ids.len(), d]`.
     ///
+    /// # Units
+    /// `seconds`: what computing them took.
+    ///
     /// # Errors
     /// `Cache` if a shape does not fit or a value is not finite, and then nothing is added; `Io` if a part cannot be written.
-    pub fn add(&mut self, ids: &[ExampleId], image: &[f32], text: &[f32]) -> Result<()> {
+    pub fn add(&mut self, ids: &[ExampleId], image: &[f32], text: &[f32], seconds: f64) -> Result<()> {
         let d = self.dim;
         let problem = |problem: String| DataError::Cache { path: self.folder.clone(), problem };
         for (name, rows) in [("image", image), ("text", text)] {
@@ -143,6 +152,7 @@ impl EmbeddingCache {
             let part = &mut self.parts[at];
             self.rows.insert(*id, (at, part.ids.len()));
             part.ids.push(*id);
+            part.seconds += seconds / ids.len() as f64;
             part.image.extend(image.iter().map(|value| self.precision.round(*value)));
             part.text.extend(text.iter().map(|value| self.precision.round(*value)));
             if part.ids.len() >= full {

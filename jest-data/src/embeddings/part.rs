@@ -58,14 +58,21 @@ pub(super) struct Part {
     pub image: Vec<f32>,
     /// `[n, d]`
     pub text: Vec<f32>,
+    /// What computing them took; 0 where the file does not say.
+    pub seconds: f64,
 }
 
-fn checksum(ids: &[u8], image: &[u8], text: &[u8]) -> String {
+fn checksum(tables: [&[u8]; 3]) -> String {
     let mut hash = blake3::Hasher::new();
-    for table in [ids, image, text] {
+    for table in tables {
         hash.update(&(table.len() as u64).to_le_bytes()).update(table);
     }
     hash.finalize().to_hex().to_string()
+}
+
+/// Of the seconds of the tables with this checksum.
+fn checksum_of_seconds(sum: &str, seconds: &str) -> String {
+    blake3::hash(format!("{sum} {seconds}").as_bytes()).to_hex().to_string()
 }
 
 impl Part {
@@ -75,7 +82,9 @@ impl Part {
             |e: safetensors::SafeTensorError| DataError::Cache { path: path.to_path_buf(), problem: e.to_string() };
         let ids: Vec<u8> = self.ids.iter().flat_map(|id| *id.as_bytes()).collect();
         let (image, text) = (precision.to_bytes(&self.image), precision.to_bytes(&self.text));
-        let sum = checksum(&ids, &image, &text);
+        let seconds = self.seconds.to_string();
+        let sum = checksum([&ids, &image, &text]);
+        let timed = checksum_of_seconds(&sum, &seconds);
         let n = self.ids.len();
         let view = |dtype, width, bytes| TensorView::new(dtype, vec![n, width], bytes).map_err(problem);
         let tensors = [
@@ -83,7 +92,8 @@ impl Part {
             ("image", view(precision.dtype(), dim, &image)?),
             ("text", view(precision.dtype(), dim, &text)?),
         ];
-        let metadata = HashMap::from([("format".to_string(), "pt".to_string()), ("blake3".to_string(), sum)]);
+        let words = [("format", "pt".to_string()), ("blake3", sum), ("seconds", seconds), ("seconds_blake3", timed)];
+        let metadata = HashMap::from(words.map(|(name, value)| (name.to_string(), value)));
         write_new(path, &safetensors::serialize(tensors, Some(metadata)).map_err(problem)?)
     }
 
@@ -108,10 +118,13 @@ impl Part {
         if image.shape()[0] != ids.shape()[0] || text.shape()[0] != ids.shape()[0] {
             return Err(problem("the tables have different numbers of rows"));
         }
-        let stated = metadata.metadata().as_ref().and_then(|m| m.get("blake3"));
-        if stated != Some(&checksum(ids.data(), image.data(), text.data())) {
+        let word = |name| metadata.metadata().as_ref().and_then(|words| words.get(name)).map(String::as_str);
+        let sum = checksum([ids.data(), image.data(), text.data()]);
+        let timed = |seconds| word("seconds_blake3") == Some(&checksum_of_seconds(&sum, seconds));
+        if word("blake3") != Some(&sum) || word("seconds").is_some_and(|seconds| !timed(seconds)) {
             return Err(problem("the checksum does not agree"));
         }
+        let seconds = word("seconds").map_or(Ok(0.0), str::parse).map_err(|_| problem("its seconds are no number"))?;
         let floats = |view: &TensorView| -> Vec<f32> {
             match view.dtype() {
                 Dtype::F16 => view.data().as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
@@ -119,6 +132,6 @@ impl Part {
             }
         };
         let ids = ids.data().as_chunks().0.iter().map(|bytes| ExampleId::from_bytes(*bytes)).collect();
-        Ok(Part { ids, image: floats(&image), text: floats(&text) })
+        Ok(Part { ids, image: floats(&image), text: floats(&text), seconds })
     }
 }

@@ -160,12 +160,12 @@ impl LoaderConfig {
         check_distinct(&self.sources)
     }
 
-    /// Checks the settings and that at least one shard exists.
-    pub(super) fn shared(&self, needs: Needs, cache_bytes: u64) -> Result<Shared> {
+    /// Checks the settings and that at least one shard exists; with `every`, examples keep all their captions.
+    pub(super) fn shared(&self, needs: Needs, every: bool, cache_bytes: u64) -> Result<Shared> {
         self.check()?;
         let LoaderConfig { preprocess, text_tokens, limits, seed, .. } = *self;
         let (tokenizer, captions) = (self.tokenizer.clone(), self.captions.clone());
-        let recipe = Recipe { preprocess, tokenizer, text_tokens, limits, needs, captions, seed };
+        let recipe = Recipe { preprocess, tokenizer, text_tokens, limits, needs, captions, every, seed };
         Ok(Shared::new(self, recipe, cache_bytes))
     }
 }

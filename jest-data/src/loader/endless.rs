@@ -47,7 +47,7 @@ impl Loader {
     /// # Errors
     /// `Setting`, `SameShard`; `NoExamples` if no shard exists; `Resume` if `start` belongs to other data, seed or shuffling.
     pub fn new(config: LoaderConfig, start: LoaderState) -> Result<Loader> {
-        let shared = config.shared(Needs::Caption, config.cache_bytes)?;
+        let shared = config.shared(Needs::Caption, false, config.cache_bytes)?;
         let fingerprint = fingerprint(&config);
         if !start.fingerprint.is_empty() && start.fingerprint != fingerprint {
             let problem = format!("made with order {}, this is {fingerprint}", start.fingerprint);

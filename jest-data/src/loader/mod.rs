@@ -11,4 +11,4 @@ mod stream;
 pub use config::{CaptionChoice, Captions, LoaderConfig, Shuffle};
 pub use endless::{Loader, LoaderState};
 pub(crate) use once::read_labelled;
-pub use once::{ReadAll, read_all};
+pub use once::{OtherCaption, ReadAll, read_all, read_captions};

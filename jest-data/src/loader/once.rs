@@ -3,8 +3,8 @@
 use super::config::{CaptionChoice, Captions, LoaderConfig, Tolerance};
 use super::reader::Pass;
 use super::stream::{Event, Stream};
-use crate::example::Needs;
-use crate::{DataError, Preprocess, Result, Skip, SkipReport, SuperBatch};
+use crate::example::{Example, Needs};
+use crate::{DataError, ExampleId, Preprocess, Result, Skip, SkipReport, SuperBatch};
 
 /// Batches of a single pass; the last one may be short. Ends after the first error.
 pub struct ReadAll {
@@ -15,7 +15,19 @@ pub struct ReadAll {
     n: usize,
     skips: SkipReport,
     told: Box<dyn FnMut(&Skip) + Send>,
+    others: Vec<OtherCaption>,
     ended: bool,
+}
+
+/// A caption of an example that is not its first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherCaption {
+    /// The id of the example with this caption.
+    pub id: ExampleId,
+    /// Its id with the first.
+    pub first: ExampleId,
+    /// The caption.
+    pub caption: String,
 }
 
 /// Every usable example of `config.sources` once, unshuffled, `n` at a time.
@@ -26,15 +38,23 @@ pub struct ReadAll {
 /// # Errors
 /// As [`Loader::new`](crate::Loader::new); the batches fail by the limits, and with `NoExamples` if there is nothing usable.
 pub fn read_all(config: &LoaderConfig, n: usize) -> Result<ReadAll> {
-    read_once(config, n, Needs::Caption)
+    read_once(config, n, Needs::Caption, false)
 }
 
-/// The same for evaluation: labels below `classes` are needed, captions are not.
+/// The same; [`ReadAll::take_captions`] then tells the captions that a [`Loader`](crate::Loader) may draw in place of the first.
+///
+/// # Errors
+/// As [`read_all`].
+pub fn read_captions(config: &LoaderConfig, n: usize) -> Result<ReadAll> {
+    read_once(config, n, Needs::Caption, true)
+}
+
+/// The same as [`read_all`] for evaluation: labels below `classes` are needed, captions are not.
 pub(crate) fn read_labelled(config: &LoaderConfig, n: usize, classes: u32) -> Result<ReadAll> {
-    read_once(config, n, Needs::Label(classes))
+    read_once(config, n, Needs::Label(classes), false)
 }
 
-fn read_once(config: &LoaderConfig, n: usize, needs: Needs) -> Result<ReadAll> {
+fn read_once(config: &LoaderConfig, n: usize, needs: Needs, every: bool) -> Result<ReadAll> {
     if n == 0 {
         return Err(DataError::Setting { setting: "batch", value: n.to_string(), problem: "must be 1 or more" });
     }
@@ -50,13 +70,14 @@ fn read_once(config: &LoaderConfig, n: usize, needs: Needs) -> Result<ReadAll> {
     let captions = Captions { choice: CaptionChoice::First, ..config.captions.clone() };
     let whole = LoaderConfig { captions, weights: Vec::new(), ..config.clone() };
     Ok(ReadAll {
-        stream: Stream::start(whole.shared(needs, 0)?, pass, config.workers, config.prefetch)?,
+        stream: Stream::start(whole.shared(needs, every, 0)?, pass, config.workers, config.prefetch)?,
         preprocess: config.preprocess,
         text_tokens: config.text_tokens,
         tolerance: Tolerance::new(config),
         n,
         skips: SkipReport::default(),
         told: Box::new(|_| {}),
+        others: Vec::new(),
         ended: false,
     })
 }
@@ -73,6 +94,11 @@ impl ReadAll {
         &self.skips
     }
 
+    /// The further captions of what was read since the last time.
+    pub fn take_captions(&mut self) -> Vec<OtherCaption> {
+        std::mem::take(&mut self.others)
+    }
+
     fn read(&mut self) -> Result<SuperBatch> {
         let mut batch = SuperBatch::empty(self.preprocess, self.text_tokens);
         while batch.len() < self.n && !self.ended {
@@ -81,6 +107,7 @@ impl ReadAll {
                     match outcome.as_ref() {
                         Ok(example) => {
                             batch.push(example);
+                            self.others.extend(others(example));
                             self.skips.keep();
                         }
                         Err(skip) => {
@@ -117,4 +144,14 @@ impl Iterator for ReadAll {
             batch => Some(batch),
         }
     }
+}
+
+/// The captions behind the first.
+fn others(example: &Example) -> impl Iterator<Item = OtherCaption> + '_ {
+    let other = |(index, caption): (usize, &String)| OtherCaption {
+        id: example.base.of_caption(index),
+        first: example.base,
+        caption: caption.clone(),
+    };
+    example.choices.iter().enumerate().skip(1).map(other)
 }
