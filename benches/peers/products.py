@@ -34,7 +34,7 @@ def main():
     peer = "candle" if args.device == "cpu" else "burn"
     ours = [args.jest, "bench", "ops", "--device", args.device, "--repeats", str(args.repeats), "--json"]
     ours += ["--threads", str(args.threads)] + [word for shape in SHAPES for word in ("--product", shape)]
-    theirs = [args.peers, peer, str(args.repeats), *SHAPES]
+    theirs = [args.peers, peer, "products", str(args.repeats), *SHAPES]
     times = {shape: {"jest": [], peer: []} for shape in SHAPES}
     for number in range(args.rounds):
         measured = {"jest": last_json(ours)["seconds"], peer: last_json(theirs)}

@@ -1,10 +1,18 @@
-//! `jest-peers burn|candle REPEATS MxKxN..`: median seconds of f32 products, one JSON line.
+//! What Burn and candle make of the same work, one JSON line each.
 //!
-//! Burn takes the adapter that `jest --device llvmpipe` names: the emulated one. Its first product of a shape tries
-//! kernels out and is not counted.
+//! `jest-peers burn|candle products REPEATS MxKxN..`: median seconds of f32 products.
+//! `jest-peers candle step PRESET BATCH REPEATS`: a training step and a scoring pass, examples a second.
+//!
+//! Burn takes the adapter that `jest --device llvmpipe` names: the emulated one. What is timed runs twice before, in which
+//! Burn tries kernels out.
+
+mod candle_model;
+mod products;
+mod sizes;
 
 use std::time::Instant;
 
+/// Median seconds of `work` after two warm-ups.
 fn median(repeats: usize, mut work: impl FnMut()) -> f64 {
     for _ in 0..2 {
         work();
@@ -20,35 +28,33 @@ fn median(repeats: usize, mut work: impl FnMut()) -> f64 {
     seconds[seconds.len() / 2]
 }
 
-fn burn(repeats: usize, [m, k, n]: [usize; 3]) -> f64 {
-    use burn_tensor::{Device, DeviceKind, Distribution, Tensor};
-    let device = Device::wgpu(DeviceKind::Cpu);
-    let a = Tensor::<2>::random([m, k], Distribution::Uniform(-1.0, 1.0), &device);
-    let b = Tensor::<2>::random([k, n], Distribution::Uniform(-1.0, 1.0), &device);
-    median(repeats, || {
-        let y = a.clone().matmul(b.clone());
-        device.sync().expect("burn computes");
-        drop(y);
-    })
-}
-
-fn candle(repeats: usize, [m, k, n]: [usize; 3]) -> f64 {
-    use candle_core::{Device, Tensor};
-    let random = |rows, cols| Tensor::rand(-1f32, 1f32, (rows, cols), &Device::Cpu).expect("candle allocates");
-    let (a, b) = (random(m, k), random(k, n));
-    median(repeats, || drop(a.matmul(&b).expect("candle computes")))
+/// What a step measures: parameters, the loss before each update, seconds of scoring and of training.
+struct Measured {
+    parameters: usize,
+    losses: Vec<f32>,
+    score: f64,
+    step: f64,
 }
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [peer, repeats, shapes @ ..] = &args[..] else { panic!("usage: jest-peers burn|candle REPEATS MxKxN..") };
-    let repeats = repeats.parse().expect("REPEATS is a number");
-    let mut line = Vec::new();
-    for shape in shapes {
-        let sizes: Vec<usize> = shape.split('x').map(|size| size.parse().expect("MxKxN are numbers")).collect();
-        let sizes = sizes.try_into().expect("three sizes");
-        let seconds = if peer == "burn" { burn(repeats, sizes) } else { candle(repeats, sizes) };
-        line.push(format!("\"{shape}\": {seconds}"));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let number = |word: &str| word.parse::<usize>().unwrap_or_else(|_| panic!("{word} is no number"));
+    match args[..] {
+        [peer, "products", repeats, ref shapes @ ..] => println!("{}", products::line(peer, number(repeats), shapes)),
+        ["candle", "step", preset, batch, repeats] => {
+            let (batch, repeats) = (number(batch), number(repeats));
+            let measured = candle_model::measure(&sizes::of(preset), batch, repeats).expect("candle computes");
+            let Measured { parameters, losses, score, step } = measured;
+            assert!(losses.iter().all(|loss| loss.is_finite()), "the loss is not finite: {losses:?}");
+            let ips = |seconds: f64| batch as f64 / seconds;
+            println!(
+                "{{\"peer\": \"candle\", \"preset\": \"{preset}\", \"batch\": {batch}, \"parameters\": {parameters}, \
+                 \"losses\": {losses:?}, \"score_ips\": {}, \"step_ips\": {}}}",
+                ips(score),
+                ips(step)
+            );
+        }
+        _ => panic!("usage: jest-peers burn|candle products REPEATS MxKxN.. | candle step PRESET BATCH REPEATS"),
     }
-    println!("{{{}}}", line.join(", "));
 }
