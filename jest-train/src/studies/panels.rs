@@ -84,6 +84,15 @@ pub(super) fn fig3(record: &Record) -> Vec<Panel> {
     ]
 }
 
+pub(super) fn fig3_long(record: &Record) -> Vec<Panel> {
+    let (gain, ratio) = (above(record, "uniform"), "filter ratio f");
+    let six = |run: &StudyRun| Some(run.without_clothes() - record.run("uniform", run.seed)?.without_clothes());
+    vec![
+        panel("3,000 updates", ratio, GAIN, Kind::Lines, over_x(record, &FIG3[..2], &gain)),
+        panel("3,000 updates, without clothes", ratio, GAIN, Kind::Lines, over_x(record, &FIG3[..2], &six)),
+    ]
+}
+
 const FIG1: [(&str, &str); 4] =
     [("uniform", "uniform"), ("jest", "JEST"), ("jest_pp", "JEST++"), ("flexi_jest_pp", "Flexi-JEST++")];
 
