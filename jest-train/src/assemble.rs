@@ -177,9 +177,7 @@ pub fn loader_config(plan: &Plan, run: &RunPlan, model: &ModelConfig, tokenizer:
     config.prefetch = config.prefetch.max(run.selection.sizes.super_batch());
     config.workers = data.workers;
     config.shuffle = Shuffle { shards: true, buffer: data.shuffle_buffer };
-    config.captions = Captions { choice: data.captions, json_keys: data.json_text_key.clone() };
-    config.subset = subset(data)?.map(Arc::new);
-    config.fields = Fields::parse(&data.r#where)?;
+    choose(&mut config, data)?;
     config.weights = data.upsampling_factors.clone();
     config.cache_bytes = data.cache_mb << 20;
     config.limits = Limits {
@@ -191,6 +189,17 @@ pub fn loader_config(plan: &Plan, run: &RunPlan, model: &ModelConfig, tokenizer:
         ..Limits::default()
     };
     Ok(config)
+}
+
+/// Which of the samples are examples, and with which captions.
+///
+/// # Errors
+/// `Data` when the subset cannot be read.
+pub(crate) fn choose(config: &mut LoaderConfig, data: &DataPlan) -> jest_data::Result<()> {
+    config.captions = Captions { choice: data.captions, json_keys: data.json_text_key.clone() };
+    config.subset = subset(data)?.map(Arc::new);
+    config.fields = Fields::parse(&data.r#where)?;
+    Ok(())
 }
 
 /// What a run reads, and the sizes of what it trains.

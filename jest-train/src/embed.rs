@@ -1,5 +1,8 @@
 //! Embeddings of whole batches, block by block, without keeping activations.
 
+use std::cell::RefCell;
+use std::ops::Range;
+
 use jest_data::{CacheKey, LoaderConfig, SuperBatch};
 use jest_kernels::{Pass, Precision, Tensor};
 use jest_model::{ModelConfig, TwoTowers, View};
@@ -30,6 +33,21 @@ pub fn cache_key(pass: &mut Pass, model: &TwoTowers, data: &LoaderConfig) -> Res
     })
 }
 
+thread_local! {
+    /// Pixels on their way to the device; kept from call to call.
+    static PIXELS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Normalised pixels of some examples, on the device: `[range, 3, s, s]`.
+pub(crate) fn upload_pixels(pass: &mut Pass, batch: &SuperBatch, range: Range<usize>) -> Result<Tensor> {
+    let (n, side) = (range.len(), batch.preprocess.size);
+    PIXELS.with_borrow_mut(|pixels| {
+        pixels.clear();
+        batch.append_pixels(range, pixels);
+        Ok(pass.upload(pixels, &[n, 3, side, side])?)
+    })
+}
+
 /// Unit-norm embeddings of images and captions, on the device.
 ///
 /// # Shapes
@@ -40,12 +58,12 @@ pub fn both(pass: &mut Pass, model: &TwoTowers, batch: &SuperBatch, view: &View)
 
 /// Unit-norm embeddings of the images: `[n, d]`.
 pub fn images(pass: &mut Pass, model: &TwoTowers, batch: &SuperBatch, view: &View) -> Result<Tensor> {
-    let (n, side) = (batch.len(), batch.preprocess.size);
+    let n = batch.len();
     let mut all = pass.zeros(&[n, model.config().embedding_dim()])?;
     let block = image_block(model.config(), view);
     for first in (0..n).step_by(block) {
         let last = (first + block).min(n);
-        let images = pass.upload(&batch.pixels_of(first..last), &[last - first, 3, side, side])?;
+        let images = upload_pixels(pass, batch, first..last)?;
         // Blocks drop patches of their own.
         let seed = view.seed.wrapping_add(first as u64);
         let block = model.embed_images(pass, &images, &View { seed, ..*view })?;

@@ -172,7 +172,7 @@ impl Learner {
         let (mut image, mut text) = (Vec::new(), Vec::new());
         let [train_images, train_texts] = [Tower::Image, Tower::Text].map(|tower| self.model.trains(tower));
         for part in images {
-            let pixels = pixels_of(pass, batch, part)?;
+            let pixels = embed::upload_pixels(pass, batch, part.rows.clone())?;
             image.push(if train_images {
                 let (z, saved) = self.model.encode_images(pass, &pixels, &part.view)?;
                 (z, Some(saved))
@@ -224,7 +224,7 @@ impl Learner {
             let embedded = match reuse.images(&part.view, config) {
                 Some(made) => rows_of(pass, made, part.rows.clone())?,
                 None => {
-                    let pixels = pixels_of(pass, batch, part)?;
+                    let pixels = embed::upload_pixels(pass, batch, part.rows.clone())?;
                     self.model.embed_images(pass, &pixels, &part.view)?
                 }
             };
@@ -241,7 +241,8 @@ impl Learner {
         let (loss, dimage, dtext) = self.loss(pass, [&image, &text], reuse)?;
         let [train_images, train_texts] = [Tower::Image, Tower::Text].map(|tower| self.model.trains(tower));
         for part in images.iter().filter(|_| train_images) {
-            let (pixels, dimage) = (pixels_of(pass, batch, part)?, rows_of(pass, &dimage, part.rows.clone())?);
+            let pixels = embed::upload_pixels(pass, batch, part.rows.clone())?;
+            let dimage = rows_of(pass, &dimage, part.rows.clone())?;
             let (_, saved) = self.model.encode_images(pass, &pixels, &part.view)?;
             self.model.backward_images(pass, saved, &dimage)?;
         }
@@ -342,11 +343,6 @@ fn cut(parts: &[Part], rows: usize) -> Vec<Part> {
         })
     });
     pieces.collect()
-}
-
-fn pixels_of(pass: &mut Pass, batch: &SuperBatch, part: &Part) -> Result<Tensor> {
-    let side = batch.preprocess.size;
-    Ok(pass.upload(&batch.pixels_of(part.rows.clone()), &[part.rows.len(), 3, side, side])?)
 }
 
 /// The embeddings of all parts in one tensor, and what their backward passes need.

@@ -55,6 +55,7 @@ pub mod resources;
 pub mod reuse;
 pub mod run_loop;
 pub mod run_state;
+mod say;
 pub mod schedule;
 pub mod selector;
 pub mod signals;

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Result, TrainError};
+use crate::say::tell;
 
 const FILE: &str = "run.lock";
 
@@ -96,7 +97,7 @@ impl Turn {
             Err(source) => return Err(TrainError::storage("open", &path)(source)),
         };
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            eprintln!("note: waits for another run at {}", folder.display());
+            tell!("note: waits for another run at {}", folder.display());
         }
         file.lock().map_err(TrainError::storage("lock", &path))?;
         Ok(Some(Self { _file: file }))
@@ -107,7 +108,7 @@ impl Drop for RunLock {
     /// An empty lock file says that its process ended in order; the file stays, as removing it would race.
     fn drop(&mut self) {
         if let Err(error) = self.file.set_len(0) {
-            eprintln!("warning: run.lock could not be emptied: {error}");
+            tell!("warning: run.lock could not be emptied: {error}");
         }
     }
 }

@@ -1,9 +1,8 @@
 //! The frozen reference model, and the cache of its embeddings.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use jest_data::{CacheKey, EmbeddingCache, ExampleId, LoaderConfig, Precision, Preprocess, SuperBatch, Tokenizer};
+use jest_data::{CacheKey, EmbeddingCache, LoaderConfig, Precision, Preprocess, SuperBatch, Tokenizer};
 use jest_kernels::{Pass, Tensor};
 use jest_model::{ModelConfig, TwoTowers, View};
 
@@ -22,8 +21,6 @@ const BLOCK: usize = 256;
 pub struct Reference {
     model: TwoTowers,
     cache: Option<EmbeddingCache>,
-    /// Losses of pairs alone, by example, where they are kept.
-    scalars: Option<HashMap<ExampleId, f32>>,
     /// How rows are written that a cache lacks.
     precision: Precision,
 }
@@ -57,7 +54,7 @@ impl Reference {
 
     /// A model at hand, without a cache.
     pub fn of(model: TwoTowers) -> Self {
-        Self { model, cache: None, scalars: None, precision: Precision::F32 }
+        Self { model, cache: None, precision: Precision::F32 }
     }
 
     /// The same reference; embeddings that it adds to a cache are written so.
@@ -93,7 +90,7 @@ impl Reference {
 
     /// Embeds every example of the data that the cache under `folder` does not hold yet.
     ///
-    /// The FLOPs of all of it are charged to `meter`, also of what an earlier run had computed; seconds are those spent here.
+    /// The FLOPs of all of it are charged to `meter`, and its seconds, also of what an earlier run had computed.
     ///
     /// # Errors
     /// `Data` when no shard can be read or the cache is damaged.
@@ -108,7 +105,8 @@ impl Reference {
         for batch in jest_data::read_all(data, BLOCK)? {
             let batch = batch?;
             self.charge(&batch.lengths, meter);
-            meter.spend(Kind::Reference, || self.embed_missing(pass, &batch, &mut cache))?;
+            meter.seconds.reference += cache.seconds(&batch.ids);
+            self.embed_missing(pass, &batch, &mut cache, meter)?;
         }
         cache.flush()?;
         self.cache = Some(cache);
@@ -131,31 +129,10 @@ impl Reference {
         self.fill_cache(pass, folder, data, meter)
     }
 
-    /// Computes the loss of every pair of the data alone, and keeps these scalars in memory: 20 bytes an example.
+    /// Losses of pairs alone: `[B]`, the diagonal of what the embeddings give.
     ///
     /// # Errors
-    /// `Data` when no shard can be read.
-    pub fn fill_losses(
-        &mut self,
-        pass: &mut Pass,
-        data: &LoaderConfig,
-        objective: Objective,
-        meter: &mut Meter<'_>,
-    ) -> Result<()> {
-        let mut scalars = HashMap::new();
-        for batch in jest_data::read_all(data, BLOCK)? {
-            let batch = batch?;
-            let losses = self.losses(pass, &batch, objective, meter)?;
-            scalars.extend(batch.ids.iter().copied().zip(losses));
-        }
-        self.scalars = Some(scalars);
-        Ok(())
-    }
-
-    /// Losses of pairs alone: those that are kept, else computed now. `[B]`
-    ///
-    /// # Errors
-    /// As the device reports.
+    /// As [`Self::embeddings`].
     pub fn losses(
         &mut self,
         pass: &mut Pass,
@@ -163,19 +140,6 @@ impl Reference {
         objective: Objective,
         meter: &mut Meter<'_>,
     ) -> Result<Vec<f32>> {
-        if let Some(mut scalars) = self.scalars.take() {
-            // Another caption of a picture is another example, which a single pass over the data does not meet.
-            let missing: Vec<usize> = (0..batch.len()).filter(|i| !scalars.contains_key(&batch.ids[*i])).collect();
-            if !missing.is_empty() {
-                let batch = batch.subset(&missing);
-                let losses = self.losses(pass, &batch, objective, meter)?;
-                scalars.extend(batch.ids.iter().copied().zip(losses));
-            }
-            let kept = |id: &ExampleId| scalars.get(id).copied().ok_or(TrainError::NotCached { id: id.to_string() });
-            let losses = batch.ids.iter().map(kept).collect();
-            self.scalars = Some(scalars);
-            return losses;
-        }
         let embeddings = self.embeddings(pass, batch, meter)?;
         meter.spend(Kind::Reference, || pair_losses(pass, &self.model, &embeddings, objective))
     }
@@ -192,14 +156,12 @@ impl Reference {
             self.charge(&batch.lengths, meter);
             return meter.spend(Kind::Reference, || embed::both(pass, &self.model, batch, &View::default()));
         };
-        let found: Result<_> = meter.spend(Kind::Reference, || {
-            let missing = self.embed_missing(pass, batch, &mut cache)?;
-            Ok((missing, lookup(pass, batch, &cache, self.model.config().embedding_dim())?))
-        });
+        let missing = self.embed_missing(pass, batch, &mut cache, meter);
+        let d = self.model.config().embedding_dim();
+        let found = meter.spend(Kind::Reference, || lookup(pass, batch, &cache, d));
         self.cache = Some(cache);
-        let (missing, found) = found?;
-        self.charge(&missing, meter);
-        Ok(found)
+        self.charge(&missing?, meter);
+        found
     }
 
     /// Writes what was added to the cache since the last time.
@@ -216,14 +178,24 @@ impl Reference {
     }
 
     /// Adds what the cache lacks, and gives the lengths of those captions.
-    fn embed_missing(&self, pass: &mut Pass, batch: &SuperBatch, cache: &mut EmbeddingCache) -> Result<Vec<u32>> {
+    fn embed_missing(
+        &self,
+        pass: &mut Pass,
+        batch: &SuperBatch,
+        cache: &mut EmbeddingCache,
+        meter: &mut Meter<'_>,
+    ) -> Result<Vec<u32>> {
         let missing: Vec<usize> = (0..batch.len()).filter(|i| !cache.contains(&batch.ids[*i])).collect();
         if missing.is_empty() {
             return Ok(Vec::new());
         }
-        let batch = batch.subset(&missing);
-        let [image, text] = embed::both(pass, &self.model, &batch, &View::default())?;
-        cache.add(&batch.ids, &pass.read(&image)?, &pass.read(&text)?)?;
+        let (batch, before) = (batch.subset(&missing), meter.seconds.reference);
+        let made: Result<_> = meter.spend(Kind::Reference, || {
+            let [image, text] = embed::both(pass, &self.model, &batch, &View::default())?;
+            Ok([pass.read(&image)?, pass.read(&text)?])
+        });
+        let [image, text] = made?;
+        cache.add(&batch.ids, &image, &text, meter.seconds.reference - before)?;
         Ok(batch.lengths)
     }
 }

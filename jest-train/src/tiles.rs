@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use jest_kernels::Device;
 use serde::{Deserialize, Serialize};
 
+use crate::lock::Turn;
 use crate::{Result, TrainError, storage};
 
 /// Version of the file.
@@ -75,15 +76,20 @@ pub fn load(device: &Device, folder: &Path) -> (Tiles, Option<String>) {
     }
 }
 
-/// Keeps the tiles of this device; writes nothing where none was chosen.
+/// Keeps the tiles of this device beside those that other processes kept meanwhile; writes nothing where none was chosen.
 ///
 /// # Errors
 /// `Storage`.
 pub fn save(device: &Device, folder: &Path) -> Result<()> {
-    let kept = Kept::of(device);
+    let mut kept = Kept::of(device);
     if kept.tiles.is_empty() {
         return Ok(());
     }
+    // Nobody else writes between this reading and the writing.
+    let _turn = Turn::wait(folder)?;
+    let mut all = load(device, folder).0;
+    all.0.append(&mut kept.tiles.0);
+    kept.tiles = all;
     let text = serde_json::to_vec_pretty(&kept).map_err(|source| TrainError::Json { what: "tiles", source })?;
     storage::write_atomic(file(device, folder), &text)
 }
@@ -115,6 +121,34 @@ mod tests {
         device.use_tiles(chosen().0);
         save(&device, folder.path()).unwrap();
         assert_eq!(load(&device, folder.path()), (chosen(), None));
+    }
+
+    #[test]
+    fn what_two_processes_chose_at_once_is_kept_of_both() {
+        const CLASSES: usize = 8;
+        let folder = tempfile::tempdir().unwrap();
+        let begin = std::sync::Barrier::new(2);
+        let choose = &|form: &'static str| {
+            let device = lesser_gpu(Default::default());
+            let info = device.info();
+            begin.wait();
+            for class in 0..CLASSES {
+                let class = format!("{form} f32 z1 m64 n64 k{} on {}, {}", 1 << class, info.name, info.driver);
+                device.use_tiles([(class, "wide".to_owned())].into());
+                save(&device, folder.path()).unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            ["ab", "atb"].into_iter().for_each(|form| drop(scope.spawn(move || choose(form))));
+        });
+        assert_eq!(load(&lesser_gpu(Default::default()), folder.path()).0.0.len(), 2 * CLASSES);
+        // What this process chose anew takes the place of what it had kept.
+        let device = lesser_gpu(Default::default());
+        let (class, _) = load(&device, folder.path()).0.0.pop_first().unwrap();
+        device.use_tiles([(class.clone(), "large".to_owned())].into());
+        save(&device, folder.path()).unwrap();
+        let kept = load(&device, folder.path()).0.0;
+        assert_eq!((kept.len(), kept[&class].as_str()), (2 * CLASSES, "large"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use common::{Place, THREE_RUNS, damage, jest, sample, shards};
 
@@ -213,4 +214,14 @@ fn two_runs_in_one_folder_are_refused() {
     place.train("out", &[]).refused(7, &["is in use by process", "--out"]);
     place.train("out", &["--resume", "latest"]).refused(7, &["is in use by process", "--out"]);
     assert!(first.kill());
+}
+
+/// `jest ... | head`.
+#[test]
+fn a_reader_that_leaves_stops_nothing() {
+    let mut list = Command::new(env!("CARGO_BIN_EXE_jest"));
+    assert!(common::unread(list.args(["reproduce", "--list"])).success());
+    let place = Place::new("");
+    assert!(common::unread(&mut place.command("out", &["--steps", "2"])).success());
+    assert_eq!(place.checkpoints("out", "train").len(), 2);
 }

@@ -157,8 +157,8 @@ fn a_run_that_finds_no_room_keeps_its_checkpoint() {
     resume(&[]).well();
     assert_eq!(place.metrics("out"), place.metrics("whole"));
     assert!(place.weights("out", "train") == place.weights("whole", "train"));
-    // Pictures of one step are more than one binding of the adapter.
-    let large = ["--set", "model.image_size=1200", "--set", "model.patch_size=600"];
+    // Rows of pictures are sliced where they are more than one binding of the adapter; a weight is not.
+    let large = ["--set", "model.image_size=1200", "--set", "model.patch_size=1200"];
     place.train("large", &[&on[..], &large].concat()).refused(6, &["over the device's limit", "smaller batch"]);
 }
 

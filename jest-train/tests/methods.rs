@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Place, jest};
+use jest_data::{CacheKey, EmbeddingCache, ExampleId};
 use jest_select::Method;
 
 /// Two references and a learner that selects by both.
@@ -65,6 +66,46 @@ fn captions_drawn_anew_have_irreducible_losses_too() {
     let keys =
         ["run.jest.selection.method=rho", "run.jest.data.captions=random", "run.jest.data.json_text_key=captions"];
     place.train("out", &["--steps", "6", "--set", keys[0], "--set", keys[1], "--set", keys[2]]).well();
+}
+
+/// What another run computed is charged as if it were one's own, and nothing is computed again.
+#[test]
+fn a_shared_cache_costs_what_it_took() {
+    let place = Place::new(THREE_RUNS);
+    let train = |out: &str, method: &str, folder: &str| {
+        let cache = format!("run.jest.selection.reference_cache={}", place.path(folder).display());
+        let method = format!("run.jest.selection.method={method}");
+        let by = "run.jest.reference=reference";
+        place.train(out, &["--steps", "2", "--set", &method, "--set", &cache, "--set", by]).well();
+        let summary: jest_train::events::Summary = serde_json::from_str(&place.read(out, "summary.json")).unwrap();
+        let (run, metrics) = (summary.runs[2].clone(), place.metrics(out));
+        (run.flops.reference, run.seconds.reference, metrics)
+    };
+    let first = train("joint", "joint", "shared");
+    // The same rows, which took a million seconds.
+    let only = |folder: &str| std::fs::read_dir(place.path(folder)).unwrap().next().unwrap().unwrap().path();
+    let (made, dear) = (only("shared"), place.path("dear").join(only("shared").file_name().unwrap()));
+    let key: CacheKey = serde_json::from_slice(&std::fs::read(made.join("key.json")).unwrap()).unwrap();
+    let cache = EmbeddingCache::open(&made, &key).unwrap();
+    let ids: Vec<_> = (0..100u32)
+        .map(|i| ExampleId::new("pool", if i < 50 { "0.tar" } else { "1.tar" }, &format!("{i:05}"), 0))
+        .collect();
+    assert!((cache.len(), cache.seconds(&ids) > 0.0) == (100, true));
+    let mut copy = EmbeddingCache::open(&dear, &key).unwrap();
+    let rows: Vec<_> = ids.iter().map(|id| cache.get(id).unwrap()).collect();
+    let [image, text] = [rows.iter().map(|row| row.0).collect::<Vec<_>>(), rows.iter().map(|row| row.1).collect()];
+    copy.add(&ids, &image.concat(), &text.concat(), 1e6).unwrap();
+    copy.flush().unwrap();
+    let files = || std::fs::read_dir(&dear).unwrap().map(|file| file.unwrap().path()).collect::<Vec<_>>();
+    let parts = || files().iter().filter(|file| file.extension().is_some_and(|end| end == "safetensors")).count();
+    let rho = train("rho", "rho", "shared");
+    assert!(first.1 < 1e5 && rho.2 != first.2);
+    for (method, own) in [("joint", first), ("rho", rho)] {
+        let (flops, seconds, metrics) = train(&format!("{method}-again"), method, "dear");
+        assert_eq!((flops, parts()), (own.0, 1), "{method}");
+        assert!((1e6..1.1e6).contains(&seconds), "{method}: {seconds}");
+        assert_eq!(metrics, own.2, "{method}");
+    }
 }
 
 /// A pass over the data caches one caption of each picture; those that are drawn later cost too, and are kept.
@@ -150,6 +191,34 @@ fn choices_are_written_down_and_explained() {
     assert!(!told.contains("reference:"), "{told}");
     place.train("silent", &["--steps", "1"]).well();
     jest(["explain", place.path("silent").to_str().unwrap()]).refused(8, &["has no audit", "selection.audit = true"]);
+}
+
+/// Each caption of a picture is an example of its own; fields and pictures are the sample's.
+#[test]
+fn captions_drawn_anew_are_explained() {
+    let place = Place::new(THREE_RUNS);
+    let keys =
+        ["selection.audit=true", "data.captions=random", "data.json_text_key=captions", "data.where=['concept=cat']"];
+    let keys: Vec<String> = keys.iter().map(|key| format!("run.jest.{key}")).collect();
+    let mut args = vec!["--steps", "2", "--set", "run.jest.selection.super_batch=16"];
+    keys.iter().for_each(|key| args.extend(["--set", key]));
+    place.train("out", &args).well();
+    let (out, page) = (place.path("out").display().to_string(), place.path("choices.html"));
+    let told = jest(["explain", &out, "--fields", "concept", "--out", page.to_str().unwrap()]).well().out;
+    // Of the samples that the run trains on, each of its steps takes eight.
+    let share = told.lines().find(|line| line.trim_start().starts_with("cat ")).unwrap();
+    assert_eq!(share.split_whitespace().collect::<Vec<_>>()[1..3], ["100.00", "%"], "{told}");
+    assert!(!told.contains("(none)"), "{told}");
+    let captions: Vec<&str> = told
+        .lines()
+        .filter_map(|line| line.split_once(" times  ")?.1.split_once("  "))
+        .map(|(_, caption)| caption)
+        .collect();
+    let plain = captions.iter().filter(|caption| **caption == "a cat").count();
+    let numbered = captions.iter().filter(|caption| caption.contains(" cat number ")).count();
+    assert!(captions.len() == 16 && plain + numbered == 16 && plain > 0 && numbered > 0, "{told}");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert_eq!(page.matches("data:image/png;base64,").count(), 2 * 2 * 8);
 }
 
 #[test]
@@ -287,15 +356,27 @@ fn scores_of_a_data_set_are_shared_work() {
     }
     score("scores", &models[1], &[]).refused(8, &["scores.json", "other models"]);
     score("scores", &models[0], &["--objective", "softmax"]).refused(8, &["scores.json", "another loss"]);
-    // Another file of the same name, a shard more, and the same shards in another order.
+    // Another file of the same name, and one of two shards alone.
     common::shards::write(&place.path("other/pool/0.tar"), &common::shards::good(200..250));
     let path = |name: &str| place.path(name).display().to_string();
     for (data, says) in [
         (format!("pool={}", path("other/pool")), "shard 0 was `pool/0.tar "),
-        (format!("{data}::{}", path("curated")), "shard 2 was none, now it is `curated/0.tar "),
-        (format!("pool={}/{{1,0}}.tar", path("pool")), "now it is `pool/1.tar "),
+        (format!("pool={}/0.tar", path("pool")), "now it is none"),
     ] {
         score("scores", &models[0], &["--data", &data]).refused(8, &["scores.json", "of other data", says]);
     }
+    // In another order they are the same; what was added before and between them gets the next files.
+    let again = format!("pool={}/{{1,0}}.tar", path("pool"));
+    assert!(score("scores", &models[0], &["--data", &again]).well().out.contains("scores of 0 shards, 2 were there"));
+    common::shards::write(&place.path("pool/00.tar"), &common::shards::good(100..110));
+    let grown = format!("{}::{data}", path("curated"));
+    assert!(score("scores", &models[0], &["--data", &grown]).well().out.contains("scores of 2 shards, 2 were there"));
+    assert!(["000000", "000001"].map(|name| read(&format!("scores/{name}.csv"))) == parts);
+    for (name, source, rows) in [("000002", "curated", 24), ("000003", "pool", 10)] {
+        let file = read(&format!("scores/{name}.csv"));
+        assert_eq!(file.lines().skip(1).filter(|row| row.split(',').nth(2) == Some(source)).count(), rows, "{name}");
+    }
+    let now_old = score("scores", &models[0], &[]);
+    now_old.refused(8, &["of other data", "was `curated/0.tar ", "now it is none"]);
     score("scores", &models[0], &half("2")).refused(3, &["--task-index 2"]);
 }

@@ -28,6 +28,7 @@ pub use reproduce::ReproduceArgs;
 pub use train::{KeyFlags, TrainArgs};
 
 use crate::error::Result;
+use crate::say::tell;
 
 /// Trains image-text models on the examples that teach them most.
 #[derive(Debug, Clone, Parser)]
@@ -85,13 +86,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>, execute: impl FnOnce(Comman
     let command = match parse(args) {
         Ok(command) => command,
         Err(Usage::Foreign(text)) => {
-            eprintln!("error: {text}");
+            tell!("error: {text}");
             return ExitCode::from(2);
         }
         Err(Usage::Clap(answer)) => {
             // Help and version are answers too, and go to standard output.
             if let Err(error) = answer.print() {
-                eprintln!("error: {error}");
+                tell!("error: {error}");
             }
             return ExitCode::from(if answer.use_stderr() { 2 } else { 0 });
         }
@@ -99,7 +100,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, execute: impl FnOnce(Comman
     match execute(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", error.explain());
+            tell!("error: {}", error.explain());
             ExitCode::from(error.exit_code())
         }
     }

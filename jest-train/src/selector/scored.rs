@@ -156,7 +156,7 @@ impl Scored {
         embedded.all().map(|(_, [image, _])| 2.0 * image.len() as f64).sum()
     }
 
-    /// By the losses of pairs alone; the reference's are scalars that are kept.
+    /// By the losses of pairs alone.
     fn by_losses(
         &mut self,
         pass: &mut Pass,
@@ -172,6 +172,7 @@ impl Scored {
         let mut theirs = vec![0.0; candidates.len()];
         for reference in &mut self.references {
             let losses = reference.losses(pass, candidates, learner.objective, meter)?;
+            meter.flops.score += 2.0 * (losses.len() * reference.model().config().embedding_dim()) as f64;
             theirs.iter_mut().zip(losses).for_each(|(mean, loss)| *mean += share * loss);
         }
         meter.spend(Kind::Score, || {

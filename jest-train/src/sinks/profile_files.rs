@@ -8,6 +8,7 @@ use jest_kernels::{Device, Now};
 use crate::error::{Result, TrainError};
 use crate::events::{Event, Events};
 use crate::profile::{Ceiling, chrome_trace, table};
+use crate::say::tell;
 use crate::storage::write_atomic;
 
 /// Folder of the profiles in the run folder.
@@ -49,7 +50,7 @@ impl ProfileFiles {
         let profile = self.device.stop_profile();
         let table = table(&profile.kernels, whole, ceiling);
         let text = format!("run {run}, {} steps\n{table}", self.told - first);
-        eprint!("{text}");
+        tell!("{}", text.trim_end());
         std::fs::create_dir_all(&self.folder).map_err(TrainError::storage("create", &self.folder))?;
         write_atomic(self.folder.join(format!("{run}.txt")), text.as_bytes())?;
         write_atomic(self.folder.join(format!("{run}.json")), chrome_trace(&profile).as_bytes())

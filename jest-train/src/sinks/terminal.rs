@@ -1,6 +1,6 @@
 //! Progress for people: a bar on a terminal, a line every few steps elsewhere.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -104,9 +104,11 @@ impl Terminal {
                 bar.println(format!("{}{text}", self.label));
                 Ok(())
             }
-            None => {
-                writeln!(self.to, "{}{text}", self.label).map_err(TrainError::storage("write to", "standard error"))
-            }
+            None => match writeln!(self.to, "{}{text}", self.label) {
+                // Its reader has gone; the run goes on.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+                written => written.map_err(TrainError::storage("write to", "standard error")),
+            },
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::config::{MemoryPlan, Objective, OptimizerPlan};
 use crate::learner::Learner;
 use crate::optimizer::Optimizer;
 use crate::profile::{Ceiling, table};
+use crate::say::say;
 use crate::{Result, resources};
 
 const WARM_UPS: usize = 2;
@@ -56,7 +57,7 @@ fn time_steps(args: &BenchStepArgs, device: &Device) -> Result<()> {
         gflops(learner.forward_flops(&batch.lengths, &View::default()), score),
         gflops(learner.training_flops(&batch.lengths), training),
     ];
-    println!(
+    say!(
         "{} batch {} on {}, {} threads: scoring {:.1} examples/s ({score_gflops:.1} GFLOP/s), training {:.1} examples/s \
          ({step_gflops:.1} GFLOP/s), {peak_rss_mb} MB at most",
         args.preset,
@@ -78,7 +79,7 @@ fn time_steps(args: &BenchStepArgs, device: &Device) -> Result<()> {
             "peak_rss_mb": peak_rss_mb, "peak_device_bytes": peak_device_bytes,
         });
         line.extend(measured.as_object().cloned().unwrap_or_default());
-        println!("{}", serde_json::Value::from(line));
+        say!("{}", serde_json::Value::from(line));
     }
     Ok(())
 }
@@ -91,7 +92,7 @@ fn profile(device: &Device, work: impl FnOnce() -> Result<()>) -> Result<serde_j
     work()?;
     let whole = now() - start;
     let kernels = device.stop_profile().kernels;
-    print!("{}", table(&kernels, whole, ceiling));
+    say!("{}", table(&kernels, whole, ceiling).trim_end());
     let busy: Duration = kernels.iter().map(|kernel| kernel.time).sum();
     let seconds = |time: Duration| time.as_secs_f64();
     let rows = kernels.iter().map(|kernel| {

@@ -6,6 +6,7 @@ use jest_kernels::{Device, DeviceKind, Precision};
 use super::open;
 use crate::Result;
 use crate::cli::BenchNumericsArgs;
+use crate::say::say;
 use crate::storage::write_atomic;
 
 const INTRODUCTION: &str = "\
@@ -43,7 +44,7 @@ pub(super) fn numerics(args: &BenchNumericsArgs) -> Result<()> {
     match &args.out {
         Some(path) => write_atomic(path, text.as_bytes()),
         None => {
-            print!("{text}");
+            say!("{}", text.trim_end());
             Ok(())
         }
     }

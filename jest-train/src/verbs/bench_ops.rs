@@ -15,6 +15,7 @@ use super::bench::median;
 use super::open;
 use crate::cli::{BenchLossArgs, BenchOpsArgs};
 use crate::profile::calls_at_once;
+use crate::say::say;
 use crate::{Result, resources};
 
 /// One timed operation.
@@ -75,7 +76,7 @@ impl Bench {
     fn print(&self, json: bool, more: Map<String, Value>) {
         for timed in &self.all {
             let (rate, unit) = timed.rate();
-            println!("{:<44} {:>10.2} ms {rate:>9.1} {unit}", timed.op, 1e3 * timed.seconds);
+            say!("{:<44} {:>10.2} ms {rate:>9.1} {unit}", timed.op, 1e3 * timed.seconds);
         }
         if json {
             let of = |value: fn(&Timed) -> Value| -> Value {
@@ -85,7 +86,7 @@ impl Bench {
             line.extend(more);
             line.insert("seconds".into(), of(|timed| timed.seconds.into()));
             line.insert("rates".into(), of(|timed| serde_json::json!([timed.rate().0, timed.rate().1])));
-            println!("{}", Value::from(line));
+            say!("{}", Value::from(line));
         }
     }
 }

@@ -8,6 +8,7 @@ use super::open;
 use crate::cli::BenchSelectArgs;
 use crate::clock::{Clock, SystemClock};
 use crate::events::Picked;
+use crate::say::say;
 use crate::selector::{DeviceScores, Term};
 use crate::{Result, resources};
 
@@ -40,9 +41,12 @@ pub(super) fn select(args: &BenchSelectArgs) -> Result<()> {
     let pairs: f64 = (1..plan.chunks()).map(|drawn| 2.0 * c * (args.super_batch as f64 - drawn as f64 * c)).sum();
     let flops = 2.0 * 2.0 * args.width as f64 * (args.super_batch as f64 + pairs);
     let (gflops, peak_rss_mb) = (flops / seconds / 1e9, resources::peak_rss_mb());
-    println!(
+    say!(
         "{} -> {} in {} chunks, width {}: {seconds:.2} s, {gflops:.0} GFLOP/s, {peak_rss_mb} MB at most",
-        args.super_batch, args.sub_batch, args.chunks, args.width
+        args.super_batch,
+        args.sub_batch,
+        args.chunks,
+        args.width
     );
     if !args.json {
         return Ok(());
@@ -55,7 +59,7 @@ pub(super) fn select(args: &BenchSelectArgs) -> Result<()> {
         "peak_device_bytes": device.buffers().peak,
     });
     line.extend(measured.as_object().cloned().unwrap_or_default());
-    println!("{}", serde_json::Value::from(line));
+    say!("{}", serde_json::Value::from(line));
     Ok(())
 }
 

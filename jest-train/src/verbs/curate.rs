@@ -17,6 +17,7 @@ use crate::learner::Learner;
 use crate::meter::Meter;
 use crate::optimizer::Optimizer;
 use crate::reference::Reference;
+use crate::say::say;
 use crate::selector::{Pick, Scored, Selector};
 use crate::{Result, TrainError, storage, verbs::score::objective_of};
 
@@ -52,7 +53,7 @@ pub(super) fn curate(args: &CurateArgs) -> Result<()> {
     if let Some(audit) = &args.audit {
         choices.write(audit)?;
     }
-    println!("{}: {} of {read} examples", args.out.display(), kept.len());
+    say!("{}: {} of {read} examples", args.out.display(), kept.len());
     Ok(())
 }
 

@@ -3,8 +3,10 @@
 use jest_data::EmbeddingCache;
 use jest_model::View;
 
+use super::bench::now;
 use super::open;
 use crate::cli::EmbedArgs;
+use crate::say::say;
 use crate::{Result, embed};
 
 /// Examples read at once.
@@ -22,10 +24,12 @@ pub(super) fn embed(args: &EmbedArgs) -> Result<()> {
         if batch.ids.iter().all(|id| cache.contains(id)) {
             continue;
         }
+        let start = now();
         let [image, text] = embed::both(&mut pass, &model, &batch, &View::default())?;
-        cache.add(&batch.ids, &pass.read(&image)?, &pass.read(&text)?)?;
+        let (image, text) = (pass.read(&image)?, pass.read(&text)?);
+        cache.add(&batch.ids, &image, &text, (now() - start).as_secs_f64())?;
     }
     cache.flush()?;
-    println!("{}: embeddings of {} examples, {} wide", args.out.display(), cache.len(), key.dim);
+    say!("{}: embeddings of {} examples, {} wide", args.out.display(), cache.len(), key.dim);
     Ok(())
 }

@@ -5,6 +5,7 @@ use crate::Result;
 use crate::cli::{EvalArgs, EvalFormat, Probe};
 use crate::evaluation::{Evaluation, benchmark, few_shot, linear_probe};
 use crate::events::Metrics;
+use crate::say::say;
 use crate::storage::write_atomic;
 
 /// Draws of few-shot pictures that accuracy is the mean of.
@@ -43,7 +44,7 @@ pub(super) fn eval(args: &EvalArgs) -> Result<()> {
         if let Some(folder) = &args.out {
             write_atomic(folder.join(format!("{task}.json")), format!("{result}\n").as_bytes())?;
         }
-        println!("{result}");
+        say!("{result}");
     }
     Ok(())
 }

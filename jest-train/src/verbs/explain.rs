@@ -11,6 +11,7 @@ use crate::audit::{self, Choice};
 use crate::cli::ExplainArgs;
 use crate::config::{Overrides, RunPlan, Surroundings, resolve};
 use crate::report::{self, ChoicesIn, ChoicesOf, GalleryItem};
+use crate::say::say;
 use crate::{Result, TrainError, storage};
 
 /// Parts of a run that are told apart.
@@ -31,8 +32,8 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<()> {
         }
         let pool = Pool::read(run, &args.fields)?;
         let text = tell(&run.name, &choices, &pool, &args.fields);
-        print!("{text}");
-        let parts = if args.out.is_some() { with_pictures(run, &choices)? } else { Vec::new() };
+        say!("{}", text.trim_end());
+        let parts = if args.out.is_some() { with_pictures(run, &pool, &choices)? } else { Vec::new() };
         told.push(ChoicesOf { name: run.name.clone(), text, parts });
     }
     if told.is_empty() {
@@ -45,7 +46,7 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<()> {
 
 fn write(out: &Path, page: &str) -> Result<()> {
     storage::write_atomic(out, page.as_bytes())?;
-    println!("page: {}", out.display());
+    say!("page: {}", out.display());
     Ok(())
 }
 
@@ -57,7 +58,7 @@ fn part_of(choices: &[Choice]) -> impl Fn(&Choice) -> usize {
 }
 
 /// The ends of each part's choices, with their pictures.
-fn with_pictures(run: &RunPlan, choices: &[Choice]) -> Result<Vec<ChoicesIn>> {
+fn with_pictures(run: &RunPlan, pool: &Pool, choices: &[Choice]) -> Result<Vec<ChoicesIn>> {
     let part = part_of(choices);
     let ends = (0..PARTS).filter_map(|at| {
         let own: Vec<&Choice> = choices.iter().filter(|choice| part(choice) == at).collect();
@@ -70,7 +71,7 @@ fn with_pictures(run: &RunPlan, choices: &[Choice]) -> Result<Vec<ChoicesIn>> {
     let ends: Vec<_> = ends.collect();
     let wanted: HashSet<&str> =
         ends.iter().flat_map(|(_, most, least)| most.iter().chain(least)).map(|shown| shown.id).collect();
-    let pictures = pool::pictures(run, &wanted)?;
+    let pictures = pool::pictures(run, pool, &wanted)?;
     // What is not in the data any more has no picture.
     let item = |end: &Ranked<'_>| Some(GalleryItem { score: end.learnability as f32, ..pictures.get(end.id)?.clone() });
     let items = |ends: &[Ranked<'_>]| ends.iter().filter_map(item).collect();
@@ -122,7 +123,8 @@ fn tell(run: &str, choices: &[Choice], pool: &Pool, fields: &[String]) -> String
     choices.iter().for_each(|choice| *times.entry(&choice.id).or_default() += 1);
     let most = times.values().copied().max().unwrap_or(0);
     let mean = choices.len() as f64 / times.len().max(1) as f64;
-    let never = pool.examples.len().saturating_sub(times.len());
+    let met: HashSet<&str> = times.keys().map(|id| pool.first(id)).collect();
+    let never = pool.examples.keys().filter(|id| !met.contains(id.as_str())).count();
     text += &format!(
         "  repeats: {} examples were picked {mean:.2} times on average, one {most} times; {never} of {} never\n",
         times.len(),

@@ -7,6 +7,7 @@ use jest_model::TensorFile;
 
 use crate::cli::InspectArgs;
 use crate::run_state::RunState;
+use crate::say::say;
 use crate::{Result, checkpoint};
 
 pub(super) fn inspect(args: &InspectArgs) -> Result<()> {
@@ -15,9 +16,12 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<()> {
         if args.path.join("state.json").exists() {
             checkpoint::verify(&args.path)?;
             let state = RunState::read(&args.path)?;
-            println!(
+            say!(
                 "run {} at step {}: {} examples trained, {} drawn; all files match their hashes",
-                state.summary.name, state.progress.step, state.progress.examples_trained, state.progress.examples_drawn
+                state.summary.name,
+                state.progress.step,
+                state.progress.examples_trained,
+                state.progress.examples_drawn
             );
         }
         return tensors(&weights, args.limit);
@@ -32,12 +36,12 @@ fn tensors(path: &Path, limit: usize) -> Result<()> {
     let file = TensorFile::open(path)?;
     let names: Vec<String> = file.names().map(str::to_string).collect();
     let size = |name: &String| file.shape(name).map_or(0, |shape| shape.iter().product::<usize>());
-    println!("{}: {} tensors, {} values", path.display(), names.len(), names.iter().map(size).sum::<usize>());
+    say!("{}: {} tensors, {} values", path.display(), names.len(), names.iter().map(size).sum::<usize>());
     for (key, value) in file.metadata() {
-        println!("  {key} = {value}");
+        say!("  {key} = {value}");
     }
     for name in names.iter().take(limit) {
-        println!("  {name} {:?}", file.shape(name).unwrap_or_default());
+        say!("  {name} {:?}", file.shape(name).unwrap_or_default());
     }
     more(names.len(), limit);
     Ok(())
@@ -53,18 +57,18 @@ fn examples(args: &InspectArgs) -> Result<()> {
         let batch = batch?;
         for i in 0..batch.len() {
             if count < args.limit {
-                println!("  {} {} {:?}", batch.ids[i], batch.keys[i], batch.captions[i]);
+                say!("  {} {} {:?}", batch.ids[i], batch.keys[i], batch.captions[i]);
             }
             count += 1;
         }
     }
     more(count, args.limit);
-    println!("{count} examples; {}", reading.skips());
+    say!("{count} examples; {}", reading.skips());
     Ok(())
 }
 
 fn more(count: usize, limit: usize) {
     if count > limit {
-        println!("  and {} more; --limit shows them", count - limit);
+        say!("  and {} more; --limit shows them", count - limit);
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::open;
 use crate::checkpoint::{self, Checkpoints};
 use crate::cli::{ExportArgs, ExportFormat, ImportArgs};
+use crate::say::say;
 use crate::{Result, TrainError, storage};
 
 const TOKENIZER: &str = "tokenizer.json";
@@ -36,7 +37,7 @@ pub(super) fn import(args: &ImportArgs) -> Result<()> {
         Resizing { interpolation, text_positions, seed },
     )?;
     let model = source.read(&mut pass, &mut report);
-    println!("{report}");
+    say!("{report}");
     model?.save(&mut pass, &args.folder, &[("producer".to_string(), "jest".to_string())].into())?;
     // Beside a file of weights as in a folder of them.
     let beside = |path: &Path| if path.is_dir() { path.to_path_buf() } else { path.with_file_name("") };
@@ -44,7 +45,7 @@ pub(super) fn import(args: &ImportArgs) -> Result<()> {
     let pixels =
         Preprocess { size: source.config().vision.image_size, ..pixels(&beside(&args.source), source.config())? };
     storage::write_atomic(args.folder.join(PREPROCESSOR), pixels.to_json().as_bytes())?;
-    println!("{}", args.folder.display());
+    say!("{}", args.folder.display());
     Ok(())
 }
 
@@ -70,7 +71,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
     }
     copy_tokenizer(&folder, &args.folder)?;
     tokenizer_config(&args.folder, model.config())?;
-    println!("{}: {} of {}", args.folder.display(), args.format.word(), folder.display());
+    say!("{}: {} of {}", args.folder.display(), args.format.word(), folder.display());
     Ok(())
 }
 
@@ -103,7 +104,7 @@ fn pixels(folder: &Path, config: &ModelConfig) -> Result<Preprocess> {
 fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
     let path = from.join(TOKENIZER);
     if !path.is_file() {
-        println!("note: no {TOKENIZER} beside the weights; put the model's own into {}", to.display());
+        say!("note: no {TOKENIZER} beside the weights; put the model's own into {}", to.display());
         return Ok(());
     }
     let bytes = fs::read(&path).map_err(TrainError::storage("read", &path))?;

@@ -30,6 +30,7 @@ use jest_kernels::Device;
 use crate::Result;
 use crate::cli::{BenchCommand, Command, ReferenceCommand, TokenizerCommand, TokenizerTrainArgs};
 use crate::config::ConfigError;
+use crate::say::say;
 
 /// Does what the command line asks.
 ///
@@ -87,18 +88,18 @@ fn devices() {
     for (index, info) in all.iter().enumerate() {
         let name = if index < gpus { format!("gpu:{index}") } else { "cpu".to_string() };
         let software = if info.software { ", software" } else { "" };
-        println!("{name:<6} {} ({}{software})", info.name, info.driver);
-        println!(
-            "       features: {}",
-            if info.features.is_empty() { "none".into() } else { info.features.join(", ") }
-        );
+        say!("{name:<6} {} ({}{software})", info.name, info.driver);
+        say!("       features: {}", if info.features.is_empty() { "none".into() } else { info.features.join(", ") });
         if index < gpus {
-            let (tensor, workgroup) = (info.max_tensor_bytes >> 20, info.workgroup_bytes >> 10);
-            println!("       limits: {tensor} MiB a tensor, {workgroup} KiB of workgroup memory");
+            let [tensor, binding] = [info.max_tensor_bytes, info.max_binding_bytes].map(|bytes| bytes >> 20);
+            let workgroup = info.workgroup_bytes >> 10;
+            say!(
+                "       limits: {tensor} MiB a tensor, {binding} MiB of it at once, {workgroup} KiB of workgroup memory"
+            );
         }
     }
     if gpus == 0 {
-        println!("no GPU adapter: `--device auto` takes the CPU; for a GPU install its Vulkan, Metal or DX12 driver");
+        say!("no GPU adapter: `--device auto` takes the CPU; for a GPU install its Vulkan, Metal or DX12 driver");
     }
 }
 
@@ -107,6 +108,6 @@ fn train_tokenizer(args: &TokenizerTrainArgs) -> Result<()> {
     let captions = open::captions(sources)?;
     let tokenizer = jest_data::train_tokenizer(&captions, args.vocab_size)?;
     crate::storage::write_atomic(&args.out, tokenizer.to_json().as_bytes())?;
-    println!("{}: {} ids from {} captions", args.out.display(), tokenizer.vocab_size(), captions.len());
+    say!("{}: {} ids from {} captions", args.out.display(), tokenizer.vocab_size(), captions.len());
     Ok(())
 }

@@ -8,6 +8,7 @@ use jest_kernels::{Device, DeviceKind, DeviceLimits, DeviceOptions, DeviceReques
 use jest_model::TwoTowers;
 
 use crate::cli::{OnDevice, Pairs};
+use crate::say::tell;
 use crate::tiles::Tiles;
 use crate::{Result, TrainError, pipeline_cache, tiles};
 
@@ -36,13 +37,13 @@ pub fn open_device_within(
     device_mb: Option<u64>,
 ) -> Result<Device> {
     if spelling.to_lowercase().starts_with("cuda") {
-        eprintln!("note: {spelling} means gpu here; the kernels run through Vulkan, Metal or DX12");
+        tell!("note: {spelling} means gpu here; the kernels run through Vulkan, Metal or DX12");
     }
     let request: DeviceRequest = spelling.parse()?;
     if request == DeviceRequest::Auto && precision == Precision::Bf16 {
         let gpu = Device::list().into_iter().find(|info| info.kind != DeviceKind::Cpu && !info.software);
         if let Some(gpu) = gpu {
-            eprintln!("note: bf16 is the CPU device's; --precision f16 would use {}", gpu.name);
+            tell!("note: bf16 is the CPU device's; --precision f16 would use {}", gpu.name);
         }
     }
     let memory_bytes = device_mb.map(|mb| mb.saturating_mul(1 << 20));
@@ -50,11 +51,11 @@ pub fn open_device_within(
     let options = DeviceOptions { threads, precision, limits, ..Default::default() };
     let device = Device::open(&request, options)?;
     if device.info().software {
-        eprintln!("note: {} is emulated on the CPU; `--device cpu` is many times faster", device.info().name);
+        tell!("note: {} is emulated on the CPU; `--device cpu` is many times faster", device.info().name);
     } else if let Some(folder) = kernel_folder()
         && let Some(note) = pipeline_cache::load(&device, &folder)
     {
-        eprintln!("note: {note}");
+        tell!("note: {note}");
     }
     Ok(device)
 }
@@ -64,12 +65,22 @@ pub fn tune(device: &Device, autotune: bool, planned: &Tiles) {
     if autotune && !device.info().software {
         let (kept, note) = kernel_folder().map(|folder| tiles::load(device, &folder)).unwrap_or_default();
         if let Some(note) = note {
-            eprintln!("note: {note}");
+            tell!("note: {note}");
         }
         device.use_tiles(kept.0);
         device.start_tuning(super::bench::now);
     }
-    device.use_tiles(planned.0.clone());
+    use_tiles(device, planned);
+}
+
+/// Takes tiles of a plan or a checkpoint, but on a software adapter, where tiles are chosen by shape alone.
+pub fn use_tiles(device: &Device, tiles: &Tiles) {
+    let info = device.info();
+    if info.software && !tiles.is_empty() {
+        tell!("note: `tiles` is passed over: {} is emulated, and its tiles are chosen by shape alone", info.name);
+    } else {
+        device.use_tiles(tiles.0.clone());
+    }
 }
 
 /// Keeps what a real GPU compiled, and the tiles that were chosen, for the next process; that it cannot is only a note.
@@ -77,7 +88,7 @@ pub fn keep_kernels(device: &Device) {
     let Some(folder) = kernel_folder().filter(|_| !device.info().software) else { return };
     for kept in [pipeline_cache::save(device, &folder), tiles::save(device, &folder)] {
         if let Err(error) = kept {
-            eprintln!("note: this is done again next time: {}", crate::error::chain(&error));
+            tell!("note: this is done again next time: {}", crate::error::chain(&error));
         }
     }
 }

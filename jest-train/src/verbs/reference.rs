@@ -9,6 +9,7 @@ use crate::cli::ReferenceCacheArgs;
 use crate::clock::SystemClock;
 use crate::meter::Meter;
 use crate::reference::Reference;
+use crate::say::say;
 use crate::{Result, TrainError};
 
 /// Adds what the cache lacks; what is there is verified and kept.
@@ -24,7 +25,7 @@ pub(super) fn cache(args: &ReferenceCacheArgs) -> Result<()> {
     if data.sources.iter().any(|source| !source.shards().is_empty()) {
         reference.fill_cache(&mut pass, &out, &data, &mut Meter::new(&clock))?;
     }
-    println!("{}: embeddings of {} examples", out.display(), reference.cached());
+    say!("{}: embeddings of {} examples", out.display(), reference.cached());
     Ok(())
 }
 

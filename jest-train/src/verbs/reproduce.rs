@@ -12,6 +12,7 @@ use crate::assemble::{self, checkpoints_folder};
 use crate::checkpoint::Checkpoints;
 use crate::cli::{KeyFlags, Pairs, ReproduceArgs, TrainArgs};
 use crate::config::{Plan, Surroundings};
+use crate::say::say;
 use crate::signals::StopFlag;
 use crate::studies::{self, Record, STUDIES, Study, StudyError, StudyRun};
 use crate::{Result, TrainError, embed, storage};
@@ -26,7 +27,7 @@ const CANDIDATES: usize = 2560;
 
 pub(super) fn reproduce(args: &ReproduceArgs) -> Result<()> {
     if args.list || args.names.is_empty() {
-        STUDIES.iter().for_each(|study| println!("{:<12}{}", study.name, study.claim));
+        STUDIES.iter().for_each(|study| say!("{:<12}{}", study.name, study.claim));
         return Ok(());
     }
     let stop = StopFlag::install()?;
@@ -91,7 +92,7 @@ impl<'a> Job<'a> {
         let path = self.record(study.name);
         let before = if path.exists() { Record::read(&path)?.seeds().len() } else { 0 };
         if record.seeds().len() < before {
-            println!("{}: {} has {before} seeds, and is kept", study.name, path.display());
+            say!("{}: {} has {before} seeds, and is kept", study.name, path.display());
             return trained;
         }
         record.write(&path)?;
@@ -115,14 +116,9 @@ impl<'a> Job<'a> {
         record.write(&path)?;
         storage::write_atomic(path.with_extension("svg"), studies::svg(&record.panels)?.as_bytes())?;
         storage::write_atomic(path.with_extension("png"), &studies::png(&record.panels)?)?;
-        print!("{}", record.table());
+        say!("{}", record.table().trim_end());
         let seeds = record.seeds().len();
-        println!(
-            "{}: {} runs of {seeds} seeds; {}",
-            study.name,
-            record.runs.len(),
-            path.with_extension("png").display()
-        );
+        say!("{}: {} runs of {seeds} seeds; {}", study.name, record.runs.len(), path.with_extension("png").display());
         Ok(())
     }
 
@@ -149,7 +145,7 @@ impl<'a> Job<'a> {
             }
         }
         at_once(self.args.jobs.get(), &missing, |(seed, plan, resumed)| {
-            println!("{} seed {seed}: {} runs in {}", study.name, plan.runs.len(), plan.out.display());
+            say!("{} seed {seed}: {} runs in {}", study.name, plan.runs.len(), plan.out.display());
             let resume = resumed.then_some("latest");
             // Runs of several seeds at a time tell their progress side by side.
             let label = if self.args.jobs.get() > 1 { format!("seed {seed} ") } else { String::new() };

@@ -14,9 +14,11 @@ use crate::clock::SystemClock;
 use crate::columns::{Column, parquet};
 use crate::config::Objective;
 use crate::learnability::{Scorers, score_all};
+use crate::lock::Turn;
 use crate::meter::Meter;
 use crate::reference::Reference;
 use crate::run_state::RunState;
+use crate::say::say;
 use crate::{Result, TrainError, storage};
 
 /// One row an example.
@@ -43,11 +45,11 @@ pub(super) fn score(args: &ScoreArgs) -> Result<()> {
     if args.out.extension().is_some() {
         job.data.sources = args.share.of(job.data.sources)?;
         let n = job.file(&args.out)?;
-        println!("{}: scores of {n} examples", args.out.display());
+        say!("{}: scores of {n} examples", args.out.display());
         return Ok(());
     }
     let (new, all) = job.folder(&args.out)?;
-    println!("{}: scores of {new} shards, {} were there", args.out.display(), all - new);
+    say!("{}: scores of {new} shards, {} were there", args.out.display(), all - new);
     Ok(())
 }
 
@@ -61,16 +63,16 @@ struct ScoresOf {
     tokenizer: String,
     #[serde(default)]
     preprocess: String,
-    /// Source, name and print of every shard in their order, by which the files are numbered.
+    /// Source, name and print of every shard in the order of the files.
     #[serde(default)]
     shards: Vec<String>,
 }
 
 impl ScoresOf {
-    /// What `own` has else.
-    fn other_than(&self, own: &Self) -> String {
+    /// Which shard of `own` each file is of: those that are known first, then what was added; else what is not the same.
+    fn order(&self, own: &Self) -> std::result::Result<Vec<usize>, String> {
         if self.learner != own.learner || self.references != own.references {
-            return "other models".to_string();
+            return Err("other models".to_string());
         }
         for (what, differs) in [
             ("another loss", self.objective != own.objective),
@@ -78,12 +80,23 @@ impl ScoresOf {
             ("pictures made in another way", self.preprocess != own.preprocess),
         ] {
             if differs {
-                return what.to_string();
+                return Err(what.to_string());
             }
         }
-        let same = self.shards.iter().zip(&own.shards).take_while(|(a, b)| a == b).count();
-        let told = |shards: &[String]| shards.get(same).map_or("none".to_string(), |shard| format!("`{shard}`"));
-        format!("other data: shard {same} was {}, now it is {}", told(&self.shards), told(&own.shards))
+        let mut left: Vec<usize> = (0..own.shards.len()).collect();
+        let mut order = Vec::with_capacity(left.len());
+        for (number, shard) in self.shards.iter().enumerate() {
+            let same = left.iter().position(|place| own.shards[*place] == *shard);
+            let same = same.ok_or_else(|| {
+                let name = |shard: &str| shard.rsplit_once(' ').map_or(shard, |(name, _)| name).to_string();
+                let now = left.iter().map(|place| &own.shards[*place]).find(|now| name(now) == name(shard));
+                let now = now.map_or("none".to_string(), |now| format!("`{now}`"));
+                format!("other data: shard {number} was `{shard}`, now it is {now}")
+            })?;
+            order.push(left.remove(same));
+        }
+        order.extend(left);
+        Ok(order)
     }
 }
 
@@ -98,21 +111,19 @@ struct Job<'a> {
 impl Job<'_> {
     /// One file a shard, those that are there passed over: how many were made, and how many there are to be.
     fn folder(&mut self, folder: &Path) -> Result<(usize, usize)> {
-        std::fs::create_dir_all(folder).map_err(TrainError::storage("create", folder))?;
-        self.claim(&folder.join("scores.json"))?;
-        let Share { task_index, num_tasks } = self.args.share;
         let sources = self.data.sources.clone();
         self.args.share.of(sources.clone())?;
-        let shards = sources.iter().map(|source| source.shards().len()).sum();
+        let order = self.claim(folder)?;
+        let Share { task_index, num_tasks } = self.args.share;
         let (mut new, mut all) = (0, 0);
-        for place in (task_index..shards).step_by(num_tasks) {
+        for (number, place) in order.iter().enumerate().skip(task_index).step_by(num_tasks) {
             all += 1;
             let ending = if self.args.format() == ScoreFormat::Csv { "csv" } else { "parquet" };
-            let path = folder.join(format!("{place:06}.{ending}"));
+            let path = folder.join(format!("{number:06}.{ending}"));
             if path.exists() {
                 continue;
             }
-            self.data.sources = Share { task_index: place, num_tasks: shards }.of(sources.clone())?;
+            self.data.sources = Share { task_index: *place, num_tasks: order.len() }.of(sources.clone())?;
             self.data.sources.retain(|source| !source.shards().is_empty());
             self.file(&path)?;
             new += 1;
@@ -120,12 +131,12 @@ impl Job<'_> {
         Ok((new, all))
     }
 
-    /// Refuses a folder whose files are of other models, of another loss or of other data.
-    fn claim(&mut self, path: &Path) -> Result<()> {
+    /// Which shard each file is of; refuses a folder whose files are of other models, of another loss or of other data.
+    fn claim(&mut self, folder: &Path) -> Result<Vec<usize>> {
         let references = self.scorers.references.iter().map(|reference| reference.model().hash(&mut self.pass));
         let references = references.collect::<std::result::Result<_, _>>()?;
         let learner = self.scorers.learner.hash(&mut self.pass)?;
-        let own = ScoresOf {
+        let mut own = ScoresOf {
             learner,
             references,
             objective: self.scorers.objective,
@@ -133,17 +144,24 @@ impl Job<'_> {
             preprocess: self.data.preprocess.key(),
             shards: self.data.sources.iter().flat_map(known).collect(),
         };
+        let path = folder.join("scores.json");
         let json = |source| TrainError::Json { what: "scores.json", source };
-        match std::fs::read(path) {
-            Ok(text) => match serde_json::from_slice::<ScoresOf>(&text).map_err(json)? {
-                there if there == own => Ok(()),
-                there => Err(TrainError::OtherScores { path: path.to_path_buf(), what: there.other_than(&own) }),
-            },
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                storage::write_atomic(path, &serde_json::to_vec_pretty(&own).map_err(json)?)
-            }
-            Err(error) => Err(TrainError::storage("read", path)(error)),
+        // Of two processes that add shards at once, neither may lose the other's.
+        let _turn = Turn::wait(folder)?;
+        let there = match std::fs::read(&path) {
+            Ok(text) => Some(serde_json::from_slice::<ScoresOf>(&text).map_err(json)?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(TrainError::storage("read", &path)(error)),
+        };
+        let order = match &there {
+            None => (0..own.shards.len()).collect(),
+            Some(there) => there.order(&own).map_err(|what| TrainError::OtherScores { path: path.clone(), what })?,
+        };
+        own.shards = order.iter().map(|place| own.shards[*place].clone()).collect();
+        if there.as_ref() != Some(&own) {
+            storage::write_atomic(&path, &serde_json::to_vec_pretty(&own).map_err(json)?)?;
         }
+        Ok(order)
     }
 
     /// Scores of the data as it is set, in one file: of how many examples.

@@ -7,6 +7,7 @@ use jest_model::{Family, Fate, Import, ModelConfig, NewSizes, Report, Resizing, 
 
 use super::run_folder::first_difference;
 use crate::config::RunPlan;
+use crate::say::tell;
 use crate::{Result, TrainError};
 
 /// The model in a folder or file, at the sizes of the run; what had to be resized is said.
@@ -68,7 +69,7 @@ fn read(
     let mut report = Report::default();
     let model = source.read(pass, &mut report)?;
     for line in report.resized() {
-        eprintln!("note: run \"{}\" resizes {line}", plan.name);
+        tell!("note: run \"{}\" resizes {line}", plan.name);
     }
     for (locked, projection) in
         [(plan.model.lock_image, "visual_projection.weight"), (plan.model.lock_text, "text_projection.weight")]

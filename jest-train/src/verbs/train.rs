@@ -10,7 +10,7 @@ use jest_kernels::{Device, Pass};
 use jest_model::{Locked, Tower, TwoTowers};
 use jest_select::Reads;
 
-use super::open::{keep_kernels, open_device_within, tune};
+use super::open::{keep_kernels, open_device_within, tune, use_tiles};
 use super::run_folder::{PLAN, hold_against_saved_plan, keep_tiles, same_folder, set_aside, with_tiles};
 use super::starting;
 use crate::approximation::Approximation;
@@ -29,6 +29,7 @@ use crate::optimizer::Optimizer;
 use crate::reference::{Cost, Reference};
 use crate::run_loop::{self, Run};
 use crate::run_state::{Progress, RunState};
+use crate::say::{say, tell};
 use crate::selector::{Scored, Selector, Uniform};
 use crate::signals::StopFlag;
 use crate::sinks::{Fanout, JsonLines, ProfileFiles, SummaryFile, TensorBoard, Terminal};
@@ -40,10 +41,10 @@ pub(super) fn train(args: &TrainArgs) -> Result<()> {
     let resolved = args.plan(&around)?;
     let plan = &resolved.plan;
     let text = plan.to_toml().map_err(|source| TrainError::PlanText { source })?;
-    print!("{resolved}");
+    say!("{}", resolved.to_string().trim_end());
     print_memory(plan);
     if args.dry_run {
-        println!("{text}");
+        say!("{text}");
         return Ok(());
     }
     let stop = StopFlag::install()?;
@@ -83,7 +84,7 @@ fn print_memory(plan: &Plan) {
         let model = assemble::tokenizer(&run.text).and_then(|tokenizer| assemble::model_config(run, &tokenizer));
         // What is wrong with a model is said where it is made.
         if let Ok(model) = model {
-            println!("memory of {}: {}", run.name, Estimate::of(run, &model, plan.precision));
+            say!("memory of {}: {}", run.name, Estimate::of(run, &model, plan.precision));
         }
     }
 }
@@ -119,12 +120,12 @@ impl<'a> Session<'a> {
         } else if plan.out.join(PLAN).exists() {
             drop(lock);
             let aside = set_aside(&plan.out)?;
-            println!("note: the earlier run is kept in {}", aside.display());
+            say!("note: the earlier run is kept in {}", aside.display());
             lock = RunLock::acquire(&plan.out)?;
         }
         let (lock, takeover) = lock;
         if let Some(takeover) = takeover {
-            println!("note: {takeover}");
+            say!("note: {takeover}");
         }
         storage::write_atomic(plan.out.join(PLAN), text.as_bytes())?;
         let (clock, How { stop, profile, label, .. }) = (SystemClock::start(), how);
@@ -134,7 +135,7 @@ impl<'a> Session<'a> {
     fn run(&self, prepared: &[Prepared]) -> Result<()> {
         let saved = if self.resume { self.saved()? } else { Vec::new() };
         if let Some(last) = saved.last() {
-            self.device.use_tiles(last.state.tiles.0.clone());
+            use_tiles(&self.device, &last.state.tiles);
         }
         let mut sinks = self.sinks(&saved)?;
         let again = saved.len().saturating_sub(1);
@@ -197,7 +198,7 @@ impl<'a> Session<'a> {
         let (found, damaged) = checkpoints.newest()?;
         let then = if found.is_some() { "an older one is taken" } else { "the run begins anew" };
         for error in &damaged {
-            eprintln!("warning: {error}; {then}");
+            tell!("warning: {error}; {then}");
         }
         let Some(found) = found else { return Ok(None) };
         checkpoints.tidy(found.step)?;
@@ -315,10 +316,8 @@ impl<'a> Session<'a> {
             let cost = state.map(|state| Cost::of(&state.cost().1, &state.cost().0)).unwrap_or_default();
             meter.flops.reference += cost.flops;
             meter.seconds.reference += cost.seconds;
-            match (selection.cache_reference, selection.method.reads()) {
-                (false, _) => {}
-                (true, Reads::Losses) => reference.fill_losses(pass, data, plan.objective, meter)?,
-                (true, _) => reference.fill_cache_in_turn(pass, &plan.cache_folder(&self.plan.out), data, meter)?,
+            if selection.cache_reference {
+                reference.fill_cache_in_turn(pass, &plan.cache_folder(&self.plan.out), data, meter)?;
             }
             references.push(reference);
         }
@@ -342,11 +341,11 @@ impl<'a> Session<'a> {
         let text = fs::read(&path).map_err(TrainError::storage("read", &path))?;
         let summary: Summary =
             serde_json::from_slice(&text).map_err(|source| TrainError::Json { what: "summary.json", source })?;
-        println!("{}", table::comparison(&summary));
+        say!("{}", table::comparison(&summary));
         let report = super::report::write(self.plan, self.text, &summary, &self.device, &self.clock)?;
-        println!("report: {}", report.display());
+        say!("report: {}", report.display());
         if std::io::stdout().is_terminal() {
-            println!("summary: {}", path.display());
+            say!("summary: {}", path.display());
         }
         Ok(())
     }

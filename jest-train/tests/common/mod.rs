@@ -6,7 +6,7 @@ pub mod shards;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -75,6 +75,13 @@ impl Ran {
     }
 }
 
+/// Runs it to its end with nobody at the other end of what it prints.
+pub fn unread(command: &mut Command) -> ExitStatus {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    command.stderr(writer.try_clone().unwrap()).stdout(writer).status().unwrap()
+}
+
 /// Runs `jest` with these arguments to its end.
 pub fn jest<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Ran {
     Ran::of(Command::new(env!("CARGO_BIN_EXE_jest")).args(args).output().unwrap())
@@ -111,7 +118,8 @@ impl Place {
         self.0.path().join(name)
     }
 
-    fn command(&self, out: &str, args: &[&str]) -> Command {
+    /// The command that [`train`](Self::train) runs.
+    pub fn command(&self, out: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jest"));
         let (config, out) = (self.path("config.toml"), self.path(out));
         command.arg("train").arg("--config").arg(config).arg("--out").arg(out).args(args);

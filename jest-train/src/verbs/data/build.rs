@@ -4,6 +4,7 @@ use jest_data::{Limits, ShardSize, ShardWriter, SkipReport, Source, survey};
 
 use crate::Result;
 use crate::cli::DataBuildArgs;
+use crate::say::say;
 
 pub(super) fn build(args: &DataBuildArgs) -> Result<()> {
     let sources = Source::parse_list(&args.data)?;
@@ -15,9 +16,9 @@ pub(super) fn build(args: &DataBuildArgs) -> Result<()> {
     }
     let sizes = writer.finish()?;
     let (shards, samples) = (sizes.len(), sizes.values().sum::<u64>());
-    println!("{}: {samples} samples in {shards} shards, {} left out", args.out.display(), skips.skipped());
-    skips.counts().for_each(|(reason, count)| println!("  {reason} {count}"));
-    skips.first().iter().for_each(|skip| println!("  {skip}"));
+    say!("{}: {samples} samples in {shards} shards, {} left out", args.out.display(), skips.skipped());
+    skips.counts().for_each(|(reason, count)| say!("  {reason} {count}"));
+    skips.first().iter().for_each(|skip| say!("  {skip}"));
     if samples == 0 {
         let listed = sources.iter().map(|source| source.shards().len()).sum();
         return Err(jest_data::DataError::NoExamples { shards: listed, skips: skips.to_string() }.into());

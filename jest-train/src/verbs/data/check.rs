@@ -6,6 +6,7 @@ use jest_data::{LoaderConfig, Preprocess, Skip, Source};
 
 use crate::Result;
 use crate::cli::DataCheckArgs;
+use crate::say::say;
 
 pub(super) fn check(args: &DataCheckArgs) -> Result<()> {
     let sources = Source::parse_list(&args.data)?;
@@ -19,17 +20,17 @@ pub(super) fn check(args: &DataCheckArgs) -> Result<()> {
     let list = move |skip: &Skip| {
         listed += 1;
         if listed <= limit {
-            println!("{}", line(skip));
+            say!("{}", line(skip));
         } else if listed == limit + 1 {
-            println!("and more; --limit shows them");
+            say!("and more; --limit shows them");
         }
     };
     let mut reading = jest_data::read_all(&config, 256)?.tell(list);
     // The last batch carries the verdict; what was counted before it is told first.
     let verdict = reading.by_ref().find_map(std::result::Result::err);
     summary(&config.sources);
-    println!("{} usable examples, {} faults", reading.skips().kept(), reading.skips().skipped());
-    reading.skips().counts().for_each(|(reason, count)| println!("  {reason} {count}"));
+    say!("{} usable examples, {} faults", reading.skips().kept(), reading.skips().skipped());
+    reading.skips().counts().for_each(|(reason, count)| say!("  {reason} {count}"));
     verdict.map_or(Ok(()), |error| Err(error.into()))
 }
 
@@ -43,14 +44,14 @@ fn line(skip: &Skip) -> String {
 fn summary(sources: &[Source]) {
     for source in sources {
         let names: BTreeSet<&str> = source.shards().iter().map(|shard| shard.name.as_ref()).collect();
-        println!("source {}: {} files or shards", source.name(), names.len());
+        say!("source {}: {} files or shards", source.name(), names.len());
         let (mut rows, mut failed) = (0, [0, 0]);
         for stats in source.shards().iter().filter_map(|shard| shard.stats()) {
             rows += stats.count;
             failed = [failed[0] + stats.failed_to_download, failed[1] + stats.failed_to_resize];
         }
         if rows > 0 {
-            println!("  img2dataset: of {rows} rows {} were not fetched, {} not readable", failed[0], failed[1]);
+            say!("  img2dataset: of {rows} rows {} were not fetched, {} not readable", failed[0], failed[1]);
         }
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::DataStatsArgs;
+use crate::say::say;
 use crate::{Result, TrainError};
 
 /// Values that are told apart in a count by field; the rest is one.
@@ -84,9 +85,9 @@ pub(super) fn stats(args: &DataStatsArgs) -> Result<()> {
     }
     let text = serde_json::to_value(&stats).map_err(|source| TrainError::Json { what: "the statistics", source })?;
     if args.json {
-        println!("{text}");
+        say!("{text}");
     } else {
-        print!("{}", stats.text(args.by.as_deref()));
+        say!("{}", stats.text(args.by.as_deref()).trim_end());
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use parquet::record::{Field, Row};
 
 use crate::cli::DataSubsetArgs;
 use crate::config::ConfigError;
+use crate::say::say;
 use crate::{Result, TrainError};
 
 pub(super) fn subset(args: &DataSubsetArgs) -> Result<()> {
@@ -24,7 +25,7 @@ pub(super) fn subset(args: &DataSubsetArgs) -> Result<()> {
     scores.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     let kept = (args.keep * scores.len() as f64).round() as usize;
     let written = Subset::write(&args.out, scores[..kept].iter().map(|(id, _)| *id))?;
-    println!("{}: {written} of {} examples by {}", args.out.display(), scores.len(), args.by);
+    say!("{}: {written} of {} examples by {}", args.out.display(), scores.len(), args.by);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use jest_data::{LoaderConfig, Preprocess};
+use jest_data::{LoaderConfig, OtherCaption, Preprocess};
 
 use crate::Result;
 use crate::config::RunPlan;
@@ -18,7 +18,10 @@ pub(super) const TWINS: [&str; 3] = ["same picture and caption", "same picture",
 /// What is known of every example of a run's data.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
+    /// By their ids with their first captions.
     pub examples: HashMap<String, Known>,
+    /// Other captions by the ids that examples have with them, and the ids with the first.
+    drawn: HashMap<String, (String, String)>,
 }
 
 /// An example.
@@ -37,7 +40,8 @@ impl Pool {
     /// Reads a run's data once.
     pub fn read(run: &RunPlan, fields: &[String]) -> Result<Self> {
         let mut pool = Self::default();
-        for batch in jest_data::read_all(&reading(run, SIDES[0])?, 1024)? {
+        let mut data = jest_data::read_captions(&reading(run, SIDES[0])?, 1024)?;
+        while let Some(batch) = data.next() {
             let batch = batch?;
             for i in 0..batch.len() {
                 let values = fields.iter().map(|field| match field.as_str() {
@@ -46,6 +50,7 @@ impl Pool {
                 });
                 pool.add(batch.ids[i].to_string(), &batch.captions[i], batch.image_rgb(i), values.collect());
             }
+            data.take_captions().into_iter().for_each(|other| pool.add_caption(other));
         }
         pool.find_twins();
         Ok(pool)
@@ -60,6 +65,16 @@ impl Pool {
         self.examples.insert(id, known);
     }
 
+    /// Adds another caption of an example.
+    pub fn add_caption(&mut self, other: OtherCaption) {
+        self.drawn.insert(other.id.to_string(), (other.first.to_string(), other.caption));
+    }
+
+    /// The id of an example with its first caption.
+    pub fn first<'a>(&'a self, id: &'a str) -> &'a str {
+        self.drawn.get(id).map_or(id, |(first, _)| first)
+    }
+
     /// Marks the examples that have something in common with another.
     pub fn find_twins(&mut self) {
         for kind in 0..TWINS.len() {
@@ -71,32 +86,33 @@ impl Pool {
 
     /// The value of a field; what is not in the data any more has none.
     pub fn value(&self, id: &str, field: usize) -> &str {
-        self.examples.get(id).and_then(|known| known.values.get(field)).map_or("", String::as_str)
+        self.examples.get(self.first(id)).and_then(|known| known.values.get(field)).map_or("", String::as_str)
     }
 
-    /// Its caption.
+    /// Its caption, or the one that was drawn for it.
     pub fn caption(&self, id: &str) -> &str {
-        self.examples.get(id).map_or("", |known| known.caption.as_str())
+        let own = || self.examples.get(id).map_or("", |known| known.caption.as_str());
+        self.drawn.get(id).map_or_else(own, |(_, caption)| caption)
     }
 
     /// What it has in common with others.
     pub fn twins(&self, id: &str) -> Vec<&'static str> {
-        let twins = self.examples.get(id).map_or([false; TWINS.len()], |known| known.twins);
+        let twins = self.examples.get(self.first(id)).map_or([false; TWINS.len()], |known| known.twins);
         TWINS.into_iter().zip(twins).filter(|(_, twin)| *twin).map(|(name, _)| name).collect()
     }
 }
 
 /// The pictures of some examples, by their ids.
-pub(super) fn pictures(run: &RunPlan, wanted: &HashSet<&str>) -> Result<HashMap<String, GalleryItem>> {
+pub(super) fn pictures(run: &RunPlan, pool: &Pool, wanted: &HashSet<&str>) -> Result<HashMap<String, GalleryItem>> {
+    let mut of: HashMap<&str, Vec<&str>> = HashMap::new();
+    wanted.iter().for_each(|id| of.entry(pool.first(id)).or_default().push(id));
     let mut found = HashMap::new();
     for batch in jest_data::read_all(&reading(run, SIDES[1])?, 256)? {
         let batch = batch?;
         for i in 0..batch.len() {
-            let id = batch.ids[i].to_string();
-            if wanted.contains(id.as_str()) {
-                let (caption, rgb) = (batch.captions[i].clone(), batch.image_rgb(i).to_vec());
-                let item = GalleryItem { id: id.clone(), caption, score: 0.0, rgb, side: SIDES[1] };
-                found.insert(id, item);
+            for id in of.remove(batch.ids[i].to_string().as_str()).into_iter().flatten() {
+                let (id, caption, rgb) = (id.to_string(), pool.caption(id).to_string(), batch.image_rgb(i).to_vec());
+                found.insert(id.clone(), GalleryItem { id, caption, score: 0.0, rgb, side: SIDES[1] });
             }
         }
     }
@@ -105,7 +121,11 @@ pub(super) fn pictures(run: &RunPlan, wanted: &HashSet<&str>) -> Result<HashMap<
 
 /// How the data of a run is looked through, with pictures of this side.
 fn reading(run: &RunPlan, side: usize) -> Result<LoaderConfig> {
-    // Nothing reads the ids of captions.
-    let any = jest_data::train_tokenizer(["a"], 300)?;
-    Ok(LoaderConfig::new(crate::assemble::sources(&run.data)?, Preprocess::siglip(side), Arc::new(any), 2))
+    // Nothing reads the ids of captions; which captions are blank, the run's own knows best.
+    let any = || jest_data::train_tokenizer(["a"], 300);
+    let tokenizer = crate::assemble::tokenizer(&run.text).or_else(|_| any())?;
+    let sources = crate::assemble::sources(&run.data)?;
+    let mut config = LoaderConfig::new(sources, Preprocess::siglip(side), Arc::new(tokenizer), 2);
+    crate::assemble::choose(&mut config, &run.data)?;
+    Ok(config)
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use jest_model::{NamedTensor, TensorFile, TensorSource};
 use serde::Serialize;
 
+use crate::say::{say, tell};
 use crate::{Result, TrainError};
 
 /// One value of another library against ours.
@@ -57,7 +58,7 @@ impl Checks {
 
     /// A check that cannot be made, for a reason that is printed.
     pub(super) fn refuse(&mut self, name: &str, why: &str) {
-        eprintln!("{} {name}: {why}", self.group);
+        tell!("{} {name}: {why}", self.group);
         self.fail(name);
     }
 
@@ -90,11 +91,11 @@ impl Checks {
     pub(super) fn print(&self, json: bool) -> Result<()> {
         for Check { group, name, error, limit, ok } in &self.checks {
             let word = if *ok { "ok " } else { "OUT" };
-            println!("{word} {group} {name}: {error:.1e}, limit {limit:.0e}");
+            say!("{word} {group} {name}: {error:.1e}, limit {limit:.0e}");
         }
         if json {
             let line = serde_json::to_string(self);
-            println!("{}", line.map_err(|source| TrainError::Json { what: "the list of checks", source })?);
+            say!("{}", line.map_err(|source| TrainError::Json { what: "the list of checks", source })?);
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use jest_kernels::{DeviceKind, Pass};
 
 use super::open;
 use crate::cli::ParityArgs;
+use crate::say::tell;
 use crate::{Result, TrainError};
 use checks::Checks;
 
@@ -30,7 +31,7 @@ pub(super) fn parity(args: &ParityArgs) -> Result<()> {
         let before = checks.len();
         // A file of its own cannot keep the others from being checked.
         if let Err(error) = group(&mut device.pass(), &args.folder.join(&name), &name, &mut checks) {
-            eprintln!("{name}: {}", error.explain());
+            tell!("{name}: {}", error.explain());
             checks.fail("readable");
         } else if checks.len() == before {
             checks.refuse("empty", "holds no expected value; docs/interchange.md lists what it must hold");
@@ -50,7 +51,7 @@ fn names(folder: &Path) -> Result<Vec<String>> {
     for entry in fs::read_dir(folder).map_err(TrainError::storage("list", folder))? {
         let name = entry.map_err(TrainError::storage("list", folder))?.file_name().to_string_lossy().into_owned();
         if INPUTS.contains(&name.as_str()) {
-            eprintln!("{name}: passed over; the input of other tests");
+            tell!("{name}: passed over; the input of other tests");
         } else if !name.ends_with(".md") && !name.ends_with(".py") {
             all.push(name);
         }
@@ -72,7 +73,7 @@ fn group(pass: &mut Pass, path: &Path, name: &str, checks: &mut Checks) -> Resul
             models::hugging_face(pass, path, checks)
         }
         _ => {
-            eprintln!("{name}: not known; docs/interchange.md lists the files and folders that can be checked");
+            tell!("{name}: not known; docs/interchange.md lists the files and folders that can be checked");
             checks.fail("known");
             Ok(())
         }
