@@ -180,14 +180,6 @@ pub fn loader_config(plan: &Plan, run: &RunPlan, model: &ModelConfig, tokenizer:
     choose(&mut config, data)?;
     config.weights = data.upsampling_factors.clone();
     config.cache_bytes = data.cache_mb << 20;
-    config.limits = Limits {
-        member_bytes: data.max_member_mb << 20,
-        image_pixels: data.max_image_pixels,
-        caption_bytes: data.max_caption_bytes,
-        max_skipped_share: data.max_skipped_share,
-        max_missing_shards: data.max_missing_shards,
-        ..Limits::default()
-    };
     Ok(config)
 }
 
@@ -199,6 +191,14 @@ pub(crate) fn choose(config: &mut LoaderConfig, data: &DataPlan) -> jest_data::R
     config.captions = Captions { choice: data.captions, json_keys: data.json_text_key.clone() };
     config.subset = subset(data)?.map(Arc::new);
     config.fields = Fields::parse(&data.r#where)?;
+    config.limits = Limits {
+        member_bytes: data.max_member_mb << 20,
+        image_pixels: data.max_image_pixels,
+        caption_bytes: data.max_caption_bytes,
+        max_skipped_share: data.max_skipped_share,
+        max_missing_shards: data.max_missing_shards,
+        ..Limits::default()
+    };
     Ok(())
 }
 

@@ -96,10 +96,14 @@ impl Turn {
             }
             Err(source) => return Err(TrainError::storage("open", &path)(source)),
         };
-        if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            tell!("note: waits for another run at {}", folder.display());
+        match file.try_lock() {
+            Ok(()) => (),
+            Err(TryLockError::WouldBlock) => {
+                tell!("note: waits for another run at {}", folder.display());
+                file.lock().map_err(TrainError::storage("lock", &path))?;
+            }
+            Err(TryLockError::Error(source)) => return Err(TrainError::storage("lock", &path)(source)),
         }
-        file.lock().map_err(TrainError::storage("lock", &path))?;
         Ok(Some(Self { _file: file }))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Arguments;
 use std::io::{ErrorKind, Write, stderr, stdout};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Prints a line on standard output.
 macro_rules! say {
@@ -15,9 +16,16 @@ macro_rules! tell {
 
 pub(crate) use {say, tell};
 
+/// A line of standard output was lost though somebody reads it.
+static LOST: AtomicBool = AtomicBool::new(false);
+
 pub(crate) fn out(line: Arguments<'_>) {
     match writeln!(stdout(), "{line}") {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => tell!("warning: standard output: {error}"),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            if !LOST.swap(true, Ordering::Relaxed) {
+                tell!("error: standard output cannot be written: {error}");
+            }
+        }
         _ => (),
     }
 }
@@ -25,4 +33,9 @@ pub(crate) fn out(line: Arguments<'_>) {
 pub(crate) fn err(line: Arguments<'_>) {
     // Where standard error cannot be written, nobody is left to be told.
     writeln!(stderr(), "{line}").ok();
+}
+
+/// Whether a line of standard output was lost, as on a full disk.
+pub(crate) fn lost() -> bool {
+    LOST.load(Ordering::Relaxed)
 }

@@ -225,3 +225,14 @@ fn a_reader_that_leaves_stops_nothing() {
     assert!(common::unread(&mut place.command("out", &["--steps", "2"])).success());
     assert_eq!(place.checkpoints("out", "train").len(), 2);
 }
+
+/// A disk that is full where the output goes is no reader that leaves.
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_is_lost_is_an_error() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut list = Command::new(env!("CARGO_BIN_EXE_jest"));
+    let ended = list.args(["reproduce", "--list"]).stdout(full).output().unwrap();
+    assert_eq!(ended.status.code(), Some(7));
+    assert!(String::from_utf8_lossy(&ended.stderr).starts_with("error: standard output cannot be written"));
+}

@@ -98,6 +98,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>, execute: impl FnOnce(Comman
         }
     };
     match execute(command) {
+        // What was asked for is done; what it had to say is not all there.
+        Ok(()) if crate::say::lost() => ExitCode::from(7),
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell!("error: {}", error.explain());

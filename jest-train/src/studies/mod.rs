@@ -15,7 +15,7 @@ pub use draw::{png, svg};
 pub use error::StudyError;
 pub use figure::{Kind, Panel, Point, Series};
 pub use record::{Record, StudyRun, TARGETS, finished, precision};
-pub use sampler::sampler;
+pub use sampler::{POOLS, Pool, sampler};
 pub use speedup::Speedup;
 
 /// One question, and how it is answered.

@@ -14,8 +14,33 @@ const CHUNKS: [usize; 6] = [1, 2, 4, 8, 16, 32];
 const GIBBS: [usize; 7] = [1, 10, 100, 300, 1000, 3000, 10_000];
 /// Super-batches, in sub-batches.
 const RATIOS: [usize; 4] = [1, 2, 5, 10];
-/// The gains at which the chunks are drawn.
-const GAINS: [f32; 2] = [1.0, 100.0];
+
+/// A part of the pool, of which super-batches are made.
+#[derive(Debug, Clone, Copy)]
+pub struct Pool {
+    /// How titles go on with it.
+    pub title: &'static str,
+    /// What the JSON of its examples says, as `data.where` has it.
+    pub conditions: &'static [&'static str],
+    /// The gains at which its chunks are drawn.
+    pub gains: &'static [f32],
+    /// Whether super-batches of other sizes are drawn from, too.
+    pub ratios: bool,
+}
+
+/// The pool as it is; its clean pairs; its clothes, whose ten captions repeat in every batch.
+pub const POOLS: [Pool; 3] = [
+    Pool { title: "", conditions: &[], gains: &[1.0, 100.0], ratios: true },
+    Pool { title: " without noise", conditions: &["noise=none"], gains: &[100.0], ratios: false },
+    Pool { title: " of clothes alone", conditions: &["source=fashion-mnist"], gains: &[100.0], ratios: false },
+];
+
+impl Pool {
+    /// Examples of the largest super-batch that is drawn from.
+    pub fn candidates(&self) -> usize {
+        SUB_BATCH * if self.ratios { RATIOS[RATIOS.len() - 1] } else { 2 }
+    }
+}
 
 /// Mean score `sum_ij S_ij / b` of drawn batches, one draw a seed.
 #[derive(Default)]
@@ -31,23 +56,25 @@ struct Draws {
 /// What a seed's score matrix is made of: the candidates' scores in the order of the data, most of them first.
 type Scores<'a> = &'a dyn Fn(usize) -> Result<DenseScores>;
 
-/// The panels of figure 2, of one super-batch a seed: `scores(seed)(B)` is the score matrix of its first B examples.
+/// The panels of figure 2 for one pool, of one super-batch a seed: `scores(seed, B)` is the score matrix of its first B examples.
 ///
 /// # Errors
 /// As `scores` does, or the draw reports.
-pub fn sampler(seeds: &[u64], scores: &dyn Fn(u64, usize) -> Result<DenseScores>) -> Result<Vec<Panel>> {
+pub fn sampler(pool: &Pool, seeds: &[u64], scores: &dyn Fn(u64, usize) -> Result<DenseScores>) -> Result<Vec<Panel>> {
     let mut panels = Vec::new();
-    for gain in GAINS {
+    for &gain in pool.gains {
         let mut draws = Draws::default();
         for &seed in seeds {
-            one_seed(&mut draws, gain, seed, &|super_batch| scores(seed, super_batch))?;
+            one_seed(&mut draws, (gain, pool.ratios), seed, &|super_batch| scores(seed, super_batch))?;
         }
-        panels.extend(draws.panels(gain));
+        let [chunks, ratios] = draws.panels(pool.title, gain);
+        panels.push(chunks);
+        panels.extend(pool.ratios.then_some(ratios));
     }
     Ok(panels)
 }
 
-fn one_seed(draws: &mut Draws, gain: f32, seed: u64, scores: Scores<'_>) -> Result<()> {
+fn one_seed(draws: &mut Draws, (gain, by_ratio): (f32, bool), seed: u64, scores: Scores<'_>) -> Result<()> {
     let middle = scores(2 * SUB_BATCH)?;
     let draw = |scores: &DenseScores, super_batch: usize, chunks: usize, method: Method, steps: usize| {
         let plan = BatchPlan::new(super_batch, SUB_BATCH, chunks)?.with_gain(gain)?;
@@ -61,7 +88,7 @@ fn one_seed(draws: &mut Draws, gain: f32, seed: u64, scores: Scores<'_>) -> Resu
     for steps in std::iter::once(0).chain(GIBBS) {
         push(&mut draws.gibbs, steps as f64, draw(&middle, 2 * SUB_BATCH, 1, Method::Gibbs, steps)?);
     }
-    for ratio in RATIOS {
+    for ratio in RATIOS.into_iter().filter(|_| by_ratio) {
         let scores = scores(ratio * SUB_BATCH)?;
         let filtered = 1.0 - 1.0 / ratio as f64;
         push(&mut draws.ratios, filtered, draw(&scores, ratio * SUB_BATCH, 16, Method::Joint, 0)?);
@@ -86,7 +113,7 @@ fn push(all: &mut Vec<(f64, Vec<f64>)>, x: f64, value: f64) {
 
 impl Draws {
     /// Scores on the scale where one chunk is 0 and converged Gibbs sampling 1, seed by seed.
-    fn panels(&self, gain: f32) -> [Panel; 2] {
+    fn panels(&self, of: &str, gain: f32) -> [Panel; 2] {
         let none = Vec::new();
         let values = |all: &'_ [(f64, Vec<f64>)], x: f64| {
             all.iter().find(|(known, _)| *known == x).map(|(_, values)| values.clone())
@@ -123,7 +150,7 @@ impl Draws {
         };
         [
             panel(
-                format!("Joint learnability of 256 out of 512, gain {gain}"),
+                format!("Joint learnability of 256 out of 512{of}, gain {gain}"),
                 "chunks, or steps of Gibbs sampling",
                 "0: one chunk, 1: converged Gibbs",
                 Kind::LogLines,
@@ -164,7 +191,7 @@ mod tests {
 
     #[test]
     fn chunks_close_in_on_brute_force_and_one_chunk_is_no_better_than_chance() {
-        let panels = sampler(&[0, 1], &|seed, super_batch| Ok(scores(seed, super_batch))).unwrap();
+        let panels = sampler(&POOLS[0], &[0, 1], &|seed, super_batch| Ok(scores(seed, super_batch))).unwrap();
         assert_eq!(panels.len(), 4);
         let [chunks, gibbs, random] = &panels[0].series[..] else { panic!("three curves") };
         let at = |series: &Series, x: f64| series.points.iter().find(|point| point.x == x).unwrap().mean;

@@ -17,6 +17,7 @@ mod reference;
 mod report;
 mod reproduce;
 mod run_folder;
+mod sampled;
 mod score;
 mod starting;
 mod train;

@@ -3,27 +3,22 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use jest_data::LoaderConfig;
-use jest_select::{DenseScores, Embeddings, LearnerLoss, ReferenceLoss, ScoreKind, ScoreTerms};
-
 use super::train::How;
-use super::{open, run_folder, train};
+use super::{run_folder, train};
 use crate::assemble::{self, checkpoints_folder};
 use crate::checkpoint::Checkpoints;
-use crate::cli::{KeyFlags, Pairs, ReproduceArgs, TrainArgs};
+use crate::cli::{KeyFlags, ReproduceArgs, TrainArgs};
 use crate::config::{Plan, Surroundings};
 use crate::say::say;
 use crate::signals::StopFlag;
 use crate::studies::{self, Record, STUDIES, Study, StudyError, StudyRun};
-use crate::{Result, TrainError, embed, storage};
+use crate::{Result, TrainError, storage};
 
 /// Where `base.toml` finds its data, and the studies each other's runs.
 const DATA: &str = "runs/data/quickstart";
 const OUT: &str = "runs/reproduce";
 /// The shipped data of the same shape.
 const SAMPLE: &str = "assets/sample";
-/// Examples of figure 2's largest super-batch.
-const CANDIDATES: usize = 2560;
 
 pub(super) fn reproduce(args: &ReproduceArgs) -> Result<()> {
     if args.list || args.names.is_empty() {
@@ -213,67 +208,14 @@ impl<'a> Job<'a> {
         Ok(study.conclude(record))
     }
 
-    /// Figure 2, of super-batches that the references and the uniform learners of figure 3 score.
+    /// Figure 2, of what the references and the uniform learners of figure 3 make of several pools.
     fn sampler(&self, seeds: u64) -> Result<Vec<studies::Panel>> {
-        let seeds: Vec<u64> = (0..seeds).filter(|&seed| finished(&self.folder("fig3", seed))).collect();
-        if seeds.is_empty() {
-            return Ok(Vec::new());
-        }
-        let device = open::device(&self.args.on)?;
-        let mut pass = device.pass();
-        let reference = checkpoints_folder(&self.folder(studies::REFERENCES, 0), "reference");
-        let mut embedded = Vec::new();
-        for &seed in &seeds {
-            let learner = checkpoints_folder(&self.folder("fig3", seed), "uniform");
-            let mut models = Vec::new();
-            for folder in [&learner, &reference] {
-                let folder = newest(folder).unwrap_or_else(|| folder.clone());
-                let (model, reads) = open::checkpoint(&mut pass, &folder)?;
-                let pairs = Pairs { data: self.data.join("train").display().to_string(), workers: 2 };
-                let data = open::pairs(&pairs, &model, reads)?;
-                models.push(Embedded::of(&mut pass, &model, &LoaderConfig { seed, ..data })?);
-            }
-            embedded.push((seed, models));
-        }
-        let scores = |seed: u64, super_batch: usize| {
-            let models = embedded.iter().find(|(known, _)| *known == seed).map(|(_, models)| models);
-            let [learner, reference] = models.map_or(&[][..], |models| models) else {
-                return Err(StudyError::Nothing { study: "fig2".into() }.into());
-            };
-            let (learner, reference) =
-                (LearnerLoss(learner.first(super_batch)?), ReferenceLoss(reference.first(super_batch)?));
-            Ok(DenseScores::new(&ScoreTerms::new(ScoreKind::Learnability, Some(learner), Some(reference))?))
-        };
-        studies::sampler(&seeds, &scores)
-    }
-}
-
-/// Embeddings of a super-batch on the host, with t and bias.
-struct Embedded {
-    image: Vec<f32>,
-    text: Vec<f32>,
-    width: usize,
-    logit_scale: f32,
-    logit_bias: f32,
-}
-
-impl Embedded {
-    fn of(pass: &mut jest_kernels::Pass, model: &jest_model::TwoTowers, data: &LoaderConfig) -> Result<Self> {
-        let mut loader = jest_data::Loader::new(data.clone(), Default::default())?;
-        let batch = loader.next_super_batch(CANDIDATES)?;
-        let [image, text] = embed::both(pass, model, &batch, &jest_model::View::default())?;
-        Ok(Self {
-            image: pass.read(&image)?,
-            text: pass.read(&text)?,
-            width: image.cols(),
-            logit_scale: pass.read(&model.logit_scale.value)?[0].exp(),
-            logit_bias: pass.read(&model.logit_bias.value)?[0],
-        })
-    }
-
-    fn first(&self, n: usize) -> Result<Embeddings<'_>> {
-        let (image, text) = (&self.image[..n * self.width], &self.text[..n * self.width]);
-        Ok(Embeddings::new(image, text, self.width, self.logit_scale, self.logit_bias)?)
+        let seeds = (0..seeds).filter(|&seed| finished(&self.folder("fig3", seed)));
+        let learner = |seed| checkpoints_folder(&self.folder("fig3", seed), "uniform");
+        let latest = |folder: PathBuf| newest(&folder).unwrap_or(folder);
+        let learners: Vec<_> = seeds.map(|seed| (seed, latest(learner(seed)))).collect();
+        let reference = latest(checkpoints_folder(&self.folder(studies::REFERENCES, 0), "reference"));
+        super::sampled::panels(&self.args.on, &self.data.join("train"), &reference, &learners)
     }
 }
 
