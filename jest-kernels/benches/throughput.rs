@@ -171,7 +171,7 @@ fn rows(pass: &mut Pass, s: &Size<'_>) -> Result<Vec<Case>> {
     let [x1, x2, x3, x4, x5, x6, x7, x8, x9] = std::array::from_fn(|_| x.clone());
     let (table, mut dtable) = (tensor(pass, &[s.l, s.width])?, pass.zeros(&[s.l, s.width])?);
     let half = cast::to_f16(pass, &x)?;
-    let (wide2, gamma2) = (wide.clone(), gamma.clone());
+    let (wide2, wide3, gamma2) = (wide.clone(), wide.clone(), gamma.clone());
     Ok(vec![
         bytes("layer_norm/forward", 2 * count, move |pass| {
             layer_norm::forward(pass, &x1, &gamma, &gamma, 1e-6).map(drop)
@@ -183,9 +183,10 @@ fn rows(pass: &mut Pass, s: &Size<'_>) -> Result<Vec<Case>> {
         bytes("gelu/forward", 2 * s.n * s.l * s.mlp, move |pass| {
             gelu::forward(pass, gelu::Gelu::Tanh, &wide).map(drop)
         }),
-        bytes("gelu/backward", 3 * s.n * s.l * s.mlp, move |pass| {
-            gelu::backward(pass, gelu::Gelu::Tanh, &wide2, &wide2).map(drop)
+        bytes("gelu/forward_with_slope", 3 * s.n * s.l * s.mlp, move |pass| {
+            gelu::forward_with_slope(pass, gelu::Gelu::Tanh, &wide2).map(drop)
         }),
+        bytes("gelu/backward", 3 * s.n * s.l * s.mlp, move |pass| gelu::backward(pass, &wide3, &wide3).map(drop)),
         bytes("add/forward", 3 * count, move |pass| add::forward(pass, &x3, &x3).map(drop)),
         bytes("add/rows_forward", 2 * count, move |pass| add::forward_rows(pass, &x7, &table).map(drop)),
         bytes("add/rows_backward", count, move |pass| add::backward_rows(pass, &x8, &mut dtable)),

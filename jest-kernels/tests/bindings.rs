@@ -83,12 +83,14 @@ fn elements_are_sliced() {
         scale::in_place(pass, &mut scaled, 0.3)?;
         Ok(vec![y, b, scaled])
     });
-    same_bits(LIMIT, &["gelu/forward", "gelu/backward", "tanh/forward", "tanh/backward"], |pass| {
+    let kernels = ["gelu/forward", "gelu/forward_with_slope", "gelu/backward", "tanh/forward", "tanh/backward"];
+    same_bits(LIMIT, &kernels, |pass| {
         let (x, dy) = (rows(pass, 1)?, rows(pass, 2)?);
         let tanh = tanh::forward(pass, &x)?;
         let gelu = gelu::forward(pass, Gelu::Erf, &x)?;
-        let dx = gelu::backward(pass, Gelu::Erf, &x, &dy)?;
-        Ok(vec![tanh::backward(pass, &tanh, &dy)?, tanh, gelu, dx])
+        let (y, slope) = gelu::forward_with_slope(pass, Gelu::Erf, &x)?;
+        let dx = gelu::backward(pass, &slope, &dy)?;
+        Ok(vec![tanh::backward(pass, &tanh, &dy)?, tanh, gelu, y, slope, dx])
     });
     same_bits(LIMIT, &["cast/to_f16", "cast/to_f32"], |pass| {
         let x = drawn(pass, &[ROWS * COLS - 1], 1)?;
@@ -208,10 +210,10 @@ fn examples_are_sliced() {
 fn products_are_sliced_along_rows_layers_and_parts_of_a_deep_sum() {
     same_bits(LIMIT, &["matmul/write", "matmul/bias", "matmul/bias_gelu"], |pass| {
         let (x, w, bias) = (rows(pass, 1)?, drawn(pass, &[20, COLS], 2)?, drawn(pass, &[20], 3)?);
-        let (y, pre) = matmul::linear_gelu(pass, Gelu::Tanh, &x, &w, &bias)?;
+        let (y, slope) = matmul::linear_gelu(pass, Gelu::Tanh, &x, &w, &bias)?;
         let linear = matmul::linear(pass, &x, &w, &bias)?;
         let back = matmul::forward(pass, Form::AB, &y, &w)?;
-        Ok(vec![y, pre, linear, back, matmul::forward(pass, Form::ABt, &x, &w)?])
+        Ok(vec![y, slope, linear, back, matmul::forward(pass, Form::ABt, &x, &w)?])
     });
     same_bits(600_000, &["matmul/registers_write"], |pass| {
         let (a, b) = (drawn(pass, &[ROWS, 99], 1)?, drawn(pass, &[99, 68], 2)?);

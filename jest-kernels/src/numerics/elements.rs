@@ -100,8 +100,11 @@ fn gelus(t: &mut Trial<'_>) -> Result<()> {
         let name = kind.name();
         let y = gelu::forward(t.pass, kind, &x.tensor)?;
         t.compare(format!("gelu {name}: y"), &y, &gelu::oracle::forward(kind, &x.wide()))?;
-        let dx = gelu::backward(t.pass, kind, &x.tensor, &dy.tensor)?;
-        t.compare(format!("gelu {name}: dx"), &dx, &gelu::oracle::backward(kind, &x.wide(), &dy.wide()))?;
+        let (_, slope) = gelu::forward_with_slope(t.pass, kind, &x.tensor)?;
+        let want = gelu::oracle::slope(kind, &x.wide());
+        t.compare(format!("gelu {name}: slope"), &slope, &want)?;
+        let dx = gelu::backward(t.pass, &slope, &dy.tensor)?;
+        t.compare(format!("gelu {name}: dx"), &dx, &gelu::oracle::backward(&want, &dy.wide()))?;
     }
     Ok(())
 }

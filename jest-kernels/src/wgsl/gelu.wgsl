@@ -6,25 +6,23 @@ fn gelu_gate(x: f32) -> f32 {
     return 1.0 / (1.0 + exp(-clamp(u, -80.0, 80.0)));
 }
 
-// Abramowitz and Stegun, 7.1.26: within 2e-7.
-fn gelu_erf(x: f32) -> f32 {
-    let a = min(abs(x), 9.0);
-    let t = 1.0 / (1.0 + 0.3275911 * a);
-    let poly = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t;
-    return sign(x) * (1.0 - poly * exp(-a * a));
+// (gelu(x), gelu'(x))
+fn gelu_with_slope(x: f32) -> vec2<f32> {
+    if GELU == 1u {
+        // erf(x / sqrt(2)) by Abramowitz and Stegun, 7.1.26: within 2e-7. Its exp is the normal density's too.
+        let a = min(abs(x) * 0.7071067812, 9.0);
+        let t = 1.0 / (1.0 + 0.3275911 * a);
+        let poly = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t;
+        let e = exp(-a * a);
+        let gate = 0.5 * (1.0 + sign(x) * (1.0 - poly * e));
+        return vec2(x * gate, gate + 0.3989422804 * x * e);
+    }
+    let gate = gelu_gate(x);
+    let y = x * gate;
+    let rise = select(1.5957691216 * (1.0 + 0.134145 * x * x), 1.702, GELU == 2u);
+    return vec2(y, gate + y * (1.0 - gate) * rise);
 }
 
 fn gelu(x: f32) -> f32 {
-    if GELU == 1u { return 0.5 * x * (1.0 + gelu_erf(x * 0.7071067812)); }
-    return x * gelu_gate(x);
-}
-
-fn gelu_derivative(x: f32) -> f32 {
-    if GELU == 1u {
-        let density = 0.3989422804 * exp(-min(0.5 * x * x, 80.0));
-        return 0.5 * (1.0 + gelu_erf(x * 0.7071067812)) + x * density;
-    }
-    let gate = gelu_gate(x);
-    let slope = select(1.5957691216 * (1.0 + 0.134145 * x * x), 1.702, GELU == 2u);
-    return gate + x * gate * (1.0 - gate) * slope;
+    return gelu_with_slope(x).x;
 }

@@ -85,21 +85,21 @@ impl Linear {
         Ok((y, LinearSaved { x: x.clone() }))
     }
 
-    /// x: `[.., k]` -> gelu(y) and y: `[.., n]`
+    /// x: `[.., k]` -> gelu(y) and gelu'(y): `[.., n]`
     pub(crate) fn forward_gelu(
         &self,
         pass: &mut Pass,
         gelu: Gelu,
         x: &Tensor,
     ) -> Result<(Tensor, Tensor, LinearSaved)> {
-        let (h, y) = match &self.bias {
+        let (h, slope) = match &self.bias {
             Some(bias) => matmul::linear_gelu(pass, gelu, x, &self.weight.value, &bias.value)?,
             None => {
                 let y = matmul::forward(pass, Form::ABt, x, &self.weight.value)?;
-                (gelu::forward(pass, gelu, &y)?, y)
+                gelu::forward_with_slope(pass, gelu, &y)?
             }
         };
-        Ok((h, y, LinearSaved { x: x.clone() }))
+        Ok((h, slope, LinearSaved { x: x.clone() }))
     }
 
     /// dy: `[.., n]` -> dx: `[.., k]`
@@ -115,18 +115,18 @@ impl Linear {
         Ok(matmul::linear_backward(pass, &saved.x, w, dy, dw, &mut bias.grad)?)
     }
 
-    /// dy: `[.., n]` -> the gradient by the input of the activation that made x of it: `[.., k]`
+    /// dy: `[.., n]` -> the gradient by the input of the activation that made x of it, with this slope: `[.., k]`
     pub(crate) fn backward_through_gelu(
         &mut self,
         pass: &mut Pass,
         saved: &LinearSaved,
-        (gelu, pre): (Gelu, &Tensor),
+        slope: &Tensor,
         dy: &Tensor,
     ) -> Result<Tensor> {
         matmul::accumulate(pass, Form::AtB, dy, &saved.x, &mut self.weight.grad)?;
         if let Some(bias) = &mut self.bias {
             column_sum::accumulate(pass, dy, &mut bias.grad)?;
         }
-        Ok(matmul::through_gelu(pass, gelu, pre, &self.weight.value, dy)?)
+        Ok(matmul::through_gelu(pass, slope, &self.weight.value, dy)?)
     }
 }

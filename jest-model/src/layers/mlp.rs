@@ -24,8 +24,8 @@ visits!(Mlp: fc1, fc2);
 #[derive(Debug)]
 pub struct MlpSaved {
     fc1: LinearSaved,
-    /// Input of the activation: `[.., mlp_dim]`.
-    pre: Tensor,
+    /// Slope of the activation: `[.., mlp_dim]`.
+    slope: Tensor,
     fc2: LinearSaved,
 }
 
@@ -42,16 +42,16 @@ impl Mlp {
     /// # Errors
     /// `Kernel` when the sizes do not fit.
     pub fn forward(&self, pass: &mut Pass, x: &Tensor) -> Result<(Tensor, MlpSaved)> {
-        let (h, pre, fc1) = self.fc1.forward_gelu(pass, self.gelu, x)?;
+        let (h, slope, fc1) = self.fc1.forward_gelu(pass, self.gelu, x)?;
         let (y, fc2) = self.fc2.forward(pass, &h)?;
-        Ok((y, MlpSaved { fc1, pre, fc2 }))
+        Ok((y, MlpSaved { fc1, slope, fc2 }))
     }
 
     /// x, residual: `[.., width]` -> residual + y: `[.., width]`
     pub(crate) fn forward_onto(&self, pass: &mut Pass, x: &Tensor, residual: &Tensor) -> Result<(Tensor, MlpSaved)> {
-        let (h, pre, fc1) = self.fc1.forward_gelu(pass, self.gelu, x)?;
+        let (h, slope, fc1) = self.fc1.forward_gelu(pass, self.gelu, x)?;
         let (y, fc2) = self.fc2.forward_onto(pass, &h, residual)?;
-        Ok((y, MlpSaved { fc1, pre, fc2 }))
+        Ok((y, MlpSaved { fc1, slope, fc2 }))
     }
 
     /// dy: `[.., width]` -> dx: `[.., width]`
@@ -59,8 +59,8 @@ impl Mlp {
     /// # Errors
     /// `Kernel` when the sizes do not fit.
     pub fn backward(&mut self, pass: &mut Pass, saved: MlpSaved, dy: &Tensor) -> Result<Tensor> {
-        let MlpSaved { fc1, pre, fc2 } = saved;
-        let dpre = self.fc2.backward_through_gelu(pass, &fc2, (self.gelu, &pre), dy)?;
+        let MlpSaved { fc1, slope, fc2 } = saved;
+        let dpre = self.fc2.backward_through_gelu(pass, &fc2, &slope, dy)?;
         self.fc1.backward(pass, fc1, &dpre)
     }
 }

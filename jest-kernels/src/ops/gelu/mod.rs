@@ -1,4 +1,4 @@
-//! GELU in its three forms, and its derivative.
+//! GELU in its three forms, `y = gelu(x)`, with `slope = gelu'(x)` for the backward, `dx = slope * dy`.
 
 pub(crate) mod cpu;
 pub mod oracle;
@@ -13,12 +13,28 @@ const WG: usize = 64;
 
 /// Error of the f32 forms relative to `1 + |x|`: a handful of roundings and 2e-7 of the erf formula.
 pub const TOLERANCE: f64 = 6e-7;
+/// Error of slopes: a few times as many roundings.
+#[cfg(test)]
+pub(crate) const SLOPE_TOLERANCE: f64 = 4.0 * TOLERANCE;
+/// The largest slope, 1.13 at x = 1.4, with some room: an error of x makes at most so many times it of y.
+#[cfg(test)]
+pub(crate) const STEEPEST: f64 = 1.2;
+/// The largest second derivative, 0.85 at x = 0, with some room: an error of x makes at most so many times it of slope.
+#[cfg(test)]
+pub(crate) const BEND: f64 = 0.9;
 
 const SOURCE: &[&str] = &[include_str!("../../wgsl/gelu.wgsl"), include_str!("gelu.wgsl")];
 const CONSTANTS: &[(&str, u32)] = &[("WG", WG as u32), ("GELU", 0)];
 static FORWARD: Kernel = Kernel {
     name: "gelu/forward",
     entry: "forward",
+    parts: SOURCE,
+    constants: CONSTANTS,
+    parameters: Parameters::FIELDS,
+};
+static FORWARD_WITH_SLOPE: Kernel = Kernel {
+    name: "gelu/forward_with_slope",
+    entry: "forward_with_slope",
     parts: SOURCE,
     constants: CONSTANTS,
     parameters: Parameters::FIELDS,
@@ -65,10 +81,12 @@ impl Gelu {
 }
 
 pub(crate) fn variants() -> Vec<Variant> {
-    Gelu::ALL
-        .iter()
-        .flat_map(|gelu| [&FORWARD, &BACKWARD].map(|kernel| kernel.with(&[("GELU", gelu.code())])))
-        .collect()
+    let forward = |kind| [&FORWARD, &FORWARD_WITH_SLOPE].map(|kernel| of_kind(kernel, kind));
+    Gelu::ALL.into_iter().flat_map(forward).chain([BACKWARD.default_variant()]).collect()
+}
+
+fn of_kind(kernel: &'static Kernel, kind: Gelu) -> Variant {
+    kernel.with(&[("GELU", kind.code())])
 }
 
 parameters! {
@@ -92,35 +110,54 @@ pub fn forward(pass: &mut Pass, kind: Gelu, x: &Tensor) -> Result<Tensor> {
         cpu.run(Work::words("gelu/forward", 2 * x.len()), || cpu::forward(kind, x.f32(), y.f32_mut()));
         return Ok(y);
     }
-    let variant = FORWARD.with(&[("GELU", kind.code())]);
-    dispatch(pass, &variant, [x, &y], 10.0)?;
+    dispatch(pass, &of_kind(&FORWARD, kind), [x, &y], 10.0)?;
     Ok(y)
 }
 
-/// `dx = dy * gelu'(x)`; x may be bf16, as [`super::matmul::linear_gelu`] stores it.
+/// `y = gelu(x)` and `slope = gelu'(x)`; gives (y, slope).
 ///
 /// # Shapes
-/// x, dy, dx alike.
+/// Any; y and slope as x.
 ///
 /// # Errors
-/// `Shape` when x and dy differ.
-pub fn backward(pass: &mut Pass, kind: Gelu, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
-    pass.admit(OP, &[("x", x), ("dy", dy)])?;
-    if pass.cpu().is_none() || x.dtype() != DType::Bf16 {
-        x.expect_f32(OP, "x", x.shape())?;
+/// `DType` unless x is f32.
+pub fn forward_with_slope(pass: &mut Pass, kind: Gelu, x: &Tensor) -> Result<(Tensor, Tensor)> {
+    pass.admit(OP, &[("x", x)])?;
+    x.expect_f32(OP, "x", x.shape())?;
+    let (mut y, mut slope) = (pass.empty_f32(x.shape())?, pass.empty_f32(x.shape())?);
+    if let Some(cpu) = pass.cpu() {
+        let (y_values, slopes) = (y.f32_mut(), slope.f32_mut());
+        let work = Work::words("gelu/forward_with_slope", 3 * x.len());
+        cpu.run(work, || cpu::forward_with_slope(kind, x.f32(), y_values, slopes));
+        return Ok((y, slope));
     }
-    dy.expect_f32(OP, "dy", x.shape())?;
-    let mut dx = pass.empty_f32(x.shape())?;
+    dispatch(pass, &of_kind(&FORWARD_WITH_SLOPE, kind), [x, &y, &slope], 16.0)?;
+    Ok((y, slope))
+}
+
+/// `dx = slope * dy`; slope may be bf16, as [`super::matmul::linear_gelu`] stores it.
+///
+/// # Shapes
+/// slope, dy, dx alike.
+///
+/// # Errors
+/// `Shape` when slope and dy differ.
+pub fn backward(pass: &mut Pass, slope: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    pass.admit(OP, &[("slope", slope), ("dy", dy)])?;
+    if pass.cpu().is_none() || slope.dtype() != DType::Bf16 {
+        slope.expect_f32(OP, "slope", slope.shape())?;
+    }
+    dy.expect_f32(OP, "dy", slope.shape())?;
+    let mut dx = pass.empty_f32(slope.shape())?;
     if let Some(cpu) = pass.cpu() {
         let dx_values = dx.f32_mut();
-        cpu.run(Work::words("gelu/backward", 3 * x.len()), || match x.dtype() {
-            DType::Bf16 => cpu::backward_rounded(kind, x.bf16(), dy.f32(), dx_values),
-            _ => cpu::backward(kind, x.f32(), dy.f32(), dx_values),
+        cpu.run(Work::words("gelu/backward", 3 * slope.len()), || match slope.dtype() {
+            DType::Bf16 => cpu::backward_rounded(slope.bf16(), dy.f32(), dx_values),
+            _ => cpu::backward(slope.f32(), dy.f32(), dx_values),
         });
         return Ok(dx);
     }
-    let variant = BACKWARD.with(&[("GELU", kind.code())]);
-    dispatch(pass, &variant, [x, dy, &dx], 14.0)?;
+    dispatch(pass, &BACKWARD.default_variant(), [slope, dy, &dx], 1.0)?;
     Ok(dx)
 }
 
@@ -157,10 +194,17 @@ mod tests {
                     let (x64, dy64) = (wide(&x), wide(&dy));
                     let y = forward(pass, kind, &x_in).unwrap();
                     let tolerance = |i: usize| TOLERANCE * (1.0 + x64[i].abs());
-                    assert_within("y", &checked_read(pass, "y", &y), &oracle::forward(kind, &x64), tolerance);
-                    let dx = backward(pass, kind, &x_in, &dy_in).unwrap();
-                    let want = oracle::backward(kind, &x64, &dy64);
-                    assert_within("dx", &checked_read(pass, "dx", &dx), &want, |_| 4.0 * TOLERANCE);
+                    let want = oracle::forward(kind, &x64);
+                    assert_within("y", &checked_read(pass, "y", &y), &want, tolerance);
+                    let (y, slope) = forward_with_slope(pass, kind, &x_in).unwrap();
+                    assert_within("y beside slope", &checked_read(pass, "y", &y), &want, tolerance);
+                    let want = oracle::slope(kind, &x64);
+                    assert_within("slope", &checked_read(pass, "slope", &slope), &want, |_| SLOPE_TOLERANCE);
+                    let dx = backward(pass, &slope, &dy_in).unwrap();
+                    let want = oracle::backward(&want, &dy64);
+                    assert_within("dx", &checked_read(pass, "dx", &dx), &want, |i| {
+                        SLOPE_TOLERANCE * dy64[i].abs() + EPS * want[i].abs() + 1e-30
+                    });
                 }
             });
         }
@@ -171,29 +215,64 @@ mod tests {
         for kind in Gelu::ALL {
             let (x, dy) = (wide(&random(40, 3)), wide(&random(40, 4)));
             let x: Vec<f64> = x.iter().map(|x| x * 4.0).collect();
-            assert_is_gradient("dx", &x, &dy, |x| oracle::forward(kind, x), &oracle::backward(kind, &x, &dy));
+            let dx = oracle::backward(&oracle::slope(kind, &x), &dy);
+            assert_is_gradient("dx", &x, &dy, |x| oracle::forward(kind, x), &dx);
         }
     }
 
     #[test]
-    fn backward_of_inputs_stored_in_bf16_matches_the_oracle() {
+    fn slopes_bend_no_more_than_is_said() {
+        let (steps, h) = (4001, 0.005);
+        let x: Vec<f64> = (0..steps).map(|i| f64::from(i - steps / 2) * h).collect();
+        for kind in Gelu::ALL {
+            let slope = oracle::slope(kind, &x);
+            assert!(largest(&slope) <= STEEPEST, "{kind:?}");
+            let bends: Vec<f64> = slope.windows(2).map(|pair| (pair[1] - pair[0]) / h).collect();
+            assert!(largest(&bends) <= BEND, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn nan_stays_where_it_was_put() {
+        let x = [1.0, f32::NAN, -2.0];
+        on_each_device(|pass| {
+            let x = pass.upload(&x, &[3]).unwrap();
+            for kind in Gelu::ALL {
+                let (y, slope) = forward_with_slope(pass, kind, &x).unwrap();
+                let dx = backward(pass, &slope, &y).unwrap();
+                for got in [y, slope, dx] {
+                    let nan: Vec<_> = checked_read(pass, "got", &got).iter().map(|got| got.is_nan()).collect();
+                    assert_eq!(nan, [false, true, false], "{kind:?}");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn shapes_that_differ_are_named() {
+        on_each_device(|pass| {
+            let (slope, dy) = (pass.zeros(&[2, 3]).unwrap(), pass.zeros(&[3, 2]).unwrap());
+            let error = backward(pass, &slope, &dy).unwrap_err().to_string();
+            assert_eq!(error, "gelu: dy has shape [3, 2], expected [2, 3]");
+        });
+    }
+
+    #[test]
+    fn backward_by_slopes_stored_in_bf16_matches_the_oracle() {
         let precision = crate::Precision::Bf16;
         let options = crate::DeviceOptions { threads: 2, checked: true, precision, ..Default::default() };
         let mut pass = crate::Device::open(&crate::DeviceRequest::Cpu, options).unwrap().pass();
         for n in [3, 33, 1025] {
-            // Times 1, plus 0: the inputs as bf16 has them.
-            let (x, dy) = (random(n, 1), random(n, 2));
-            let x: Vec<f32> = x.iter().map(|x| half::bf16::from_f32(6.0 * x).to_f32()).collect();
-            let (given, upstream) = (pass.upload(&x, &[n, 1]).unwrap(), pass.upload(&dy, &[n, 1]).unwrap());
+            // Times 1, plus 0: the slopes as bf16 has them.
+            let (slope, dy) = (random(n, 1), random(n, 2));
+            let slope: Vec<f32> = slope.iter().map(|slope| half::bf16::from_f32(*slope).to_f32()).collect();
+            let (given, upstream) = (pass.upload(&slope, &[n, 1]).unwrap(), pass.upload(&dy, &[n, 1]).unwrap());
             let (one, zero) = (pass.upload(&[1.0], &[1, 1]).unwrap(), pass.zeros(&[1]).unwrap());
-            for kind in Gelu::ALL {
-                let (_, stored) = crate::ops::matmul::linear_gelu(&mut pass, kind, &given, &one, &zero).unwrap();
-                let dx = backward(&mut pass, kind, &stored, &upstream).unwrap();
-                let want = oracle::backward(kind, &wide(&x), &wide(&dy));
-                assert_within("dx", &checked_read(&mut pass, "dx", &dx), &want, |i| {
-                    TOLERANCE * 2.0 * (1.0 + x[i].abs() as f64)
-                });
-            }
+            let stored = crate::ops::matmul::linear_to_product(&mut pass, &given, &one, &zero).unwrap();
+            assert_eq!(stored.dtype(), DType::Bf16);
+            let dx = backward(&mut pass, &stored, &upstream).unwrap();
+            let want = oracle::backward(&wide(&slope), &wide(&dy));
+            assert_within("dx", &checked_read(&mut pass, "dx", &dx), &want, |i| EPS * want[i].abs() + 1e-30);
         }
     }
 

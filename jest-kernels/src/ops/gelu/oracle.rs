@@ -31,13 +31,13 @@ pub fn forward(kind: Gelu, x: &[f64]) -> Vec<f64> {
     x.iter().map(|x| gelu(*x)).collect()
 }
 
-/// `dx = dy * gelu'(x)`.
-pub fn backward(kind: Gelu, x: &[f64], dy: &[f64]) -> Vec<f64> {
+/// `slope = gelu'(x)`.
+pub fn slope(kind: Gelu, x: &[f64]) -> Vec<f64> {
     let derivative = |x: f64| match kind {
         Gelu::Tanh => {
             let t = tanh_argument(x).tanh();
-            let slope = (2.0 / std::f64::consts::PI).sqrt() * (1.0 + 3.0 * 0.044715 * x * x);
-            0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope
+            let rise = (2.0 / std::f64::consts::PI).sqrt() * (1.0 + 3.0 * 0.044715 * x * x);
+            0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * rise
         }
         Gelu::Erf => {
             let density = (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
@@ -48,5 +48,10 @@ pub fn backward(kind: Gelu, x: &[f64], dy: &[f64]) -> Vec<f64> {
             gate + 1.702 * x * gate * (1.0 - gate)
         }
     };
-    x.iter().zip(dy).map(|(x, dy)| dy * derivative(*x)).collect()
+    x.iter().map(|x| derivative(*x)).collect()
+}
+
+/// `dx = slope * dy`.
+pub fn backward(slope: &[f64], dy: &[f64]) -> Vec<f64> {
+    slope.iter().zip(dy).map(|(slope, dy)| slope * dy).collect()
 }

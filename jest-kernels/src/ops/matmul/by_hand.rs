@@ -2,6 +2,7 @@
 
 use super::kernels::{self, Store, Tile, Units};
 use super::{Form, Parameters, Sizes, round};
+use crate::ops::gelu;
 use crate::testing::{random, wide};
 use crate::{Grid, Pass, Result, Tensor};
 
@@ -10,6 +11,9 @@ pub(crate) struct Product {
     pub(crate) name: String,
     pub(crate) y: Tensor,
     pub(crate) want: Vec<f64>,
+    /// GELU's slopes and theirs, where it is the end.
+    #[cfg(test)]
+    pub(crate) slope: Option<(Tensor, Vec<f64>)>,
 }
 
 /// One kernel.
@@ -64,13 +68,16 @@ pub(super) fn product(
         a.iter_mut().chain(&mut b).for_each(|x| *x = half::f16::from_f32(*x).to_f32());
     }
     let (a_shape, b_shape) = form.shapes(m, n, k);
-    let want = stored(store, &form.oracle()(m, n, k, &wide(&a), &wide(&b)), &wide(&before), &wide(&bias));
+    let sums = form.oracle()(m, n, k, &wide(&a), &wide(&b));
+    let want = stored(store, &sums, &wide(&before), &wide(&bias));
+    #[cfg(test)]
+    let slopes = slopes(store, &sums, &wide(&bias));
     let (mut a, mut b) = (pass.upload(&a, &a_shape)?, pass.upload(&b, &b_shape)?);
     if halves {
         (a, b) = (round(pass, &a)?, round(pass, &b)?);
     }
-    let (y, bias, pre) = (pass.upload(&before, &[m, n])?, pass.upload(&bias, &[n])?, pass.empty_f32(&[m, n])?);
-    let all = [&a, &b, &y, &bias, &pre];
+    let (y, bias, slope) = (pass.upload(&before, &[m, n])?, pass.upload(&bias, &[n])?, pass.empty_f32(&[m, n])?);
+    let all = [&a, &b, &y, &bias, &slope];
     let used = |store| match store {
         Store::Write | Store::Add => 3,
         Store::Bias => 4,
@@ -90,16 +97,32 @@ pub(super) fn product(
     }
     let operands = if halves { "f16" } else { "f32" };
     let name = format!("{tile:?}").to_lowercase();
-    Ok(Product { name: format!("matmul by {name} tiles of {operands}: every form and end"), y, want })
+    Ok(Product {
+        name: format!("matmul by {name} tiles of {operands}: every form and end"),
+        y,
+        want,
+        #[cfg(test)]
+        slope: slopes.map(|want| (slope, want)),
+    })
 }
 
 /// What a store makes of sums, given what was there before.
 fn stored(store: Store, sums: &[f64], before: &[f64], bias: &[f64]) -> Vec<f64> {
-    let with_bias = || sums.iter().enumerate().map(|(i, sum)| sum + bias[i % bias.len()]).collect::<Vec<_>>();
     match store {
         Store::Write => sums.to_vec(),
         Store::Add => sums.iter().zip(before).map(|(sum, before)| sum + before).collect(),
-        Store::Bias => with_bias(),
-        Store::BiasGelu(kind) => crate::ops::gelu::oracle::forward(kind, &with_bias()),
+        Store::Bias => with_bias(sums, bias),
+        Store::BiasGelu(kind) => gelu::oracle::forward(kind, &with_bias(sums, bias)),
     }
+}
+
+/// What GELU stores beside its output.
+#[cfg(test)]
+fn slopes(store: Store, sums: &[f64], bias: &[f64]) -> Option<Vec<f64>> {
+    let Store::BiasGelu(kind) = store else { return None };
+    Some(gelu::oracle::slope(kind, &with_bias(sums, bias)))
+}
+
+fn with_bias(sums: &[f64], bias: &[f64]) -> Vec<f64> {
+    sums.iter().enumerate().map(|(i, sum)| sum + bias[i % bias.len()]).collect()
 }

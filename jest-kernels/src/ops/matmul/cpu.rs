@@ -84,15 +84,16 @@ pub(super) fn add_parts(partial: &[f32], add: bool, y: &mut [f32]) {
     });
 }
 
-pub(super) fn product(operands: &Operands<'_>, store: Store, y: &mut [f32], pre: Option<&mut [f32]>) {
+pub(super) fn product(operands: &Operands<'_>, store: Store, y: &mut [f32], slope: Option<&mut [f32]>) {
     let Sizes { m, n, .. } = operands.sizes;
     let block = rows_per_block(m);
-    match (store, pre) {
-        (Store::BiasGelu(kind), Some(pre)) => {
-            y.par_chunks_mut(block * n).zip(pre.par_chunks_mut(block * n)).enumerate().for_each(|(index, (y, pre))| {
-                multiply(operands, 0, index * block, pre, false);
-                operands.ends.add(0, pre);
-                gelu::cpu::forward_block(kind, pre, y);
+    match (store, slope) {
+        (Store::BiasGelu(kind), Some(slope)) => {
+            let blocks = y.par_chunks_mut(block * n).zip(slope.par_chunks_mut(block * n));
+            blocks.enumerate().for_each(|(index, (y, sums))| {
+                multiply(operands, 0, index * block, sums, false);
+                operands.ends.add(0, sums);
+                gelu::cpu::forward_with_slope_block(kind, sums, y);
             });
         }
         _ => y.par_chunks_mut(m * n).enumerate().for_each(|(z, y)| {

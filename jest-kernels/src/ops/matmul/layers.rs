@@ -61,10 +61,10 @@ pub fn linear_onto(pass: &mut Pass, x: &Tensor, w: &Tensor, bias: &Tensor, resid
     Ok(y)
 }
 
-/// A linear layer and its activation: `pre = x · wᵀ + bias`, `y = gelu(pre)`; gives (y, pre).
+/// A linear layer and its activation: `pre = x · wᵀ + bias`, `y = gelu(pre)`, `slope = gelu'(pre)`; gives (y, slope).
 ///
-/// Where products are in bf16 both are stored so: y feeds the next product, which would round it, and pre the backward of
-/// GELU.
+/// Where products are in bf16 both are stored so: y feeds the next product, which would round it, and slope the backward,
+/// [`through_gelu`].
 ///
 /// # Shapes
 /// As [`linear`].
@@ -78,12 +78,12 @@ pub fn linear_gelu(pass: &mut Pass, kind: Gelu, x: &Tensor, w: &Tensor, bias: &T
     // What several dispatches sum is complete only after the last.
     if pass.cpu().is_none() && sizes.k > dispatch::slice(pass, tile, sizes).1 {
         let pre = linear(pass, x, w, bias)?;
-        return Ok((gelu::forward(pass, kind, &pre)?, pre));
+        return gelu::forward_with_slope(pass, kind, &pre);
     }
     let (shape, stored) = (output_shape(Form::ABt, x, sizes), pass.product_operand());
-    let (mut y, mut pre) = (pass.empty(stored, &shape)?, pass.empty(stored, &shape)?);
-    run(pass, Form::ABt, Store::BiasGelu(kind), sizes, [x, w], Ends::of(bias), &mut y, Some(&mut pre))?;
-    Ok((y, pre))
+    let (mut y, mut slope) = (pass.empty(stored, &shape)?, pass.empty(stored, &shape)?);
+    run(pass, Form::ABt, Store::BiasGelu(kind), sizes, [x, w], Ends::of(bias), &mut y, Some(&mut slope))?;
+    Ok((y, slope))
 }
 
 /// Gradients of [`linear`]: gives `dx = dy · w`, adds `dyᵀ · x` to `dw` and the column sums of dy to `dbias`.
@@ -106,26 +106,26 @@ pub fn linear_backward(
     forward(pass, Form::AB, dy, w)?.reshape(x.shape())
 }
 
-/// `dpre = (dy · w) * gelu'(pre)`: the gradient by the input of the activation in front of a layer.
+/// `dpre = (dy · w) * slope`: the gradient by the input of the activation in front of a layer.
 ///
-/// Where `pre` is stored in bf16, as [`linear_gelu`] stores it, so is the gradient, which feeds products.
+/// Where slope is stored in bf16, as [`linear_gelu`] stores it, so is the gradient, which feeds products.
 ///
 /// # Shapes
-/// pre, dpre: [.., k]; w: [n, k]; dy: [.., n].
+/// slope, dpre: [.., k]; w: [n, k]; dy: [.., n].
 ///
 /// # Errors
 /// `Shape` when the sizes do not fit.
-pub fn through_gelu(pass: &mut Pass, kind: Gelu, pre: &Tensor, w: &Tensor, dy: &Tensor) -> Result<Tensor> {
+pub fn through_gelu(pass: &mut Pass, slope: &Tensor, w: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let stored = pass.product_operand();
-    if stored != DType::Bf16 || pre.dtype() != stored {
-        let dh = forward(pass, Form::AB, dy, w)?.reshape(pre.shape())?;
-        return gelu::backward(pass, kind, pre, &dh);
+    if stored != DType::Bf16 || slope.dtype() != stored {
+        let dh = forward(pass, Form::AB, dy, w)?.reshape(slope.shape())?;
+        return gelu::backward(pass, slope, &dh);
     }
-    pass.admit(OP, &[("pre", pre), ("w", w), ("dy", dy)])?;
+    pass.admit(OP, &[("slope", slope), ("w", w), ("dy", dy)])?;
     let sizes = Sizes::new(Form::AB, 1, (dy.rows(), dy.cols()), (w.rows(), w.cols()))?;
-    pre.expect(OP, "pre", stored, &output_shape(Form::AB, dy, sizes))?;
+    slope.expect(OP, "slope", stored, &output_shape(Form::AB, dy, sizes))?;
     check_operands(pass, [("dy", dy), ("w", w)])?;
-    let mut dpre = pass.empty(stored, pre.shape())?;
-    native::through_gelu(pass, kind, sizes, [dy, w], pre, &mut dpre)?;
+    let mut dpre = pass.empty(stored, slope.shape())?;
+    native::through_gelu(pass, sizes, [dy, w], slope, &mut dpre)?;
     Ok(dpre)
 }

@@ -213,7 +213,7 @@ fn run(
     [a, b]: [&Tensor; 2],
     ends: Ends<'_>,
     y: &mut Tensor,
-    pre: Option<&mut Tensor>,
+    slope: Option<&mut Tensor>,
 ) -> Result<()> {
     pass.admit(OP, &[("a", a), ("b", b), ("out", y)])?;
     check_operands(pass, [("a", a), ("b", b)])?;
@@ -221,7 +221,7 @@ fn run(
         pass.admit(OP, &[("bias", bias)])?;
     }
     let tile = tuning::choose(pass, form, sizes)?;
-    run_with(pass, tile, form, store, sizes, [a, b], ends, y, pre)
+    run_with(pass, tile, form, store, sizes, [a, b], ends, y, slope)
 }
 
 #[expect(clippy::too_many_arguments, reason = "as `run`")]
@@ -234,7 +234,7 @@ fn run_with(
     [a, b]: [&Tensor; 2],
     ends: Ends<'_>,
     y: &mut Tensor,
-    pre: Option<&mut Tensor>,
+    slope: Option<&mut Tensor>,
 ) -> Result<()> {
     let by_rows = pass.cpu().is_none() && tile.wants_rows_of_b() && form == Form::ABt;
     let transposed;
@@ -247,13 +247,13 @@ fn run_with(
     let halves = rounded(pass, [a, b])?;
     let [a, b] = halves.as_ref().map_or([a, b], |halves| halves.each_ref());
     if pass.cpu().is_some() {
-        return native::run(pass, form, store, sizes, [a, b], ends, y, pre);
+        return native::run(pass, form, store, sizes, [a, b], ends, y, slope);
     }
     debug_assert!(ends.residual.is_none(), "no shader adds one");
     let tile = if form == Form::ABt && tile.wants_rows_of_b() { Tile::Small } else { tile };
     let mut tensors: Vec<&Tensor> = vec![a, b, y];
     tensors.extend(ends.bias);
-    tensors.extend(pre.as_deref());
+    tensors.extend(slope.as_deref());
     dispatch::all(pass, form, store, sizes, tile, &tensors)
 }
 

@@ -3,7 +3,6 @@
 use super::kernels::Store;
 use super::{Form, Sizes, cpu, packed};
 use crate::bf16::{Elements, Level};
-use crate::ops::gelu::Gelu;
 use crate::profile::Work;
 use crate::{DType, Pass, Result, Tensor};
 
@@ -39,22 +38,22 @@ pub(super) fn run(
     [a, b]: [&Tensor; 2],
     ends: Ends<'_>,
     y: &mut Tensor,
-    pre: Option<&mut Tensor>,
+    slope: Option<&mut Tensor>,
 ) -> Result<()> {
     if let Some(level) = level(pass, sizes) {
         let [a, b] = [a, b].map(Elements::of);
         let operands = packed::Operands { level, form, sizes, a, b, ends: ends.on_cpu() };
-        return run_packed(pass, store, &operands, y, pre);
+        return run_packed(pass, store, &operands, y, slope);
     }
     let Sizes { m, n, .. } = sizes;
     let operands = cpu::Operands { form, sizes, a: a.f32(), b: b.f32(), ends: ends.on_cpu() };
     let parts = cpu::depth_parts(form, sizes);
     let mut partial = if parts > 1 { Some(pass.empty_f32(&[parts, m, n])?) } else { None };
-    let (y, pre) = (y.f32_mut(), pre.map(|pre| pre.f32_mut()));
+    let (y, slope) = (y.f32_mut(), slope.map(|slope| slope.f32_mut()));
     if let Some(cpu) = pass.cpu() {
         cpu.run(work(sizes, store), || match &mut partial {
             Some(partial) => cpu::product_by_parts(&operands, store == Store::Add, y, partial.f32_mut()),
-            None => cpu::product(&operands, store, y, pre),
+            None => cpu::product(&operands, store, y, slope),
         });
     }
     Ok(())
@@ -65,7 +64,7 @@ fn run_packed(
     store: Store,
     operands: &packed::Operands<'_>,
     y: &mut Tensor,
-    pre: Option<&mut Tensor>,
+    slope: Option<&mut Tensor>,
 ) -> Result<()> {
     let Sizes { m, n, k, .. } = operands.sizes;
     let rounded = y.dtype() == DType::Bf16;
@@ -75,12 +74,12 @@ fn run_packed(
     let mut scratch = pass.empty_f32(&[words])?;
     let scratch = bytemuck::cast_slice_mut(scratch.f32_mut());
     let Some(cpu) = pass.cpu() else { return Ok(()) };
-    cpu.run(work(operands.sizes, store), || match (store, pre, &mut partial) {
-        (Store::BiasGelu(kind), Some(pre), _) if rounded => {
-            packed::product_gelu_rounded(operands, kind, y.bf16_mut(), pre.bf16_mut(), scratch);
+    cpu.run(work(operands.sizes, store), || match (store, slope, &mut partial) {
+        (Store::BiasGelu(kind), Some(slope), _) if rounded => {
+            packed::product_gelu_rounded(operands, kind, y.bf16_mut(), slope.bf16_mut(), scratch);
         }
-        (Store::BiasGelu(kind), Some(pre), _) => {
-            packed::product_gelu(operands, kind, y.f32_mut(), pre.f32_mut(), scratch);
+        (Store::BiasGelu(kind), Some(slope), _) => {
+            packed::product_gelu(operands, kind, y.f32_mut(), slope.f32_mut(), scratch);
         }
         _ if rounded => packed::product_rounded(operands, store, y.bf16_mut(), scratch),
         (_, _, Some(partial)) => {
@@ -91,13 +90,12 @@ fn run_packed(
     Ok(())
 }
 
-/// `dpre = (dy · w) * gelu'(pre)` of `pre` in bf16, stored so.
+/// `dpre = (dy · w) * slope` of slopes in bf16, stored so.
 pub(super) fn through_gelu(
     pass: &mut Pass,
-    kind: Gelu,
     sizes: Sizes,
     [dy, w]: [&Tensor; 2],
-    pre: &Tensor,
+    slope: &Tensor,
     dpre: &mut Tensor,
 ) -> Result<()> {
     let Sizes { n, k, .. } = sizes;
@@ -108,7 +106,7 @@ pub(super) fn through_gelu(
     let scratch = bytemuck::cast_slice_mut(scratch.f32_mut());
     let Some(cpu) = pass.cpu() else { return Ok(()) };
     let work = work(sizes, Store::Write);
-    cpu.run(work, || packed::product_through_gelu(&operands, kind, pre.bf16(), dpre.bf16_mut(), scratch));
+    cpu.run(work, || packed::product_through_gelu(&operands, slope.bf16(), dpre.bf16_mut(), scratch));
     Ok(())
 }
 

@@ -167,57 +167,51 @@ pub(super) fn product_rounded(operands: &Operands<'_>, store: Store, y: &mut [u1
     });
 }
 
-/// `pre = a · b + bias` and `y = gelu(pre)`.
-pub(super) fn product_gelu(operands: &Operands<'_>, kind: Gelu, y: &mut [f32], pre: &mut [f32], scratch: &mut [u16]) {
+/// `pre = a · b + bias`, `y = gelu(pre)` and `slope = gelu'(pre)`.
+pub(super) fn product_gelu(operands: &Operands<'_>, kind: Gelu, y: &mut [f32], slope: &mut [f32], scratch: &mut [u16]) {
     let Sizes { m, n, k, .. } = operands.sizes;
     let (rows, depths) = (rows_per_block(m), Depths::of(k));
     pack_columns(operands, 0, &depths, scratch);
-    y.par_chunks_mut(rows * n).zip(pre.par_chunks_mut(rows * n)).enumerate().for_each(|(index, (y, pre))| {
-        multiply(operands, (0, index * rows), &depths, scratch, pre, false);
-        operands.ends.add(0, pre);
-        gelu::cpu::forward_block(kind, pre, y);
+    y.par_chunks_mut(rows * n).zip(slope.par_chunks_mut(rows * n)).enumerate().for_each(|(index, (y, sums))| {
+        multiply(operands, (0, index * rows), &depths, scratch, sums, false);
+        operands.ends.add(0, sums);
+        gelu::cpu::forward_with_slope_block(kind, sums, y);
     });
 }
 
-/// As [`product_gelu`], both rounded when they are written; y is of `pre` before that.
+/// As [`product_gelu`], both rounded when they are written.
 pub(super) fn product_gelu_rounded(
     operands: &Operands<'_>,
     kind: Gelu,
     y: &mut [u16],
-    pre: &mut [u16],
+    slope: &mut [u16],
     scratch: &mut [u16],
 ) {
     let Sizes { m, n, k, .. } = operands.sizes;
     let (rows, depths) = (rows_per_block(m), Depths::of(k));
     pack_columns(operands, 0, &depths, scratch);
-    y.par_chunks_mut(rows * n).zip(pre.par_chunks_mut(rows * n)).enumerate().for_each(|(index, (y, pre))| {
+    y.par_chunks_mut(rows * n).zip(slope.par_chunks_mut(rows * n)).enumerate().for_each(|(index, (y, slope))| {
         with_sums(operands, (index * rows, y.len()), &depths, scratch, |sums| {
             operands.ends.add(0, sums);
             let mut active = [0.0; ACTIVE];
-            for ((y, pre), sums) in y.chunks_mut(ACTIVE).zip(pre.chunks_mut(ACTIVE)).zip(sums.chunks(ACTIVE)) {
+            for ((y, slope), sums) in y.chunks_mut(ACTIVE).zip(slope.chunks_mut(ACTIVE)).zip(sums.chunks_mut(ACTIVE)) {
                 let active = &mut active[..y.len()];
-                gelu::cpu::forward_block(kind, sums, active);
+                gelu::cpu::forward_with_slope_block(kind, sums, active);
                 bf16::round_all(active, y);
-                bf16::round_all(sums, pre);
+                bf16::round_all(sums, slope);
             }
         });
     });
 }
 
-/// `dpre = (a · b) * gelu'(pre)`, rounded when it is written.
-pub(super) fn product_through_gelu(
-    operands: &Operands<'_>,
-    kind: Gelu,
-    pre: &[u16],
-    dpre: &mut [u16],
-    scratch: &mut [u16],
-) {
+/// `dpre = (a · b) * slope`, rounded when it is written.
+pub(super) fn product_through_gelu(operands: &Operands<'_>, slope: &[u16], dpre: &mut [u16], scratch: &mut [u16]) {
     let Sizes { m, n, k, .. } = operands.sizes;
     let (rows, depths) = (rows_per_block(m), Depths::of(k));
     pack_columns(operands, 0, &depths, scratch);
-    dpre.par_chunks_mut(rows * n).zip(pre.par_chunks(rows * n)).enumerate().for_each(|(index, (dpre, pre))| {
+    dpre.par_chunks_mut(rows * n).zip(slope.par_chunks(rows * n)).enumerate().for_each(|(index, (dpre, slope))| {
         with_sums(operands, (index * rows, dpre.len()), &depths, scratch, |sums| {
-            gelu::cpu::backward_block_rounded(kind, pre, sums, dpre);
+            gelu::cpu::backward_block_rounded(slope, sums, dpre);
         });
     });
 }

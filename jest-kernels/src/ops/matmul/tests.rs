@@ -1,6 +1,6 @@
 use super::*;
 use crate::DType;
-use crate::ops::gelu::Gelu;
+use crate::ops::gelu::{self, Gelu};
 use crate::testing::*;
 
 pub(super) const FORMS: [Form; 3] = Form::ALL;
@@ -77,13 +77,18 @@ fn linear_layers_match_oracle() {
         let y = linear(pass, &x, &w, &bias).unwrap();
         assert_within("linear", &checked_read(pass, "linear", &y), &pre, |_| tolerance);
         for kind in Gelu::ALL {
-            let want = crate::ops::gelu::oracle::forward(kind, &pre);
-            let (y, kept) = linear_gelu(pass, kind, &x, &w, &bias).unwrap();
-            assert_within("pre", &checked_read(pass, "pre", &kept), &pre, |_| tolerance);
-            let slack = |i: usize| 1.2 * tolerance + crate::ops::gelu::TOLERANCE * (1.0 + pre[i].abs());
-            assert_within("gelu", &checked_read(pass, "gelu", &y), &want, slack);
+            check_gelu(pass, kind, [&x, &w, &bias], &pre, tolerance);
         }
     });
+}
+
+/// Holds a layer of three inputs against what the oracle makes of `pre`, whose error is at most `tolerance`.
+fn check_gelu(pass: &mut Pass, kind: Gelu, [x, w, bias]: [&Tensor; 3], pre: &[f64], tolerance: f64) {
+    let (y, slope) = linear_gelu(pass, kind, x, w, bias).unwrap();
+    let slack = |i: usize| gelu::STEEPEST * tolerance + gelu::TOLERANCE * (1.0 + pre[i].abs());
+    assert_within("y", &checked_read(pass, "y", &y), &gelu::oracle::forward(kind, pre), slack);
+    let slack = gelu::BEND * tolerance + gelu::SLOPE_TOLERANCE;
+    assert_within("slope", &checked_read(pass, "slope", &slope), &gelu::oracle::slope(kind, pre), |_| slack);
 }
 
 #[test]
@@ -92,13 +97,10 @@ fn linear_layers_deeper_than_one_dispatch_match_oracle() {
     let (x, w, bias) = (random(m * k, 1), random(n * k, 2), random(n, 3));
     let mut pre = oracle::abt(m, n, k, &wide(&x), &wide(&w));
     pre.iter_mut().enumerate().for_each(|(i, value)| *value += f64::from(bias[i % n]));
-    let want = crate::ops::gelu::oracle::forward(Gelu::Tanh, &pre);
     on_each_device(|pass| {
         let (x, w) = (pass.upload(&x, &[m, k]).unwrap(), pass.upload(&w, &[n, k]).unwrap());
         let bias = pass.upload(&bias, &[n]).unwrap();
-        let (y, kept) = linear_gelu(pass, Gelu::Tanh, &x, &w, &bias).unwrap();
-        assert_within("pre", &checked_read(pass, "pre", &kept), &pre, |_| 1e-2);
-        assert_within("y", &checked_read(pass, "y", &y), &want, |_| 1e-2);
+        Gelu::ALL.iter().for_each(|kind| check_gelu(pass, *kind, [&x, &w, &bias], &pre, 8e-3));
     });
 }
 
@@ -183,17 +185,18 @@ fn bf16_layers_add_bias_and_activation_in_f32() {
     let y = linear(&mut pass, &x, &w, &bias).unwrap();
     assert_within("y", &checked_read(&mut pass, "y", &y), &want, |_| tolerance);
     for kind in Gelu::ALL {
-        let (y, pre) = linear_gelu(&mut pass, kind, &x, &w, &bias).unwrap();
-        assert_eq!([y.dtype(), pre.dtype()], [DType::Bf16; 2]);
+        let (y, slope) = linear_gelu(&mut pass, kind, &x, &w, &bias).unwrap();
+        assert_eq!([y.dtype(), slope.dtype()], [DType::Bf16; 2]);
         assert_guarded(&mut pass, "y", &y);
-        assert_guarded(&mut pass, "pre", &pre);
-        let [y, pre] = [&y, &pre].map(|stored| crate::ops::cast::to_f32(&mut pass, stored).unwrap());
+        assert_guarded(&mut pass, "slope", &slope);
+        let [y, slope] = [&y, &slope].map(|stored| crate::ops::cast::to_f32(&mut pass, stored).unwrap());
         // Half a unit in the last of 8 bits, on top of the sums.
         let half = |x: f64| x.abs() / 256.0;
-        assert_within("pre", &pass.read(&pre).unwrap(), &want, |i| 1.01 * tolerance + half(want[i]));
-        let active = crate::ops::gelu::oracle::forward(kind, &want);
-        // GELU's slope is at most 1.13.
-        let sums = |i: usize| 1.2 * tolerance + crate::ops::gelu::TOLERANCE * (1.0 + want[i].abs());
+        let slopes = gelu::oracle::slope(kind, &want);
+        let sums = gelu::BEND * tolerance + gelu::SLOPE_TOLERANCE;
+        assert_within("slope", &pass.read(&slope).unwrap(), &slopes, |i| 1.01 * sums + half(slopes[i]));
+        let active = gelu::oracle::forward(kind, &want);
+        let sums = |i: usize| gelu::STEEPEST * tolerance + gelu::TOLERANCE * (1.0 + want[i].abs());
         assert_within("y", &pass.read(&y).unwrap(), &active, |i| 1.01 * sums(i) + half(active[i]));
     }
 }
@@ -248,18 +251,18 @@ fn a_gradient_goes_through_gelu_as_by_itself() {
         let (w, dy) = (pass.upload(&w, &[n, k]).unwrap(), pass.upload(&dy, &[m, n]).unwrap());
         let zero = pass.zeros(&[k]).unwrap();
         for kind in Gelu::ALL {
-            let (_, pre) = linear_gelu(pass, kind, &x, &w1, &zero).unwrap();
+            let (_, slope) = linear_gelu(pass, kind, &x, &w1, &zero).unwrap();
             let dh = forward(pass, Form::AB, &dy, &w).unwrap();
-            let apart = crate::ops::gelu::backward(pass, kind, &pre, &dh).unwrap();
-            let (mut want, mut got) = (pass.read(&apart).unwrap(), through_gelu(pass, kind, &pre, &w, &dy).unwrap());
+            let apart = gelu::backward(pass, &slope, &dh).unwrap();
+            let (mut want, mut got) = (pass.read(&apart).unwrap(), through_gelu(pass, &slope, &w, &dy).unwrap());
             assert_guarded(pass, "dpre", &got);
-            assert_eq!(got.dtype(), pre.dtype());
+            assert_eq!(got.dtype(), slope.dtype());
             if got.dtype() == DType::Bf16 {
                 want.iter_mut().for_each(|x| *x = half::bf16::from_f32(*x).to_f32());
                 got = crate::ops::cast::to_f32(pass, &got).unwrap();
             }
             assert_eq!(pass.read(&got).unwrap(), want, "{kind:?}");
-            let error = through_gelu(pass, kind, &pre, &w1, &dy).unwrap_err().to_string();
+            let error = through_gelu(pass, &slope, &w1, &dy).unwrap_err().to_string();
             assert!(error.contains("inner length of b"), "{error}");
         }
     }
@@ -274,7 +277,8 @@ fn operands_stored_in_bf16_give_the_same_bits_as_rounded_ones() {
         let zero = pass.zeros(&[k]).unwrap();
         let x = pass.upload(&x, &[m, k]).unwrap();
         // x times 1 is x rounded, in f32 and in bf16.
-        let (_, stored) = linear_gelu(&mut pass, Gelu::Tanh, &x, &identity, &zero).unwrap();
+        let stored = linear_to_product(&mut pass, &x, &identity, &zero).unwrap();
+        assert_eq!(stored.dtype(), DType::Bf16);
         let w = pass.upload(&random(n * k, 2), &[n, k]).unwrap();
         let dy = pass.upload(&random(m * n, 3), &[m, n]).unwrap();
         let (y, again) = (forward(&mut pass, Form::ABt, &x, &w), forward(&mut pass, Form::ABt, &stored, &w));
@@ -319,11 +323,7 @@ fn products_in_registers_match_oracle_in_every_form() {
         let y = linear(pass, &x, &w, &bias).unwrap();
         assert_within("linear", &checked_read(pass, "linear", &y), &want, |_| tolerance);
         for kind in Gelu::ALL {
-            let active = crate::ops::gelu::oracle::forward(kind, &want);
-            let (y, pre) = linear_gelu(pass, kind, &x, &w, &bias).unwrap();
-            assert_within("pre", &checked_read(pass, "pre", &pre), &want, |_| tolerance);
-            let slack = |i: usize| 1.2 * tolerance + crate::ops::gelu::TOLERANCE * (1.0 + want[i].abs());
-            assert_within("y", &checked_read(pass, "y", &y), &active, slack);
+            check_gelu(pass, kind, [&x, &w, &bias], &want, tolerance);
         }
     });
 }
@@ -341,9 +341,11 @@ fn deep_products_in_registers_are_whole() {
             let (b, w) = (pass.upload(&b, &[k, n]).unwrap(), pass.upload(&b, &[n, k]).unwrap());
             let bias = pass.upload(&vec![1.0; n], &[n]).unwrap();
             let y = forward(pass, Form::AB, &a, &b).unwrap();
-            let (_, pre) = linear_gelu(pass, Gelu::Tanh, &a, &w, &bias).unwrap();
+            // So far from 0 that GELU is what goes in, and its slope 1.
+            let (active, slope) = linear_gelu(pass, Gelu::Tanh, &a, &w, &bias).unwrap();
             assert!(checked_read(pass, "y", &y).iter().all(|y| *y == k as f32));
-            assert!(checked_read(pass, "pre", &pre).iter().all(|y| *y == (k + 1) as f32));
+            assert!(checked_read(pass, "active", &active).iter().all(|y| *y == (k + 1) as f32));
+            assert!(checked_read(pass, "slope", &slope).iter().all(|slope| *slope == 1.0));
         });
     }
 }

@@ -4,7 +4,7 @@ use super::kernels::Units;
 use super::tests::{FORMS, SIZES};
 use super::tests_tiles::check_ends;
 use super::*;
-use crate::ops::gelu::Gelu;
+use crate::ops::gelu::{self, Gelu};
 use crate::testing::*;
 
 /// The same values as f16 has them.
@@ -46,16 +46,17 @@ fn f16_layers_add_bias_and_activation_in_f32() {
     let (x, w, bias) = (random(m * k, 1), random(n * k, 2), random(n, 3));
     let mut want = oracle::abt(m, n, k, &rounded(&x), &rounded(&w));
     want.iter_mut().enumerate().for_each(|(i, y)| *y += f64::from(bias[i % n]));
-    let active = crate::ops::gelu::oracle::forward(Gelu::Tanh, &want);
+    let active = gelu::oracle::forward(Gelu::Tanh, &want);
+    let slopes = gelu::oracle::slope(Gelu::Tanh, &want);
     for device in devices_in(Precision::F16) {
         let pass = &mut device.pass();
         let (x, w) = (pass.upload(&x, &[m, k]).unwrap(), pass.upload(&w, &[n, k]).unwrap());
         let bias = pass.upload(&bias, &[n]).unwrap();
         let tolerance = sum_tolerance(k + 1, k as f64 + 1.0);
-        let (y, pre) = linear_gelu(pass, Gelu::Tanh, &x, &w, &bias).unwrap();
-        assert_within("pre", &checked_read(pass, "pre", &pre), &want, |_| tolerance);
-        // GELU's slope is at most 1.13.
-        let slack = |i: usize| 1.2 * tolerance + crate::ops::gelu::TOLERANCE * (1.0 + want[i].abs());
+        let (y, slope) = linear_gelu(pass, Gelu::Tanh, &x, &w, &bias).unwrap();
+        let slack = gelu::BEND * tolerance + gelu::SLOPE_TOLERANCE;
+        assert_within("slope", &checked_read(pass, "slope", &slope), &slopes, |_| slack);
+        let slack = |i: usize| gelu::STEEPEST * tolerance + gelu::TOLERANCE * (1.0 + want[i].abs());
         assert_within("y", &checked_read(pass, "y", &y), &active, slack);
     }
 }

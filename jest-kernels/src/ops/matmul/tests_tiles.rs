@@ -3,6 +3,7 @@
 use super::by_hand::Choice;
 use super::kernels::Units;
 use super::*;
+use crate::ops::gelu;
 use crate::testing::*;
 
 /// The software adapter of the tests is given other tiles, so those of real GPUs are dispatched by hand.
@@ -18,12 +19,16 @@ fn tiles_of_gpus_match_the_oracle_with_every_store() {
 /// Every form and end of a tile; the depths before `first` are left to a dispatch that adds.
 pub(super) fn check_ends(pass: &mut Pass, tile: Tile, halves: bool, sizes: (usize, usize, usize), first: usize) {
     let k = sizes.2;
-    let tolerance = sum_tolerance(k + 2, k as f64 + 2.0) * 1.2 + crate::ops::gelu::TOLERANCE * 8.0;
+    let tolerance = sum_tolerance(k + 2, k as f64 + 2.0) * gelu::STEEPEST + gelu::TOLERANCE * 8.0;
     for (form, store) in kernels::ends(tile) {
         let choice = Choice { tile, halves, form, store };
         let product = by_hand::product(pass, choice, sizes, first, 1.0).unwrap();
         let y = checked_read(pass, "y", &product.y);
         assert_within(&format!("{choice:?}"), &y, &product.want, |_| tolerance);
+        if let Some((slope, want)) = &product.slope {
+            let slope = checked_read(pass, "slope", slope);
+            assert_within(&format!("slope of {choice:?}"), &slope, want, |_| tolerance);
+        }
     }
 }
 
