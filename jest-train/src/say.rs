@@ -20,13 +20,9 @@ pub(crate) use {say, tell};
 static LOST: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn out(line: Arguments<'_>) {
-    match writeln!(stdout(), "{line}") {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            if !LOST.swap(true, Ordering::Relaxed) {
-                tell!("error: standard output cannot be written: {error}");
-            }
-        }
-        _ => (),
+    let Err(error) = writeln!(stdout(), "{line}") else { return };
+    if error.kind() != ErrorKind::BrokenPipe && !LOST.swap(true, Ordering::Relaxed) {
+        tell!("error: standard output cannot be written: {error}");
     }
 }
 
