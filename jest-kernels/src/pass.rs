@@ -43,8 +43,8 @@ impl Pass {
         self.precision
     }
 
-    /// How an operation may store what feeds products alone: bf16 where they round to it, on the CPU device.
-    pub(crate) fn product_operand(&self) -> DType {
+    /// How what feeds products alone may be stored: bf16 where they round to it, on the CPU device, else f32.
+    pub fn product_operand(&self) -> DType {
         if self.cpu().is_some() && self.precision == Precision::Bf16 { DType::Bf16 } else { DType::F32 }
     }
 

@@ -223,9 +223,9 @@ fn products_are_sliced_along_rows_layers_and_parts_of_a_deep_sum() {
         let (a, b) = (drawn(pass, &[9, 31, 40], 1)?, drawn(pass, &[9, 24, 40], 2)?);
         Ok(vec![matmul::batched(pass, Form::ABt, &a, &b)?])
     });
-    // Two parts of 512 depths, each a layer of a batch.
+    // Two parts of 512 depths, each a layer of a batch, and one depth left over.
     same_bits(40_000, &["matmul/write"], |pass| {
-        let (a, b, mut sum) = (drawn(pass, &[1024, 16], 3)?, drawn(pass, &[1024, 8], 4)?, pass.zeros(&[16, 8])?);
+        let (a, b, mut sum) = (drawn(pass, &[1025, 16], 3)?, drawn(pass, &[1025, 8], 4)?, pass.zeros(&[16, 8])?);
         matmul::accumulate(pass, Form::AtB, &a, &b, &mut sum)?;
         Ok(vec![sum])
     });
@@ -257,18 +257,31 @@ fn a_sum_over_rows_is_cut_where_it_is_without_a_limit_or_by_the_limit_alone() {
 
 #[test]
 fn f16_operands_are_sliced() {
-    let product = |binding_bytes| {
-        let limits = DeviceLimits { binding_bytes, ..Default::default() };
-        let device = lesser_gpu_in(Precision::F16, limits);
-        ran(&device, |pass| {
+    let cases: [(&str, u64, Case); 3] = [
+        ("matmul/f16_write", LIMIT, |pass| {
             // Rows of an odd number of halves.
             let (x, w) = (rows(pass, 1)?, drawn(pass, &[20, COLS], 2)?);
             Ok(vec![matmul::forward(pass, Form::ABt, &x, &w)?])
-        })
-        .unwrap()
-    };
-    let ((want, _), (got, calls)) = (product(None), product(Some(LIMIT)));
-    assert!(got == want && calls.iter().any(|(name, count)| name == "matmul/f16_write" && *count > 1), "{calls:?}");
+        }),
+        ("matmul/f16_write", 20_000, |pass| {
+            let (a, b) = (drawn(pass, &[9, 31, 40], 1)?, drawn(pass, &[9, 24, 40], 2)?);
+            Ok(vec![matmul::batched(pass, Form::ABt, &a, &b)?])
+        }),
+        ("matmul/f16_write", 40_000, |pass| {
+            let (a, b, mut sum) = (drawn(pass, &[2051, 16], 3)?, drawn(pass, &[2051, 8], 4)?, pass.zeros(&[16, 8])?);
+            matmul::accumulate(pass, Form::AtB, &a, &b, &mut sum)?;
+            Ok(vec![sum])
+        }),
+    ];
+    for (index, (name, limit, case)) in cases.into_iter().enumerate() {
+        let product = |binding_bytes| {
+            let limits = DeviceLimits { binding_bytes, ..Default::default() };
+            ran(&lesser_gpu_in(Precision::F16, limits), case).unwrap()
+        };
+        let ((want, whole), (got, sliced)) = (product(None), product(Some(limit)));
+        let calls = |of: &[(String, u64)]| of.iter().filter(|call| call.0 == name).map(|call| call.1).sum::<u64>();
+        assert!(got == want && calls(&sliced) > calls(&whole), "{index}: {whole:?} {sliced:?}");
+    }
 }
 
 #[test]

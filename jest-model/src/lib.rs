@@ -14,7 +14,7 @@
 //! let pass = &mut device.pass();
 //! let config = Preset::Mu.config();
 //! let mut model = TwoTowers::new(pass, &config, 0)?;
-//! assert_eq!(model.parameters().iter().map(|param| param.value.len()).sum::<usize>(), 301_442);
+//! assert_eq!(model.parameters().iter().map(|param| param.value().len()).sum::<usize>(), 301_442);
 //!
 //! let pixels: Vec<f32> = (0..2 * 3 * 32 * 32).map(|i| (i as f32 * 0.1).sin()).collect();
 //! let images = pass.upload(&pixels, &[2, 3, 32, 32])?;
@@ -23,8 +23,8 @@
 //! let (text, text_saved) = model.encode_texts(pass, &ids, &[16, 16], &View::default())?;
 //!
 //! let TwoTowers { logit_scale, logit_bias, .. } = &mut model;
-//! let logits = sigmoid_loss::LogitParameters { log_scale: &logit_scale.value, bias: &logit_bias.value };
-//! let (dscale, dbias) = (&mut logit_scale.grad, &mut logit_bias.grad);
+//! let ((log_scale, dscale), (bias, dbias)) = (logit_scale.value_and_grad(), logit_bias.value_and_grad());
+//! let logits = sigmoid_loss::LogitParameters { log_scale, bias };
 //! let (loss, dimage, dtext) = sigmoid_loss::forward_backward(pass, &image, &text, logits, dscale, dbias)?;
 //! model.backward_images(pass, image_saved, &dimage)?;
 //! model.backward_texts(pass, text_saved, &dtext)?;

@@ -2,7 +2,10 @@
 //!
 //! One rule for all backward passes: gradients of parameters accumulate (+=), gradients of activations are written (=).
 
-use jest_kernels::{Pass, Tensor};
+use std::sync::OnceLock;
+
+use jest_kernels::ops::cast;
+use jest_kernels::{DType, Pass, Tensor};
 
 use crate::Result;
 use crate::init::{Init, values};
@@ -11,8 +14,10 @@ use crate::stored::{FilePart, Order};
 /// A tensor that training changes, with its gradient.
 #[derive(Clone, Debug)]
 pub struct Param {
-    /// What the model computes with.
-    pub value: Tensor,
+    /// In f32, whatever the precision of products.
+    value: Tensor,
+    /// The value as products read it, once they have.
+    rounded: OnceLock<Tensor>,
     /// Gradient of the loss by `value`, of the same shape; every backward pass adds to it.
     pub grad: Tensor,
     name: String,
@@ -39,6 +44,39 @@ impl Part {
 }
 
 impl Param {
+    /// What the model computes with.
+    pub fn value(&self) -> &Tensor {
+        &self.value
+    }
+
+    /// Puts another value in its place.
+    pub fn set(&mut self, value: Tensor) {
+        *self.update().0 = value;
+    }
+
+    /// The value to be changed in place, and its gradient.
+    pub fn update(&mut self) -> (&mut Tensor, &Tensor) {
+        self.rounded.take();
+        (&mut self.value, &self.grad)
+    }
+
+    /// The value beside its gradient, for an operation that reads one and adds to the other.
+    pub fn value_and_grad(&mut self) -> (&Tensor, &mut Tensor) {
+        (&self.value, &mut self.grad)
+    }
+
+    /// The value as products read it: stored in bf16 where they round to it, from the first product after a change on.
+    pub(crate) fn operand(&self, pass: &mut Pass) -> Result<Tensor> {
+        if pass.product_operand() == DType::F32 {
+            return Ok(self.value.clone());
+        }
+        if let Some(stored) = self.rounded.get() {
+            return Ok(stored.clone());
+        }
+        let stored = cast::to_product_operand(pass, &self.value)?;
+        Ok(self.rounded.get_or_init(|| stored).clone())
+    }
+
     /// Name of the tensor in a weight file; queries, keys and values of a block are one parameter named `qkv_proj`.
     pub fn name(&self) -> &str {
         &self.name
@@ -90,7 +128,7 @@ impl Builder<'_> {
                 self.pass.upload(&all, &shape)?
             }
         };
-        Ok(Param { value, grad, name: name.to_string(), is_kernel, parts })
+        Ok(Param { value, rounded: OnceLock::new(), grad, name: name.to_string(), is_kernel, parts })
     }
 }
 

@@ -185,7 +185,7 @@ impl TextTower {
 
     /// What the blocks begin with: `[n * l, width]`.
     fn embed(&self, pass: &mut Pass, ids: &TokenIds) -> Result<(Tensor, Option<EmbeddingNormSaved>)> {
-        let x = token_embedding::forward(pass, ids, &self.token.value, &self.position.value)?;
+        let x = token_embedding::forward(pass, ids, self.token.value(), self.position.value())?;
         let Some(layer) = &self.embedding_norm else { return Ok((x, None)) };
         let (x, saved) = layer.forward(pass, &x)?;
         Ok((x, Some(saved)))

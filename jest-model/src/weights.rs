@@ -80,7 +80,7 @@ impl TwoTowers {
         let all = stored(&params, |param| layout.parts(param, self.config()));
         let tensors: Vec<_> = all.iter().map(|stored| (stored.name.clone(), stored.shape.clone())).collect();
         let path = Path::new(WEIGHTS_FILE);
-        tensor_file::write(out, path, metadata, &tensors, |index| gather(pass, &params, &all[index], |p| &p.value))
+        tensor_file::write(out, path, metadata, &tensors, |index| gather(pass, &params, &all[index], |p| p.value()))
     }
 
     /// Replaces all parameters by those of a safetensors file. The file is not trusted: its header, names, shapes and
@@ -108,12 +108,12 @@ impl TwoTowers {
     /// Replaces the parameters for which there are values.
     pub(crate) fn upload(&mut self, pass: &mut Pass, values: &[Option<Vec<f32>>]) -> Result<()> {
         let of = |(param, values): (&Param, &Option<Vec<f32>>)| match values {
-            Some(values) => Ok(pass.upload(values, param.value.shape())?),
-            None => Ok(param.value.clone()),
+            Some(values) => Ok(pass.upload(values, param.value().shape())?),
+            None => Ok(param.value().clone()),
         };
         let tensors = self.parameters().into_iter().zip(values).map(of).collect::<Result<Vec<Tensor>>>()?;
         for (param, tensor) in self.parameters_mut().into_iter().zip(tensors) {
-            param.value = tensor;
+            param.set(tensor);
         }
         Ok(())
     }
@@ -157,7 +157,7 @@ impl TwoTowers {
         let params = self.parameters();
         for stored in stored(&params, |param| Layout::HuggingFace.parts(param, self.config())) {
             hasher.update(format!("\n{} {:?}\n", stored.name, stored.shape).as_bytes());
-            let values = gather(pass, &params, &stored, |param| &param.value)?;
+            let values = gather(pass, &params, &stored, |param| param.value())?;
             hasher.update(&tensor_file::little_endian(&values));
         }
         Ok(hasher.finalize().to_hex().to_string())
@@ -190,7 +190,7 @@ fn gather(pass: &mut Pass, params: &[&Param], stored: &Stored, of: impl Fn(&Para
 
 /// The elements of each parameter, of one that is in no tensor 0.
 pub(crate) fn read(source: &mut dyn TensorSource, params: &[&Param], all: &[Stored]) -> Result<Vec<Vec<f32>>> {
-    let mut host: Vec<Vec<f32>> = params.iter().map(|param| vec![0.0; param.value.len()]).collect();
+    let mut host: Vec<Vec<f32>> = params.iter().map(|param| vec![0.0; param.value().len()]).collect();
     for stored in all {
         let values = source.read_f32(&stored.name, &stored.shape)?;
         let mut rest = values.as_slice();

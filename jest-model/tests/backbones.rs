@@ -55,9 +55,9 @@ fn unit(rows: &[f32], d: usize) -> Vec<f32> {
 
 /// `[rows, cols]` with ones on its diagonal.
 fn eye(param: &mut Param) {
-    let (rows, cols) = (param.value.rows(), param.value.cols());
+    let (rows, cols) = (param.value().rows(), param.value().cols());
     let values: Vec<f32> = (0..rows * cols).map(|at| if at / cols == at % cols { 1.0 } else { 0.0 }).collect();
-    param.value = pass().upload(&values, &[rows, cols]).unwrap();
+    param.set(pass().upload(&values, &[rows, cols]).unwrap());
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn pictures_of_other_sizes_are_seen_as_by_transformers() {
         let said: Vec<String> = report.resized().collect();
         assert!(said[0].contains("cubic without antialias") && said.len() == 1, "{said:?}");
         let positions = model.parameters().into_iter().find(|param| param.name() == IMAGE_POSITIONS).unwrap();
-        let positions = pass().read(&positions.value).unwrap();
+        let positions = pass().read(positions.value()).unwrap();
         close("positions", &positions, &golden(&format!("position{side}")), 1e-5);
         let ImageHead::Class(projection) = &mut model.vision.head else { panic!("no projection") };
         eye(&mut projection.weight);
@@ -121,7 +121,7 @@ fn what_backbones_hold_is_kept_and_the_rest_is_drawn_or_said() {
     let fresh = TwoTowers::new(&mut pass(), model.config(), 3).unwrap();
     let value = |model: &TwoTowers, name: &str| {
         let param = model.parameters().into_iter().find(|param| param.name() == name).unwrap();
-        pass().read(&param.value).unwrap()
+        pass().read(param.value()).unwrap()
     };
     assert_eq!(value(&model, "visual_projection.weight"), value(&fresh, "visual_projection.weight"));
     // Every other tensor comes back to the byte, under its own name.

@@ -41,12 +41,13 @@ fn assert_close(what: &str, got: &[f32], want: &[f32], floor: f32, limit: f32) {
 fn loss(pass: &mut Pass, model: &mut TwoTowers, image: &Tensor, text: &Tensor) -> (Tensor, Tensor, Tensor) {
     let biased = model.config().has_logit_bias();
     let TwoTowers { logit_scale, logit_bias, .. } = model;
-    let (scale, dscale) = (&logit_scale.value, &mut logit_scale.grad);
+    let (scale, dscale) = logit_scale.value_and_grad();
     if !biased {
         return contrastive_softmax::forward_backward(pass, image, text, scale, dscale).unwrap();
     }
-    let logits = LogitParameters { log_scale: scale, bias: &logit_bias.value };
-    sigmoid_loss::forward_backward(pass, image, text, logits, dscale, &mut logit_bias.grad).unwrap()
+    let (bias, dbias) = logit_bias.value_and_grad();
+    let logits = LogitParameters { log_scale: scale, bias };
+    sigmoid_loss::forward_backward(pass, image, text, logits, dscale, dbias).unwrap()
 }
 
 fn agrees_on(device: &Device, folder: &Path) {
@@ -72,7 +73,7 @@ fn agrees_on(device: &Device, folder: &Path) {
     assert_close("text_embeds", &pass.read(&text).unwrap(), &floats(&expected, "text_embeds"), 0.0, limit);
 
     let (t, bias) =
-        (pass.read(&model.logit_scale.value).unwrap()[0].exp(), pass.read(&model.logit_bias.value).unwrap());
+        (pass.read(model.logit_scale.value()).unwrap()[0].exp(), pass.read(model.logit_bias.value()).unwrap());
     let cosines = matmul::forward(pass, Form::ABt, &text, &image).unwrap();
     let logits: Vec<f32> = pass.read(&cosines).unwrap().iter().map(|cosine| t * cosine + bias[0]).collect();
     assert_close("logits_per_text", &logits, &floats(&expected, "logits_per_text"), 0.0, limit);

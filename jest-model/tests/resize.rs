@@ -42,7 +42,7 @@ fn refused(folder: &str, sizes: NewSizes, how: Resizing) -> ModelError {
 
 fn values(model: &TwoTowers, name: &str) -> Vec<f32> {
     let param = model.parameters().into_iter().find(|param| param.name() == name).unwrap();
-    pass().read(&param.value).unwrap()
+    pass().read(param.value()).unwrap()
 }
 
 fn close(what: &str, got: &[f32], want: &[f32], limit: f32) {

@@ -32,7 +32,7 @@ fn read(mut source: Import) -> (TwoTowers, Report) {
 
 fn values(model: &TwoTowers, of: impl Fn(&str) -> bool) -> Vec<(String, Vec<f32>)> {
     let params = model.parameters().into_iter().filter(|param| of(param.name()));
-    params.map(|param| (param.name().to_string(), pass().read(&param.value).unwrap())).collect()
+    params.map(|param| (param.name().to_string(), pass().read(param.value()).unwrap())).collect()
 }
 
 fn no_logits(name: &str) -> bool {

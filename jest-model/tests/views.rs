@@ -52,10 +52,10 @@ fn clip() -> ModelConfig {
 fn model(pass: &mut Pass, config: &ModelConfig) -> TwoTowers {
     let mut model = TwoTowers::new(pass, config, 5).unwrap();
     for (seed, param) in model.parameters_mut().into_iter().enumerate() {
-        let noise = testing::random(param.value.len(), 100 + seed as u64);
+        let noise = testing::random(param.value().len(), 100 + seed as u64);
         let moved: Vec<f32> =
-            pass.read(&param.value).unwrap().iter().zip(noise).map(|(value, noise)| value + 0.2 * noise).collect();
-        param.value = pass.upload(&moved, param.value.shape()).unwrap();
+            pass.read(param.value()).unwrap().iter().zip(noise).map(|(value, noise)| value + 0.2 * noise).collect();
+        param.set(pass.upload(&moved, param.value().shape()).unwrap());
     }
     model
 }
@@ -120,11 +120,11 @@ fn check(config: &ModelConfig, view: &View) {
             for (value, sign) in values.iter_mut().zip([1.0, -1.0]) {
                 let mut moved = model.clone();
                 let param = moved.parameters_mut().swap_remove(index);
-                let mut elements = pass.read(&param.value).unwrap();
+                let mut elements = pass.read(param.value()).unwrap();
                 for (element, along) in elements.iter_mut().zip(direction) {
                     *element += (sign * step * f64::from(*along) / length) as f32;
                 }
-                param.value = pass.upload(&elements, param.value.shape()).unwrap();
+                param.set(pass.upload(&elements, param.value().shape()).unwrap());
                 *value = embed(pass, &moved, &batch, view).2;
             }
             let differences = (values[0] - values[1]) / (2.0 * step);

@@ -12,8 +12,10 @@ use crate::config::SelectionPlan;
 pub struct Approximation {
     /// The cheap view; the full one where nothing is approximated.
     view: View,
-    /// Share of a sub-batch that is trained at it.
-    share: f64,
+    /// Share of a sub-batch that is trained at it, in the first update and in the last.
+    shares: [f64; 2],
+    /// Updates of the run.
+    steps: u64,
     seed: u64,
 }
 
@@ -34,8 +36,8 @@ enum Purpose {
 }
 
 impl Approximation {
-    /// The approximation of a run whose plan has this seed.
-    pub fn of(plan: &SelectionPlan, seed: u64) -> Self {
+    /// The approximation of a run of so many updates whose plan has this seed.
+    pub fn of(plan: &SelectionPlan, steps: u64, seed: u64) -> Self {
         let asked = &plan.approximation;
         let view = View {
             patch_size: asked.patch_size,
@@ -43,7 +45,8 @@ impl Approximation {
             text_tokens: asked.text_tokens,
             ..View::default()
         };
-        Self { view, share: plan.cheap_share, seed }
+        let shares = [plan.cheap_share, plan.cheap_share_end.unwrap_or(plan.cheap_share)];
+        Self { view, shares, steps, seed }
     }
 
     /// The view at which the candidates of update `step` (from 0) are scored.
@@ -55,7 +58,7 @@ impl Approximation {
     ///
     /// Every chunk of a draw falls into both parts: at a share of one half every second example is cheap, the first not.
     pub fn training(&self, n: usize, step: u64) -> (Vec<usize>, Vec<Part>) {
-        let cheap = self.cheap(n);
+        let cheap = self.cheap(n, step);
         let is_cheap = |i: &usize| (i + 1) * cheap / n > i * cheap / n;
         let (mut order, cheap_ones): (Vec<usize>, Vec<usize>) = (0..n).partition(|i| !is_cheap(i));
         order.extend(cheap_ones);
@@ -66,9 +69,12 @@ impl Approximation {
         )
     }
 
-    /// How many of n are trained at the cheap view, rounded to the nearest.
-    fn cheap(&self, n: usize) -> usize {
-        (self.share * n as f64).round() as usize
+    /// How many of n are trained at the cheap view in update `step`, rounded to the nearest: the share goes from that of
+    /// the first update to that of the last in a straight line.
+    fn cheap(&self, n: usize, step: u64) -> usize {
+        let [first, last] = self.shares;
+        let way = step as f64 / self.steps.saturating_sub(1).max(1) as f64;
+        ((first + (last - first) * way.min(1.0)) * n as f64).round() as usize
     }
 
     fn view_of(&self, step: u64, purpose: Purpose) -> View {
@@ -87,7 +93,7 @@ mod tests {
 
     #[test]
     fn half_is_every_second_and_any_share_is_spread() {
-        let with = |share| Approximation { view: View::patches(16), share, seed: 1 };
+        let with = |share| Approximation { view: View::patches(16), shares: [share; 2], steps: 10, seed: 1 };
         let (order, parts) = with(0.5).training(6, 0);
         assert_eq!(order, [0, 2, 4, 1, 3, 5]);
         assert_eq!(parts, [Part { rows: 0..3, view: View::default() }, Part { rows: 3..6, view: View::patches(16) }]);
@@ -107,9 +113,21 @@ mod tests {
     }
 
     #[test]
+    fn a_share_goes_to_its_end_in_a_straight_line() {
+        let falling = Approximation { view: View::patches(16), shares: [1.0, 0.0], steps: 5, seed: 1 };
+        let cheap = |of: &Approximation, step| {
+            let (_, parts) = of.training(8, step);
+            parts.iter().filter(|part| part.view != View::default()).map(|part| part.rows.len()).sum::<usize>()
+        };
+        assert_eq!([0, 1, 2, 3, 4, 5].map(|step| cheap(&falling, step)), [8, 6, 4, 2, 0, 0]);
+        let one = Approximation { steps: 1, ..falling };
+        assert_eq!(cheap(&one, 0), 8);
+    }
+
+    #[test]
     fn patches_are_drawn_anew_for_every_step_and_purpose() {
         let view = View { keep_tokens: Some(4), ..View::default() };
-        let with = |seed| Approximation { view, share: 1.0, seed };
+        let with = |seed| Approximation { view, shares: [1.0; 2], steps: 9, seed };
         let mut seeds: Vec<u64> = (0..4).map(|step| with(0).scoring(step).seed).collect();
         seeds.extend((0..4).map(|step| with(0).training(8, step).1[0].view.seed));
         seeds.extend((0..4).map(|step| with(1).scoring(step).seed));
@@ -117,6 +135,7 @@ mod tests {
         seeds.dedup();
         assert_eq!(seeds.len(), 12);
         assert_eq!(with(5).scoring(7), with(5).scoring(7));
-        assert_eq!(Approximation { view: View::patches(16), share: 1.0, seed: 3 }.scoring(2), View::patches(16));
+        let patches = Approximation { view: View::patches(16), shares: [1.0; 2], steps: 9, seed: 3 };
+        assert_eq!(patches.scoring(2), View::patches(16));
     }
 }

@@ -223,7 +223,7 @@ pub fn prepare(plan: &Plan) -> Result<Vec<Prepared>> {
     for run in &plan.runs {
         let tokenizer = tokenizer(&run.text)?;
         let model = model_config(run, &tokenizer)?;
-        Approximation::of(&run.selection, plan.seed).scoring(0).validate(&model)?;
+        Approximation::of(&run.selection, run.steps, plan.seed).scoring(0).validate(&model)?;
         let data = loader_config(plan, run, &model, tokenizer)?;
         data.check()?;
         for origin in &run.reference {

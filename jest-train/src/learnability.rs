@@ -86,7 +86,7 @@ pub fn pair_losses(
     objective: Objective,
 ) -> Result<Vec<f32>> {
     if objective == Objective::Softmax {
-        let (d, scale) = (image.cols(), pass.read(&model.logit_scale.value)?[0].exp());
+        let (d, scale) = (image.cols(), pass.read(model.logit_scale.value())?[0].exp());
         let (image, text) = (pass.read(image)?, pass.read(text)?);
         let pairs = image.chunks_exact(d).zip(text.chunks_exact(d));
         let cosine =
@@ -94,7 +94,7 @@ pub fn pair_losses(
         return Ok(pairs.map(|pair| -scale * cosine(pair) as f32).collect());
     }
     let mut losses = pass.zeros(&[image.rows()])?;
-    let (log_scale, bias) = (&model.logit_scale.value, &model.logit_bias.value);
+    let (log_scale, bias) = (model.logit_scale.value(), model.logit_bias.value());
     selection_scores::diagonal(pass, 1.0, Candidates { image, text, log_scale, bias }, &mut losses)?;
     Ok(pass.read(&losses)?)
 }

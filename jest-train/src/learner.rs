@@ -139,8 +139,8 @@ impl Learner {
         let loss = pass.read_later(&contrastive)?;
         let distillation = distillation.map(|loss| pass.read_later(&loss)).transpose()?;
         let norm = self.optimizer.update(pass, &mut self.model, lr, decay, gradient_scale)?;
-        let log_scale = pass.read_later(&self.model.logit_scale.value)?;
-        let bias = pass.read_later(&self.model.logit_bias.value)?;
+        let log_scale = pass.read_later(self.model.logit_scale.value())?;
+        let bias = pass.read_later(self.model.logit_bias.value())?;
         pass.submit()?;
         Ok(StepNumbers { loss, distillation, norm, log_scale, bias, gradient_scale })
     }
@@ -277,28 +277,23 @@ impl Learner {
         let TwoTowers { logit_scale, logit_bias, .. } = &mut self.model;
         let (contrastive, mut dimage, mut dtext) = match self.objective {
             Objective::Sigmoid => {
-                let parameters =
-                    sigmoid_loss::LogitParameters { log_scale: &logit_scale.value, bias: &logit_bias.value };
-                let (dscale, dbias) = (&mut logit_scale.grad, &mut logit_bias.grad);
+                let ((log_scale, dscale), (bias, dbias)) = (logit_scale.value_and_grad(), logit_bias.value_and_grad());
+                let parameters = sigmoid_loss::LogitParameters { log_scale, bias };
                 sigmoid_loss::forward_backward(pass, image, text, parameters, dscale, dbias)?
             }
             Objective::Softmax => {
-                let scale = &logit_scale.value;
-                contrastive_softmax::forward_backward(pass, image, text, scale, &mut logit_scale.grad)?
+                let (scale, dscale) = logit_scale.value_and_grad();
+                contrastive_softmax::forward_backward(pass, image, text, scale, dscale)?
             }
         };
         let Some(Teacher { made, log_scale }) = reuse.teacher() else {
             return Ok((Loss { contrastive, distillation: None }, dimage, dtext));
         };
-        let student = contrastive_distillation::Embedded { image, text, log_scale: &logit_scale.value };
+        let (own_scale, dscale) = logit_scale.value_and_grad();
+        let student = contrastive_distillation::Embedded { image, text, log_scale: own_scale };
         let teacher = contrastive_distillation::Embedded { image: &made[0], text: &made[1], log_scale };
-        let (distillation, by_image, by_text) = contrastive_distillation::forward_backward(
-            pass,
-            student,
-            teacher,
-            self.distillation,
-            &mut logit_scale.grad,
-        )?;
+        let (distillation, by_image, by_text) =
+            contrastive_distillation::forward_backward(pass, student, teacher, self.distillation, dscale)?;
         add::accumulate(pass, &by_image, &mut dimage)?;
         add::accumulate(pass, &by_text, &mut dtext)?;
         Ok((Loss { contrastive, distillation: Some(distillation) }, dimage, dtext))

@@ -106,7 +106,7 @@ impl Estimate {
         let side = config.vision.image_size;
         let scored = selection.is_scored() || selection.needs_reference() || run.memory.micro_batch.is_some();
         // Images at a cheap view are scored in larger blocks; the reference's are embedded at the full one.
-        let cheap = Approximation::of(selection, 0).scoring(0);
+        let cheap = Approximation::of(selection, run.steps, 0).scoring(0);
         let [block, text_block] = [embed::image_block(config, &cheap), embed::BLOCK]
             .map(|block| if scored { super_batch.min(block) } else { 0 });
         let scoring = |view: &View, image_block: usize| {
@@ -116,13 +116,16 @@ impl Estimate {
         let scoring = scoring(&cheap, block).max(scoring(&View::default(), text_block));
         let references = if selection.needs_reference() { run.reference.len() as u64 } else { 0 };
         let models = 4 * config.parameter_count() * (4 + references);
+        // All but tokens are weights of products, nearly.
+        let weights = config.parameter_count() - (config.text.vocab_size * config.text.width) as u64;
+        let rounded = if precision == Precision::Bf16 { 2 * weights * (1 + references) } else { 0 };
         let stripe = 4 * 256 * (sub_batch + sub_batch.div_ceil(512) * config.embedding_dim());
         let stripe = if run.objective == Objective::Sigmoid { stripe } else { 2 * stripe };
         let bytes = |words: usize| 4 * words as u64;
         let mut all: Vec<Buffer> = [
             ("activations", bytes(at_once * kept), "memory.micro_batch, memory.recompute"),
             ("gradients of activations", bytes(at_once * most(words(&Tower::gradients))), "memory.micro_batch"),
-            ("parameters, gradients, AdamW and references", models, "model.preset"),
+            ("parameters, gradients, AdamW and references", models + rounded, "model.preset"),
             ("scoring", bytes(scoring), ""),
             ("pixels", bytes((at_once + block) * 2 * 3 * side * side), "memory.micro_batch"),
             ("super-batches", 3 * 3 * (super_batch * side * side) as u64, "selection.super_batch"),

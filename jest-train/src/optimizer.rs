@@ -27,7 +27,7 @@ impl Optimizer {
     pub fn new(pass: &mut Pass, model: &TwoTowers, plan: OptimizerPlan, max_logit_scale: Option<f32>) -> Result<Self> {
         let mut moments = Vec::new();
         for param in model.trained() {
-            moments.push([pass.zeros(param.value.shape())?, pass.zeros(param.value.shape())?]);
+            moments.push([pass.zeros(param.value().shape())?, pass.zeros(param.value().shape())?]);
         }
         Ok(Self { plan, max_log_scale: max_logit_scale.map(f32::ln), moments, updates: 0 })
     }
@@ -72,10 +72,11 @@ impl Optimizer {
             if param.name() == "logit_scale" {
                 settings.max_value = self.max_log_scale;
             }
-            adamw::step(pass, &settings, &mut param.value, &param.grad, [mean, square], &norm)?;
+            let (value, gradient) = param.update();
+            adamw::step(pass, &settings, value, gradient, [mean, square], &norm)?;
         }
         for param in model.trained_mut() {
-            param.grad = pass.zeros(param.value.shape())?;
+            param.grad = pass.zeros(param.value().shape())?;
         }
         Ok(pass.read_later(&norm)?)
     }

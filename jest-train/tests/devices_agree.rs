@@ -99,7 +99,12 @@ impl Embedded {
         let super_batch = self.learner[0].rows();
         let term = |weight, model: &'a TwoTowers, [image, text]: &'a [Tensor; 2]| Term {
             weight,
-            candidates: Candidates { image, text, log_scale: &model.logit_scale.value, bias: &model.logit_bias.value },
+            candidates: Candidates {
+                image,
+                text,
+                log_scale: model.logit_scale.value(),
+                bias: model.logit_bias.value(),
+            },
         };
         let terms = vec![term(1.0, &learner.model, &self.learner), term(-1.0, &reference.model, &self.reference)];
         DeviceScores::new(pass, terms, super_batch).unwrap()

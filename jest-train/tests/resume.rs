@@ -117,7 +117,7 @@ fn killed_at_random_and_while_saving() {
 fn cheap_views_are_resumed() {
     let flexi = THREE_RUNS.replace(
         "selection.chunks = 4",
-        "selection.chunks = 4\nselection.approximation = { patch_size = 4, keep_tokens = 5 }\nselection.cheap_share = 0.4",
+        "selection.chunks = 4\nselection.approximation = { patch_size = 4, keep_tokens = 5 }\nselection.cheap_share = 0.4\nselection.cheap_share_end = 0.1",
     );
     let place = Place::new(&flexi);
     place.train("whole", &[]).well();

@@ -78,7 +78,15 @@ fn three_parts_are_the_element() {
     }
 }
 
-/// By rows and by depths, for both sides, up to the edges.
+/// Where the element of a row and a depth lies in packed blocks of so many steps of depth, in parts.
+fn places(role: Role, steps: usize, row: usize, depth: usize) -> [usize; PARTS] {
+    let (i, k) = (row % SIDE, depth % DEPTH);
+    let within = if role == Role::Left { i * DEPTH + k } else { k / 2 * 2 * SIDE + 2 * i + k % 2 };
+    let block = row / SIDE * steps + depth / DEPTH;
+    std::array::from_fn(|part| (block * PARTS + part) * BLOCK + within)
+}
+
+/// By rows and by depths, for both sides, up to the edges: parts add up to the element, and to 0 beyond.
 #[test]
 fn every_way_to_split_packs_the_same_bits() {
     let mut values = random(41 * 45, 9);
@@ -94,6 +102,13 @@ fn every_way_to_split_packs_the_same_bits() {
             });
             let first = packed.next().unwrap();
             assert!(packed.all(|other| other == first), "{stride} {depth_stride}");
+            let steps = depths.div_ceil(DEPTH);
+            for (row, depth) in (0..rows.next_multiple_of(SIDE)).flat_map(|i| (0..steps * DEPTH).map(move |k| (i, k))) {
+                let inside = row < rows && depth < depths;
+                let want = if inside { values[row * stride + depth * depth_stride] } else { 0.0 };
+                let got: f32 = places(role, steps, row, depth).iter().rev().map(|at| wide(first[*at])).sum();
+                assert!(got == want || !want.is_finite() || want == f32::MAX, "{row} {depth}: {got} for {want}");
+            }
         }
     }
 }

@@ -43,6 +43,9 @@ pub struct BlockSaved {
     scale2: Option<LayerScaleSaved>,
 }
 
+/// Of attention: its norm, itself and its scale.
+type AttendSaved = (LayerNormSaved, SelfAttentionSaved, Option<LayerScaleSaved>);
+
 impl Block {
     pub(crate) fn new(b: &mut Builder, name: &str, sizes: BlockSizes) -> Result<Self> {
         let BlockSizes { width, num_heads, mlp_dim, gelu, eps, layer_scale, norms_behind } = sizes;
@@ -73,18 +76,7 @@ impl Block {
         if self.norms_behind {
             return self.forward_norms_behind(pass, &x, rows);
         }
-        let (h, norm1) = self.norm1.forward_to_product(pass, &x)?;
-        let (x, attention, scale1) = match &self.scale1 {
-            None => {
-                let (x, attention) = self.attention.forward_onto(pass, &h, rows, &x)?;
-                (x, attention, None)
-            }
-            Some(scale) => {
-                let (h, attention) = self.attention.forward(pass, &h, rows)?;
-                let (h, scale1) = scale.forward(pass, h)?;
-                (add::forward(pass, &x, &h)?, attention, Some(scale1))
-            }
-        };
+        let (x, (norm1, attention, scale1)) = self.attend(pass, &x, rows)?;
         let (h, norm2) = self.norm2.forward_to_product(pass, &x)?;
         let (y, mlp, scale2) = match &self.scale2 {
             None => {
@@ -98,6 +90,31 @@ impl Block {
             }
         };
         Ok((y, BlockSaved { norm1, attention, scale1, norm2, mlp, scale2 }))
+    }
+
+    /// As [`Block::forward`] without a backward, with the same bits.
+    ///
+    /// # Errors
+    /// `Kernel` when the sizes do not fit.
+    pub fn apply(&self, pass: &mut Pass, x: Tensor, rows: &Rows) -> Result<Tensor> {
+        if self.norms_behind || self.scale2.is_some() {
+            return Ok(self.forward(pass, x, rows)?.0);
+        }
+        let x = self.attend(pass, &x, rows)?.0;
+        let h = self.norm2.forward_to_product(pass, &x)?.0;
+        self.mlp.apply_onto(pass, &h, &x)
+    }
+
+    /// The first half of a block with norms in front: `x + scale1(attention(norm1(x)))`.
+    fn attend(&self, pass: &mut Pass, x: &Tensor, rows: &Rows) -> Result<(Tensor, AttendSaved)> {
+        let (h, norm1) = self.norm1.forward_to_product(pass, x)?;
+        let Some(scale) = &self.scale1 else {
+            let (x, attention) = self.attention.forward_onto(pass, &h, rows, x)?;
+            return Ok((x, (norm1, attention, None)));
+        };
+        let (h, attention) = self.attention.forward(pass, &h, rows)?;
+        let (h, scale1) = scale.forward(pass, h)?;
+        Ok((add::forward(pass, x, &h)?, (norm1, attention, Some(scale1))))
     }
 
     /// dy: `[n * l, width]` -> dx: `[n * l, width]`; read from the bottom up against [`Block::forward`].

@@ -45,7 +45,7 @@ impl ClassToken {
         let first = pass.upload(&column, &[l + 1, 1])?;
         // Spreading tokens is the transpose of gathering them; it leaves 0 where the class token goes.
         let spread = gather_tokens::backward(pass, x, &patches)?;
-        let row = self.token.value.reshape(&[1, x.cols()])?;
+        let row = self.token.value().reshape(&[1, x.cols()])?;
         let token = matmul::forward(pass, Form::AB, &first, &row)?;
         Ok((add::forward_rows(pass, &spread, &token)?, ClassTokenSaved { patches, first }))
     }

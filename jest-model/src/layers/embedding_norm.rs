@@ -46,7 +46,7 @@ impl EmbeddingNorm {
         let mut row = [0.0; TOKEN_TYPES];
         row[0] = 1.0;
         let first = pass.upload(&row, &[1, TOKEN_TYPES])?;
-        let kind = matmul::forward(pass, Form::AB, &first, &self.types.value)?;
+        let kind = matmul::forward(pass, Form::AB, &first, self.types.value())?;
         let x = add::forward_rows(pass, x, &kind)?;
         let (y, norm) = self.norm.forward(pass, &x)?;
         Ok((y, EmbeddingNormSaved { first, norm }))

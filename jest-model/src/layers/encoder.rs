@@ -52,13 +52,17 @@ impl Encoder {
     /// `Kernel` when the sizes do not fit.
     pub fn forward(&self, pass: &mut Pass, mut x: Tensor, rows: &Rows) -> Result<(Tensor, EncoderSaved)> {
         let (kept, trained) = self.blocks.split_at(self.kept.unwrap_or_default().min(self.blocks.len()));
-        x = kept.iter().try_fold(x, |x, block| Ok::<_, crate::ModelError>(block.forward(pass, x, rows)?.0))?;
+        x = kept.iter().try_fold(x, |x, block| block.apply(pass, x, rows))?;
         let mut all = Vec::with_capacity(trained.len());
         for block in trained {
-            let input = self.recompute.then(|| x.clone());
-            let (y, saved) = block.forward(pass, x, rows)?;
-            all.push(input.map_or_else(|| Kept::Activations(Box::new(saved)), Kept::Input));
-            x = y;
+            if self.recompute {
+                all.push(Kept::Input(x.clone()));
+                x = block.apply(pass, x, rows)?;
+            } else {
+                let (y, saved) = block.forward(pass, x, rows)?;
+                all.push(Kept::Activations(Box::new(saved)));
+                x = y;
+            }
         }
         Ok((x, EncoderSaved { rows: rows.clone(), blocks: all }))
     }
@@ -68,7 +72,7 @@ impl Encoder {
     /// # Errors
     /// `Kernel` when the sizes do not fit.
     pub fn apply(&self, pass: &mut Pass, x: Tensor, rows: &Rows) -> Result<Tensor> {
-        self.blocks.iter().try_fold(x, |x, block| Ok(block.forward(pass, x, rows)?.0))
+        self.blocks.iter().try_fold(x, |x, block| block.apply(pass, x, rows))
     }
 
     /// dy: `[n * l, width]` -> dx: `[n * l, width]`, the gradient by the input of the first block that is trained.

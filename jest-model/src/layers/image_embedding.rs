@@ -91,14 +91,14 @@ impl ImageEmbedding {
         let (n, patch_size) = (images.shape()[0], view.patch_size(config));
         let resized = self.matrices(pass, view, config)?;
         let (kernel, position) = match &resized {
-            None => (self.kernel.value.clone(), self.position.value.clone()),
+            None => (self.kernel.operand(pass)?, self.position.value().clone()),
             Some(matrices) => (
-                resize_kernel::forward(pass, &self.kernel.value, &matrices.kernel, patch_size)?,
-                matmul::forward(pass, matmul::Form::AB, &matrices.position, &self.position.value)?,
+                resize_kernel::forward(pass, self.kernel.value(), &matrices.kernel, patch_size)?,
+                matmul::forward(pass, matmul::Form::AB, &matrices.position, self.position.value())?,
             ),
         };
         let bias = match &self.bias {
-            Some(bias) => bias.value.clone(),
+            Some(bias) => bias.value().clone(),
             None => pass.zeros(&[config.vision.width])?,
         };
         let (mut x, patches) = patch_embed::forward(pass, images, patch_size, &kernel, &bias)?;

@@ -35,13 +35,13 @@ impl LayerNorm {
     /// # Errors
     /// `Kernel` when the sizes do not fit.
     pub fn forward(&self, pass: &mut Pass, x: &Tensor) -> Result<(Tensor, LayerNormSaved)> {
-        let (y, saved) = layer_norm::forward(pass, x, &self.weight.value, &self.bias.value, self.eps)?;
+        let (y, saved) = layer_norm::forward(pass, x, self.weight.value(), self.bias.value(), self.eps)?;
         Ok((y, LayerNormSaved(saved)))
     }
 
     /// [`LayerNorm::forward`] for an output that feeds matrix products alone.
     pub(crate) fn forward_to_product(&self, pass: &mut Pass, x: &Tensor) -> Result<(Tensor, LayerNormSaved)> {
-        let (y, saved) = layer_norm::forward_to_product(pass, x, &self.weight.value, &self.bias.value, self.eps)?;
+        let (y, saved) = layer_norm::forward_to_product(pass, x, self.weight.value(), self.bias.value(), self.eps)?;
         Ok((y, LayerNormSaved(saved)))
     }
 
@@ -50,8 +50,8 @@ impl LayerNorm {
     /// # Errors
     /// `Kernel` when the sizes do not fit.
     pub fn backward(&mut self, pass: &mut Pass, saved: LayerNormSaved, dy: &Tensor) -> Result<Tensor> {
-        let (dgamma, dbeta) = (&mut self.weight.grad, &mut self.bias.grad);
-        Ok(layer_norm::backward(pass, saved.0, &self.weight.value, dy, dgamma, dbeta)?)
+        let (gamma, dgamma) = self.weight.value_and_grad();
+        Ok(layer_norm::backward(pass, saved.0, gamma, dy, dgamma, &mut self.bias.grad)?)
     }
 
     /// dy, past: `[.., d]` -> past + dx: `[.., d]`
@@ -62,7 +62,7 @@ impl LayerNorm {
         dy: &Tensor,
         past: &Tensor,
     ) -> Result<Tensor> {
-        let sums = [&mut self.weight.grad, &mut self.bias.grad];
-        Ok(layer_norm::backward_onto(pass, saved.0, &self.weight.value, dy, past, sums)?)
+        let (gamma, dgamma) = self.weight.value_and_grad();
+        Ok(layer_norm::backward_onto(pass, saved.0, gamma, dy, past, [dgamma, &mut self.bias.grad])?)
     }
 }

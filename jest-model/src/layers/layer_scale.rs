@@ -35,7 +35,7 @@ impl LayerScale {
     /// # Errors
     /// `Kernel` when the sizes do not fit.
     pub fn forward(&self, pass: &mut Pass, x: Tensor) -> Result<(Tensor, LayerScaleSaved)> {
-        let y = column_scale::forward(pass, &x, &self.scale.value)?;
+        let y = column_scale::forward(pass, &x, self.scale.value())?;
         Ok((y, LayerScaleSaved { x }))
     }
 
@@ -44,6 +44,7 @@ impl LayerScale {
     /// # Errors
     /// `Kernel` when the sizes do not fit.
     pub fn backward(&mut self, pass: &mut Pass, saved: LayerScaleSaved, dy: &Tensor) -> Result<Tensor> {
-        Ok(column_scale::backward(pass, &saved.x, &self.scale.value, dy, &mut self.scale.grad)?)
+        let (scale, dscale) = self.scale.value_and_grad();
+        Ok(column_scale::backward(pass, &saved.x, scale, dy, dscale)?)
     }
 }

@@ -61,9 +61,10 @@ impl Linear {
     /// # Errors
     /// `Kernel` when the sizes do not fit.
     pub fn forward(&self, pass: &mut Pass, x: &Tensor) -> Result<(Tensor, LinearSaved)> {
+        let w = &self.weight.operand(pass)?;
         let y = match &self.bias {
-            Some(bias) => matmul::linear(pass, x, &self.weight.value, &bias.value)?,
-            None => matmul::forward(pass, Form::ABt, x, &self.weight.value)?,
+            Some(bias) => matmul::linear(pass, x, w, bias.value())?,
+            None => matmul::forward(pass, Form::ABt, x, w)?,
         };
         Ok((y, LinearSaved { x: x.clone() }))
     }
@@ -71,7 +72,8 @@ impl Linear {
     /// [`Linear::forward`] for an output that feeds matrix products alone.
     pub(crate) fn forward_to_product(&self, pass: &mut Pass, x: &Tensor) -> Result<(Tensor, LinearSaved)> {
         let Some(bias) = &self.bias else { return self.forward(pass, x) };
-        let y = matmul::linear_to_product(pass, x, &self.weight.value, &bias.value)?;
+        let w = &self.weight.operand(pass)?;
+        let y = matmul::linear_to_product(pass, x, w, bias.value())?;
         Ok((y, LinearSaved { x: x.clone() }))
     }
 
@@ -81,7 +83,8 @@ impl Linear {
             let (y, saved) = self.forward(pass, x)?;
             return Ok((add::forward(pass, residual, &y)?, saved));
         };
-        let y = matmul::linear_onto(pass, x, &self.weight.value, &bias.value, residual)?;
+        let w = &self.weight.operand(pass)?;
+        let y = matmul::linear_onto(pass, x, w, bias.value(), residual)?;
         Ok((y, LinearSaved { x: x.clone() }))
     }
 
@@ -92,14 +95,27 @@ impl Linear {
         gelu: Gelu,
         x: &Tensor,
     ) -> Result<(Tensor, Tensor, LinearSaved)> {
+        let w = &self.weight.operand(pass)?;
         let (h, slope) = match &self.bias {
-            Some(bias) => matmul::linear_gelu(pass, gelu, x, &self.weight.value, &bias.value)?,
+            Some(bias) => matmul::linear_gelu(pass, gelu, x, w, bias.value())?,
             None => {
-                let y = matmul::forward(pass, Form::ABt, x, &self.weight.value)?;
+                let y = matmul::forward(pass, Form::ABt, x, w)?;
                 gelu::forward_with_slope(pass, gelu, &y)?
             }
         };
         Ok((h, slope, LinearSaved { x: x.clone() }))
+    }
+
+    /// As [`Linear::forward_gelu`] without a backward: x: `[.., k]` -> gelu(y): `[.., n]`
+    pub(crate) fn apply_gelu(&self, pass: &mut Pass, gelu: Gelu, x: &Tensor) -> Result<Tensor> {
+        let w = &self.weight.operand(pass)?;
+        match &self.bias {
+            Some(bias) => Ok(matmul::linear_active(pass, gelu, x, w, bias.value())?),
+            None => {
+                let y = matmul::forward(pass, Form::ABt, x, w)?;
+                Ok(gelu::forward(pass, gelu, &y)?)
+            }
+        }
     }
 
     /// dy: `[.., n]` -> dx: `[.., k]`
@@ -107,7 +123,8 @@ impl Linear {
     /// # Errors
     /// `Kernel` when the sizes do not fit.
     pub fn backward(&mut self, pass: &mut Pass, saved: LinearSaved, dy: &Tensor) -> Result<Tensor> {
-        let Param { value: w, grad: dw, .. } = &mut self.weight;
+        let w = &self.weight.operand(pass)?;
+        let dw = &mut self.weight.grad;
         let Some(bias) = &mut self.bias else {
             matmul::accumulate(pass, Form::AtB, dy, &saved.x, dw)?;
             return Ok(matmul::forward(pass, Form::AB, dy, w)?);
@@ -127,6 +144,7 @@ impl Linear {
         if let Some(bias) = &mut self.bias {
             column_sum::accumulate(pass, dy, &mut bias.grad)?;
         }
-        Ok(matmul::through_gelu(pass, slope, &self.weight.value, dy)?)
+        let w = &self.weight.operand(pass)?;
+        Ok(matmul::through_gelu(pass, slope, w, dy)?)
     }
 }

@@ -68,7 +68,7 @@ impl MapHead {
     /// # Errors
     /// `Kernel` when the sizes do not fit.
     pub fn forward(&self, pass: &mut Pass, x: &Tensor, rows: &Rows) -> Result<(Tensor, MapHeadSaved)> {
-        let probe = self.probe.value.reshape(&[1, x.cols()])?;
+        let probe = self.probe.value().reshape(&[1, x.cols()])?;
         let (query, q) = self.q.forward_to_product(pass, &probe)?;
         let (packed, kv) = self.kv.forward_to_product(pass, x)?;
         let shape = Attention {

@@ -41,7 +41,7 @@ pub struct Stacked {
 
 /// Tensors that hold a parameter, one after the other.
 pub(super) fn parts(param: &Param, config: &ModelConfig, prefix: &str, stacked: Stacked) -> Vec<FilePart> {
-    let (name, shape) = (param.name(), param.value.shape());
+    let (name, shape) = (param.name(), param.value().shape());
     let (tower, inner, heads) = match (name.strip_prefix("text_model."), name.strip_prefix("vision_model.")) {
         (Some(inner), _) => ("txt", inner, config.text.num_heads),
         (_, Some(inner)) => ("img", inner, config.vision.num_heads),

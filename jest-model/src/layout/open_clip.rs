@@ -53,7 +53,7 @@ const TRUNK_BLOCK: [(&str, &str); 5] = [
 
 /// The one tensor that holds a parameter; queries, keys and values are joined there as here.
 pub(super) fn part(param: &Param, config: &ModelConfig, custom_text: bool) -> FilePart {
-    let (name, shape) = (param.name(), param.value.shape().to_vec());
+    let (name, shape) = (param.name(), param.value().shape().to_vec());
     let text = if custom_text || config.family == Family::Siglip { "text." } else { "" };
     let same = |name: String, shape: Vec<usize>| FilePart { name, shape, order: Order::Same };
     if let Some(inner) = name.strip_prefix("text_model.") {

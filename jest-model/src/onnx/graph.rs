@@ -75,9 +75,9 @@ impl Initializer<'_> {
     fn bytes(&self, pass: &mut Pass) -> Result<Vec<u8>> {
         match &self.values {
             Values::Host(bytes) => Ok(bytes.clone()),
-            Values::Device(param) => Ok(little_endian(&pass.read(&param.value)?).to_vec()),
+            Values::Device(param) => Ok(little_endian(&pass.read(param.value())?).to_vec()),
             Values::Transposed(param) => {
-                let (values, [k, n]) = (pass.read(&param.value)?, [self.shape[0], self.shape[1]]);
+                let (values, [k, n]) = (pass.read(param.value())?, [self.shape[0], self.shape[1]]);
                 let turned: Vec<f32> =
                     (0..k).flat_map(|i| (0..n).map(move |j| j * k + i)).map(|at| values[at]).collect();
                 Ok(little_endian(&turned).to_vec())
@@ -117,12 +117,12 @@ impl<'a> Graph<'a> {
 
     /// A parameter as it is.
     pub fn param(&mut self, param: &'a Param) -> String {
-        self.hold(param.name().to_string(), param.value.shape(), Element::F32, Values::Device(param))
+        self.hold(param.name().to_string(), param.value().shape(), Element::F32, Values::Device(param))
     }
 
     /// A weight `[n, k]` as `[k, n]`.
     pub fn transposed(&mut self, param: &'a Param) -> String {
-        let shape = [param.value.cols(), param.value.rows()];
+        let shape = [param.value().cols(), param.value().rows()];
         self.hold(format!("{}.transposed", param.name()), &shape, Element::F32, Values::Transposed(param))
     }
 

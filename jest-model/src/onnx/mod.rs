@@ -36,9 +36,9 @@ pub(crate) fn write(
     })?;
     let config = model.config();
     let mut told: Vec<(String, String)> = metadata.clone().into_iter().collect();
-    told.push(("logit_scale".to_string(), pass.read(&model.logit_scale.value)?[0].exp().to_string()));
+    told.push(("logit_scale".to_string(), pass.read(model.logit_scale.value())?[0].exp().to_string()));
     if config.has_logit_bias() {
-        told.push(("logit_bias".to_string(), pass.read(&model.logit_bias.value)?[0].to_string()));
+        told.push(("logit_bias".to_string(), pass.read(model.logit_bias.value())?[0].to_string()));
     }
     let towers = [
         (ONNX_VISION_FILE, towers::vision(&model.vision, config)),

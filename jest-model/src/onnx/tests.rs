@@ -149,8 +149,8 @@ fn every_parameter_is_there_with_its_values() {
         let model = TwoTowers::new(pass, &config, 7).unwrap();
         let held: BTreeMap<_, _> = files(&model, pass).iter().flat_map(|file| tensors(file)).collect();
         for param in model.parameters().into_iter().filter(|param| !param.name().starts_with("logit_")) {
-            let values = pass.read(&param.value).unwrap();
-            let shape: Vec<u64> = param.value.shape().iter().map(|size| *size as u64).collect();
+            let values = pass.read(param.value()).unwrap();
+            let shape: Vec<u64> = param.value().shape().iter().map(|size| *size as u64).collect();
             let floats =
                 |bytes: &[u8]| bytes.chunks(4).map(|word| f32::from_le_bytes(word.try_into().unwrap())).collect();
             if let Some((dims, data)) = held.get(param.name()) {

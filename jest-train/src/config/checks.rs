@@ -162,12 +162,13 @@ fn selection(run: &RunPlan) -> Result<(), ConfigError> {
         return Err(ConfigError::Apart { run: run.name.clone(), key, other, remedy });
     }
     let (approximation, share) = (selection.approximation, selection.cheap_share);
-    if !(0.0..=1.0).contains(&share) {
-        let (key, expected) = ("selection.cheap_share", "a share is between 0 and 1");
-        return Err(ConfigError::Range { run: run.name.clone(), key, value: share, expected });
+    let shares =
+        [("selection.cheap_share", share), ("selection.cheap_share_end", selection.cheap_share_end.unwrap_or(0.0))];
+    if let Some((key, value)) = shares.into_iter().find(|(_, share)| !(0.0..=1.0).contains(share)) {
+        return Err(ConfigError::Range { run: run.name.clone(), key, value, expected: "a share is between 0 and 1" });
     }
-    if approximation.is_none() && share > 0.0 {
-        let (key, other) = ("selection.cheap_share", "a full view".to_owned());
+    if let Some((key, _)) = shares.into_iter().find(|(_, share)| approximation.is_none() && *share > 0.0) {
+        let other = "a full view".to_owned();
         let remedy = "set selection.approximation, such as { patch_size = 16 }, or leave it out";
         return Err(ConfigError::Apart { run: run.name.clone(), key, other, remedy });
     }

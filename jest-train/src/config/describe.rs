@@ -70,7 +70,9 @@ fn describe(run: &RunPlan) -> String {
             cheap.text_tokens.map(|tokens| format!("{tokens} text tokens")),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
-        text += &format!(", cheap view of {} (share {})", parts.join(", "), selection.cheap_share);
+        let end = selection.cheap_share_end.map(|end| format!(" to {end}")).unwrap_or_default();
+        let share = format!("{}{end}", selection.cheap_share);
+        text += &format!(", cheap view of {} (share {})", parts.join(", "), share);
     }
     if sizes.gain() != 1.0 {
         text += &format!(", gain {}", sizes.gain());

@@ -124,6 +124,8 @@ pub struct SelectionPlan {
     pub approximation: Approximated,
     /// Share of a sub-batch that is trained at the cheap view.
     pub cheap_share: f64,
+    /// The same in the last update, where it changes on the way.
+    pub cheap_share_end: Option<f64>,
 }
 
 impl SelectionPlan {
@@ -213,6 +215,7 @@ impl RunPlan {
                 audit: self.selection.audit,
                 approximation: self.selection.approximation,
                 cheap_share: (!self.selection.approximation.is_none()).then_some(self.selection.cheap_share),
+                cheap_share_end: self.selection.cheap_share_end,
             },
             distillation: self.distillation,
             optimizer: self.optimizer.clone(),

@@ -97,6 +97,8 @@ pub(super) struct RawSelection {
     pub approximation: Approximated,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cheap_share: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cheap_share_end: Option<f64>,
 }
 
 impl Default for RawSelection {
@@ -116,6 +118,7 @@ impl Default for RawSelection {
             audit: false,
             approximation: Approximated::default(),
             cheap_share: None,
+            cheap_share_end: None,
         }
     }
 }

@@ -26,7 +26,7 @@ fn learner(objective: Objective) -> (Pass, Learner, SuperBatch) {
     let mut pass = device.pass();
     let mut model = TwoTowers::new(&mut pass, &config(), 1).unwrap();
     // Positives and negatives of a small batch in balance, so that both count in the gradient.
-    model.logit_bias.value = pass.upload(&[-2.5], &[1]).unwrap();
+    model.logit_bias.set(pass.upload(&[-2.5], &[1]).unwrap());
     let optimizer = Optimizer::new(&mut pass, &model, OptimizerPlan::default(), None).unwrap();
     let batch = synthetic(&config(), N);
     (pass, Learner::new(model, optimizer, objective), batch)
@@ -55,7 +55,7 @@ fn total(pass: &mut Pass, loss: Loss) -> f32 {
 fn gradients(pass: &mut Pass, learner: &mut Learner, batch: &SuperBatch, parts: &[Part]) -> (f32, Vec<Vec<f32>>) {
     let mut grads = Vec::new();
     learner.model.visit_mut(&mut |param| {
-        param.grad = pass.zeros(param.value.shape()).unwrap();
+        param.grad = pass.zeros(param.value().shape()).unwrap();
     });
     let loss = learner.forward_backward(pass, batch, parts, &Reuse::default()).unwrap();
     learner.model.visit(&mut |param| grads.push(pass.read(&param.grad).unwrap()));
@@ -72,8 +72,8 @@ fn loss_of_embeddings(pass: &mut Pass, learner: &Learner, batch: &SuperBatch, pa
         text.extend(pass.read(&t).unwrap());
     }
     let d = image.len() / N;
-    let scale = f64::from(pass.read(&learner.model.logit_scale.value).unwrap()[0]).exp();
-    let bias = f64::from(pass.read(&learner.model.logit_bias.value).unwrap()[0]);
+    let scale = f64::from(pass.read(learner.model.logit_scale.value()).unwrap()[0]).exp();
+    let bias = f64::from(pass.read(learner.model.logit_bias.value()).unwrap()[0]);
     let logit = |i: usize, j: usize| {
         scale * (0..d).map(|k| f64::from(image[i * d + k]) * f64::from(text[j * d + k])).sum::<f64>()
     };
@@ -122,13 +122,13 @@ fn gradients_of_a_mixed_batch_are_its_derivative() {
                 let mut index = 0;
                 learner.model.visit_mut(&mut |param| {
                     let moved: Vec<f32> = pass
-                        .read(&param.value)
+                        .read(param.value())
                         .unwrap()
                         .iter()
                         .zip(&grads[index])
                         .map(|(value, grad)| (f64::from(*value) + sign * step * f64::from(*grad)) as f32)
                         .collect();
-                    param.value = pass.upload(&moved, param.value.shape()).unwrap();
+                    param.set(pass.upload(&moved, param.value().shape()).unwrap());
                     index += 1;
                 });
                 loss_of_embeddings(&mut pass, &learner, &batch, &parts)
@@ -264,10 +264,10 @@ fn a_locked_tower_stays_and_the_other_learns_as_before() {
             }
         }
         for param in learner.model.trained_mut() {
-            param.grad = pass.zeros(param.value.shape()).unwrap();
+            param.grad = pass.zeros(param.value().shape()).unwrap();
         }
         let values = |pass: &mut Pass, learner: &Learner| -> Vec<Vec<f32>> {
-            learner.model.parameters().iter().map(|param| pass.read(&param.value).unwrap()).collect()
+            learner.model.parameters().iter().map(|param| pass.read(param.value()).unwrap()).collect()
         };
         let before = values(&mut pass, &learner);
         learner.step(&mut pass, &batch, 1e-2, 1e-2).unwrap();
@@ -303,7 +303,7 @@ fn a_locked_tower_is_not_computed_again() {
     let once = config.image_training_flops(&View::default()) + config.image_block_flops(&View::default());
     assert_eq!(all - learner.training_flops(&WHOLE), (N as u64 * once) as f64);
     let values = |pass: &mut Pass, learner: &Learner| -> Vec<Vec<f32>> {
-        learner.model.parameters().iter().map(|param| pass.read(&param.value).unwrap()).collect()
+        learner.model.parameters().iter().map(|param| pass.read(param.value()).unwrap()).collect()
     };
     let before = values(&mut pass, &learner);
     learner.step(&mut pass, &batch, 1e-2, 1e-2).unwrap();

@@ -39,7 +39,7 @@ impl<'a> Embedded<'a> {
 }
 
 fn term<'a>(weight: f32, (model, [image, text]): Made<'a>) -> Term<'a> {
-    let (log_scale, bias) = (&model.logit_scale.value, &model.logit_bias.value);
+    let (log_scale, bias) = (model.logit_scale.value(), model.logit_bias.value());
     Term { weight, candidates: Candidates { image, text, log_scale, bias } }
 }
 
@@ -86,8 +86,8 @@ impl HostEmbeddings {
             image: pass.read(image)?,
             text: pass.read(text)?,
             width: image.cols(),
-            logit_scale: pass.read(&model.logit_scale.value)?[0].exp(),
-            logit_bias: pass.read(&model.logit_bias.value)?[0],
+            logit_scale: pass.read(model.logit_scale.value())?[0].exp(),
+            logit_bias: pass.read(model.logit_bias.value())?[0],
         })
     }
 

@@ -197,7 +197,7 @@ impl Scored {
     /// Hands on what the reference made of the picked.
     fn teach(&self, pass: &mut Pass, made: &[[Tensor; 2]], pick: &mut Pick) -> Result<()> {
         if let (true, Some(reference), Some(made)) = (self.distillation, self.references.first(), made.first()) {
-            let log_scale = &reference.model().logit_scale.value;
+            let log_scale = &reference.model().logit_scale.value();
             let reuse = std::mem::take(&mut pick.reuse);
             pick.reuse = reuse.with_teacher(pass, log_scale, made, &pick.indices)?;
         }

@@ -77,8 +77,8 @@ impl Embedded {
             image: pass.read(&image)?,
             text: pass.read(&text)?,
             width: image.cols(),
-            logit_scale: pass.read(&model.logit_scale.value)?[0].exp(),
-            logit_bias: pass.read(&model.logit_bias.value)?[0],
+            logit_scale: pass.read(model.logit_scale.value())?[0].exp(),
+            logit_bias: pass.read(model.logit_bias.value())?[0],
         })
     }
 

@@ -1,5 +1,6 @@
 //! `jest score`: losses and learnability of every example, as CSV or Parquet.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::path::Path;
 
@@ -83,7 +84,7 @@ impl ScoresOf {
                 return Err(what.to_string());
             }
         }
-        let mut left: Vec<usize> = (0..own.shards.len()).collect();
+        let mut left: VecDeque<usize> = (0..own.shards.len()).collect();
         let mut order = Vec::with_capacity(left.len());
         for (number, shard) in self.shards.iter().enumerate() {
             let same = left.iter().position(|place| own.shards[*place] == *shard);
@@ -93,7 +94,7 @@ impl ScoresOf {
                 let now = now.map_or("none".to_string(), |now| format!("`{now}`"));
                 format!("other data: shard {number} was `{shard}`, now it is {now}")
             })?;
-            order.push(left.remove(same));
+            order.extend(left.remove(same));
         }
         order.extend(left);
         Ok(order)

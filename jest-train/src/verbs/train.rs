@@ -233,7 +233,7 @@ impl<'a> Session<'a> {
                 .with_distillation(plan.distillation.weight)
                 .with_precision(self.plan.precision, loss_scale),
             selector,
-            approximation: Approximation::of(&plan.selection, self.plan.seed),
+            approximation: Approximation::of(&plan.selection, plan.steps, self.plan.seed),
             audit: plan
                 .selection
                 .audit
@@ -322,7 +322,7 @@ impl<'a> Session<'a> {
             references.push(reference);
         }
         let (kind, tags) = (selection.score, selection.tags.clone());
-        let approximation = Approximation::of(selection, seed);
+        let approximation = Approximation::of(selection, plan.steps, seed);
         Ok(Box::new(Scored {
             selection: selection.selection(),
             kind,

@@ -61,6 +61,29 @@ pub fn to_f16(pass: &mut Pass, x: &Tensor) -> Result<Tensor> {
     Ok(y)
 }
 
+/// Each element as products read it: a copy in bf16 where they round to it, which spares them the rounding; x itself
+/// elsewhere.
+///
+/// It stands between a parameter and its products, and gradients are those of the parameter: it has no backward.
+///
+/// # Shapes
+/// Any; the result as x.
+///
+/// # Errors
+/// `DType` unless x is f32.
+pub fn to_product_operand(pass: &mut Pass, x: &Tensor) -> Result<Tensor> {
+    pass.admit(OP, &[("x", x)])?;
+    x.expect_f32(OP, "x", x.shape())?;
+    if pass.product_operand() == DType::F32 {
+        return Ok(x.clone());
+    }
+    let mut y = pass.empty(DType::Bf16, x.shape())?;
+    if let Some(cpu) = pass.cpu() {
+        cpu.run(Work::words("cast/to_bf16", x.len() * 3 / 2), || cpu::to_bf16(x.f32(), y.bf16_mut()));
+    }
+    Ok(y)
+}
+
 /// Each element as f32, exactly; NaN stays NaN.
 ///
 /// # Shapes

@@ -42,6 +42,26 @@ fn to_f16_matches_oracle_and_half_on_every_boundary() {
 }
 
 #[test]
+fn operands_of_products_are_rounded_where_products_round() {
+    let mut values = values();
+    values.retain(|x| !x.is_subnormal());
+    on_each_device(|pass| {
+        let x = pass.upload(&values, &[values.len()]).unwrap();
+        let y = to_product_operand(pass, &x).unwrap();
+        assert_eq!((y.dtype(), y.shape()), (DType::F32, x.shape()), "as it is");
+        if pass.cpu().is_none() {
+            return;
+        }
+        let y = pass.in_precision(crate::Precision::Bf16, |pass| to_product_operand(pass, &x)).unwrap();
+        assert_guarded(pass, "y", &y);
+        for (got, x) in y.bf16().iter().zip(&values) {
+            let (got, want) = (half::bf16::from_bits(*got), half::bf16::from_f32(*x));
+            assert!(got == want && got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan(), "{x:e}: {got}");
+        }
+    });
+}
+
+#[test]
 fn to_f32_matches_oracle_on_every_half() {
     // Every f16, in pairs that are no f32 that a device could take for a value of its own.
     let words: Vec<u32> = (0..0x8000u32).map(|i| (i * 2) | ((i * 2 + 1) << 16)).collect();

@@ -62,6 +62,16 @@ simd_fn! {
     }
 }
 
+/// `x = gelu(x)` on this thread.
+pub(crate) fn forward_in_place(kind: Gelu, x: &mut [f32]) {
+    let mut before = [0.0; PART];
+    for x in x.chunks_mut(PART) {
+        let before = &mut before[..x.len()];
+        before.copy_from_slice(x);
+        forward_block(kind, before, x);
+    }
+}
+
 simd_fn! {
     /// `y = gelu(x)` on this thread.
     fn forward_block(kind: Gelu, x: &[f32], y: &mut [f32]) {

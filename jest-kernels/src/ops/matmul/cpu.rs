@@ -34,6 +34,18 @@ impl Ends<'_> {
             add_into(&self.residual[first..first + y.len()], y);
         }
     }
+
+    /// What follows the sums of whole rows without slopes.
+    pub(super) fn finish(self, store: Store, first: usize, y: &mut [f32]) {
+        match store {
+            Store::Write | Store::Add => {}
+            Store::Bias => self.add(first, y),
+            Store::BiasGelu(kind) => {
+                self.add(first, y);
+                gelu::cpu::forward_in_place(kind, y);
+            }
+        }
+    }
 }
 
 /// Rows per block: by shape alone, so that results do not depend on the thread count.
@@ -99,9 +111,7 @@ pub(super) fn product(operands: &Operands<'_>, store: Store, y: &mut [f32], slop
         _ => y.par_chunks_mut(m * n).enumerate().for_each(|(z, y)| {
             y.par_chunks_mut(block * n).enumerate().for_each(|(index, y)| {
                 multiply(operands, z, index * block, y, store == Store::Add);
-                if store == Store::Bias {
-                    operands.ends.add(index * block * n, y);
-                }
+                operands.ends.finish(store, index * block * n, y);
             });
         }),
     }

@@ -86,6 +86,25 @@ pub fn linear_gelu(pass: &mut Pass, kind: Gelu, x: &Tensor, w: &Tensor, bias: &T
     Ok((y, slope))
 }
 
+/// A linear layer and its activation, where no backward follows: y of [`linear_gelu`] alone, with the same bits.
+///
+/// # Shapes
+/// As [`linear`].
+///
+/// # Errors
+/// `Shape` when the sizes do not fit.
+pub fn linear_active(pass: &mut Pass, kind: Gelu, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    if pass.cpu().is_none() {
+        return Ok(linear_gelu(pass, kind, x, w, bias)?.0);
+    }
+    let sizes = Sizes::new(Form::ABt, 1, (x.rows(), x.cols()), (w.rows(), w.cols()))?;
+    bias.expect_f32(OP, "bias", &[sizes.n])?;
+    let stored = pass.product_operand();
+    let mut y = pass.empty(stored, &output_shape(Form::ABt, x, sizes))?;
+    run(pass, Form::ABt, Store::BiasGelu(kind), sizes, [x, w], Ends::of(bias), &mut y, None)?;
+    Ok(y)
+}
+
 /// Gradients of [`linear`]: gives `dx = dy · w`, adds `dyᵀ · x` to `dw` and the column sums of dy to `dbias`.
 ///
 /// # Shapes

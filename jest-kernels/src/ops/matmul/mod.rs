@@ -22,7 +22,7 @@ mod tests_tiles;
 mod trial;
 pub(crate) mod tuning;
 
-pub use layers::{linear, linear_backward, linear_gelu, linear_onto, linear_to_product, through_gelu};
+pub use layers::{linear, linear_active, linear_backward, linear_gelu, linear_onto, linear_to_product, through_gelu};
 
 use kernels::{Store, Tile};
 use native::Ends;

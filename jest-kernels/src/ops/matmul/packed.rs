@@ -137,7 +137,7 @@ fn rows_per_block(m: usize) -> usize {
     (m / 8).next_multiple_of(COLS).clamp(COLS, 256)
 }
 
-/// As the form on plain operands, with an end of f32; sums are f32, in the order of depths.
+/// As the form on plain operands, with an end of f32, without slopes; sums are f32, in the order of depths.
 pub(super) fn product(operands: &Operands<'_>, store: Store, y: &mut [f32], scratch: &mut [u16]) {
     let Sizes { m, n, k, .. } = operands.sizes;
     let (rows, depths) = (rows_per_block(m), Depths::of(k));
@@ -145,9 +145,7 @@ pub(super) fn product(operands: &Operands<'_>, store: Store, y: &mut [f32], scra
         pack_columns(operands, z, &depths, scratch);
         y.par_chunks_mut(rows * n).enumerate().for_each(|(index, y)| {
             multiply(operands, (z, index * rows), &depths, scratch, y, store == Store::Add);
-            if store == Store::Bias {
-                operands.ends.add(index * rows * n, y);
-            }
+            operands.ends.finish(store, index * rows * n, y);
         });
     }
 }
@@ -159,9 +157,7 @@ pub(super) fn product_rounded(operands: &Operands<'_>, store: Store, y: &mut [u1
     pack_columns(operands, 0, &depths, scratch);
     y.par_chunks_mut(rows * n).enumerate().for_each(|(index, y)| {
         with_sums(operands, (index * rows, y.len()), &depths, scratch, |sums| {
-            if store == Store::Bias {
-                operands.ends.add(index * rows * n, sums);
-            }
+            operands.ends.finish(store, index * rows * n, sums);
             bf16::round_all(sums, y);
         });
     });

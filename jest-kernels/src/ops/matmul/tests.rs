@@ -89,6 +89,8 @@ fn check_gelu(pass: &mut Pass, kind: Gelu, [x, w, bias]: [&Tensor; 3], pre: &[f6
     assert_within("y", &checked_read(pass, "y", &y), &gelu::oracle::forward(kind, pre), slack);
     let slack = gelu::BEND * tolerance + gelu::SLOPE_TOLERANCE;
     assert_within("slope", &checked_read(pass, "slope", &slope), &gelu::oracle::slope(kind, pre), |_| slack);
+    let alone = linear_active(pass, kind, x, w, bias).unwrap();
+    assert_eq!(checked_read(pass, "y alone", &alone), pass.read(&y).unwrap());
 }
 
 #[test]
@@ -189,6 +191,9 @@ fn bf16_layers_add_bias_and_activation_in_f32() {
         assert_eq!([y.dtype(), slope.dtype()], [DType::Bf16; 2]);
         assert_guarded(&mut pass, "y", &y);
         assert_guarded(&mut pass, "slope", &slope);
+        let alone = linear_active(&mut pass, kind, &x, &w, &bias).unwrap();
+        assert_guarded(&mut pass, "y alone", &alone);
+        assert_eq!(alone.bf16(), y.bf16());
         let [y, slope] = [&y, &slope].map(|stored| crate::ops::cast::to_f32(&mut pass, stored).unwrap());
         // Half a unit in the last of 8 bits, on top of the sums.
         let half = |x: f64| x.abs() / 256.0;

@@ -7,7 +7,7 @@ use super::matmul::{self, Form};
 use crate::catalog::{Kernel, Sent, Variant, parameters};
 use crate::profile::Work;
 use crate::rows::Bound;
-use crate::{Grid, KernelError, Pass, Result, Tensor};
+use crate::{DType, Grid, KernelError, Pass, Result, Tensor};
 
 const OP: &str = "patch_embed";
 const WG: usize = 64;
@@ -99,7 +99,9 @@ pub fn forward(
     bias: &Tensor,
 ) -> Result<(Tensor, Saved)> {
     let (width, channels) = (bias.len(), images.shape().get(1).copied().unwrap_or(0));
-    weight.expect_f32(OP, "weight", &[width, channels, patch, patch])?;
+    // In f32 or as products read it.
+    let stored = if weight.dtype() == DType::F32 { DType::F32 } else { pass.product_operand() };
+    weight.expect(OP, "weight", stored, &[width, channels, patch, patch])?;
     let patches = patchify(pass, images, patch)?;
     let flat = weight.reshape(&[width, patches.cols()])?;
     let y = matmul::linear(pass, &patches, &flat, bias)?;

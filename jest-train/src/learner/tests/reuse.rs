@@ -108,7 +108,7 @@ fn a_teacher_adds_its_gradient() {
         }
     }
     let made = made.map(|rows| pass.upload(&rows, &[N, rows.len() / N]).unwrap());
-    let own_scale = learner.model.logit_scale.value.clone();
+    let own_scale = learner.model.logit_scale.value().clone();
     let taught_by = |pass: &mut Pass, learner: &mut Learner, scale: &Tensor| {
         learner.model.zero_gradients(pass).unwrap();
         let reuse = Reuse::default().with_teacher(pass, scale, &made, &all).unwrap();

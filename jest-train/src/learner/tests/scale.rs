@@ -14,7 +14,7 @@ fn a_scaled_loss_gives_the_same_bytes_in_f32() {
             let arrived = numbers.arrive().unwrap();
             told.push([arrived.loss, arrived.grad_norm, arrived.logit_scale, arrived.logit_bias].map(f32::to_bits));
         }
-        let values = learner.model.parameters().into_iter().map(|param| pass.read(&param.value).unwrap());
+        let values = learner.model.parameters().into_iter().map(|param| pass.read(param.value()).unwrap());
         (told, values.collect::<Vec<_>>())
     };
     assert_eq!(trained(true), trained(false));
@@ -36,7 +36,7 @@ fn skipped_updates_leave_no_trace() {
         // The first update that is made comes before the last skipped one counts.
         while !step(0.0) {}
         assert!(step(1e-3) && step(1e-3));
-        let values = learner.model.parameters().into_iter().map(|param| pass.read(&param.value).unwrap());
+        let values = learner.model.parameters().into_iter().map(|param| pass.read(param.value()).unwrap());
         (values.collect::<Vec<_>>(), learner.loss_scale.map_or(0, |scale| scale.skipped()))
     };
     let large = r#"{"exponent":70,"good":0,"skipped":0,"skipped_in_a_row":0,"open":0,"known":[]}"#;

@@ -149,7 +149,7 @@ fn candidates_are_scored_at_the_cheap_view() {
     .plan;
     let plan = plan.runs.remove(0).selection;
     let mut cheap = scored(Method::Joint, ScoreKind::HardLearner, Vec::new());
-    cheap.approximation = Approximation::of(&plan, 0);
+    cheap.approximation = Approximation::of(&plan, 1, 0);
     let view = cheap.approximation.scoring(0);
     assert_eq!(view, View::patches(16));
     let (got, flops) = models.picks(&mut cheap);

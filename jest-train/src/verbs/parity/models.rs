@@ -31,7 +31,7 @@ pub(super) fn hugging_face(pass: &mut Pass, folder: &Path, checks: &mut Checks) 
         checks.compare(name, &pass.read(ours)?, &expected.floats(name)?, OUTPUT);
     }
     let cosines = matmul::forward(pass, Form::ABt, &text, &image)?;
-    let (t, bias) = (pass.read(&model.logit_scale.value)?[0].exp(), pass.read(&model.logit_bias.value)?[0]);
+    let (t, bias) = (pass.read(model.logit_scale.value())?[0].exp(), pass.read(model.logit_bias.value())?[0]);
     let logits: Vec<f32> = pass.read(&cosines)?.iter().map(|cosine| t * cosine + bias).collect();
     checks.compare("logits_per_text", &logits, &expected.floats("logits_per_text")?, OUTPUT);
     let [loss, dimage, dtext] = loss(pass, &mut model, &image, &text)?;
@@ -45,10 +45,11 @@ pub(super) fn hugging_face(pass: &mut Pass, folder: &Path, checks: &mut Checks) 
 fn loss(pass: &mut Pass, model: &mut TwoTowers, image: &Tensor, text: &Tensor) -> Result<[Tensor; 3]> {
     let biased = model.config().has_logit_bias();
     let TwoTowers { logit_scale, logit_bias, .. } = model;
-    let (scale, dscale) = (&logit_scale.value, &mut logit_scale.grad);
+    let (scale, dscale) = logit_scale.value_and_grad();
     let (loss, dimage, dtext) = if biased {
-        let logits = sigmoid_loss::LogitParameters { log_scale: scale, bias: &logit_bias.value };
-        sigmoid_loss::forward_backward(pass, image, text, logits, dscale, &mut logit_bias.grad)?
+        let (bias, dbias) = logit_bias.value_and_grad();
+        let logits = sigmoid_loss::LogitParameters { log_scale: scale, bias };
+        sigmoid_loss::forward_backward(pass, image, text, logits, dscale, dbias)?
     } else {
         contrastive_softmax::forward_backward(pass, image, text, scale, dscale)?
     };
