@@ -10,6 +10,7 @@ use crate::ops::gelu;
 use crate::simd::simd_fn;
 
 /// What is multiplied.
+#[derive(Clone, Copy)]
 pub(super) struct Operands<'a> {
     pub(super) form: Form,
     pub(super) sizes: Sizes,
@@ -115,6 +116,28 @@ pub(super) fn product(operands: &Operands<'_>, store: Store, y: &mut [f32], slop
             });
         }),
     }
+}
+
+/// Rows from which on the right side of `a · bᵀ` is turned over once rather than by every block that packs it.
+const TURNED: usize = 1024;
+
+/// Whether the right side of a product is to be turned over first.
+pub(super) fn turns(form: Form, sizes: Sizes) -> bool {
+    form == Form::ABt && sizes.z == 1 && sizes.m >= TURNED
+}
+
+/// The transpose of b [n, k], and the product that reads it as it lies.
+pub(super) fn turned<'a>(operands: &Operands<'a>, transpose: &'a mut [f32]) -> Operands<'a> {
+    const LINES: usize = 32;
+    let Sizes { n, k, .. } = operands.sizes;
+    transpose.par_chunks_mut(LINES * n).enumerate().for_each(|(block, out)| {
+        for (j, row) in operands.b.chunks_exact(k).enumerate() {
+            for (line, x) in out.chunks_exact_mut(n).zip(&row[block * LINES..]) {
+                line[j] = *x;
+            }
+        }
+    });
+    Operands { form: Form::AB, b: transpose, ..*operands }
 }
 
 /// Rows `first..` of one product into `y`.

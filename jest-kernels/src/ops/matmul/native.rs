@@ -49,11 +49,13 @@ pub(super) fn run(
     let operands = cpu::Operands { form, sizes, a: a.f32(), b: b.f32(), ends: ends.on_cpu() };
     let parts = cpu::depth_parts(form, sizes);
     let mut partial = if parts > 1 { Some(pass.empty_f32(&[parts, m, n])?) } else { None };
+    let mut transpose = if cpu::turns(form, sizes) { Some(pass.empty_f32(&[sizes.k, n])?) } else { None };
     let (y, slope) = (y.f32_mut(), slope.map(|slope| slope.f32_mut()));
     if let Some(cpu) = pass.cpu() {
-        cpu.run(work(sizes, store), || match &mut partial {
-            Some(partial) => cpu::product_by_parts(&operands, store == Store::Add, y, partial.f32_mut()),
-            None => cpu::product(&operands, store, y, slope),
+        cpu.run(work(sizes, store), || match (&mut partial, &mut transpose) {
+            (Some(partial), _) => cpu::product_by_parts(&operands, store == Store::Add, y, partial.f32_mut()),
+            (_, Some(transpose)) => cpu::product(&cpu::turned(&operands, transpose.f32_mut()), store, y, slope),
+            _ => cpu::product(&operands, store, y, slope),
         });
     }
     Ok(())
