@@ -341,6 +341,19 @@ fn faults_name_the_place_and_the_remedy() {
 }
 
 #[test]
+fn a_cheap_share_is_one_of_a_cheap_view() {
+    assert_eq!(
+        fault(ONE_RUN, &["selection.cheap_share_end=1.5"]),
+        "selection.cheap_share_end = 1.5 in run \"train\" is out of range; a share is between 0 and 1"
+    );
+    assert_eq!(
+        fault(ONE_RUN, &["selection.cheap_share_end=0.5"]),
+        "selection.cheap_share_end in run \"train\" does not go with a full view: set selection.approximation, such as \
+         { patch_size = 16 }, or leave it out"
+    );
+}
+
+#[test]
 fn names_are_folders_and_differ() {
     for name in ["", "../x", ".hidden", "a b", "a/b"] {
         let config = format!("{ONE_RUN}\n[[run]]\nname = '{name}'");

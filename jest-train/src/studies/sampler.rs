@@ -6,11 +6,9 @@ use super::StudyError;
 use super::figure::{Kind, Panel, Point, Series};
 use crate::{Result, TrainError};
 
-/// Examples drawn in every comparison.
-const SUB_BATCH: usize = 256;
 /// Numbers of chunks.
 const CHUNKS: [usize; 6] = [1, 2, 4, 8, 16, 32];
-/// Steps of Gibbs sampling; the last stands for convergence.
+/// Steps of Gibbs sampling of 256 examples, and as many more for more of them; the last stands for convergence.
 const GIBBS: [usize; 7] = [1, 10, 100, 300, 1000, 3000, 10_000];
 /// Super-batches, in sub-batches.
 const RATIOS: [usize; 4] = [1, 2, 5, 10];
@@ -22,29 +20,60 @@ pub struct Pool {
     pub title: &'static str,
     /// What the JSON of its examples says, as `data.where` has it.
     pub conditions: &'static [&'static str],
-    /// The gains at which its chunks are drawn.
-    pub gains: &'static [f32],
+    /// What is drawn of it.
+    pub draws: &'static [Draw],
+}
+
+/// Draws of one size from super-batches of twice that size.
+#[derive(Debug, Clone, Copy)]
+pub struct Draw {
+    /// Examples drawn.
+    pub sub_batch: usize,
+    /// The gain of chunks.
+    pub gain: f32,
     /// Whether super-batches of other sizes are drawn from, too.
     pub ratios: bool,
 }
 
+const SMALL: Draw = Draw { sub_batch: 256, gain: 100.0, ratios: false };
+const LARGE: Draw = Draw { sub_batch: 1024, ..SMALL };
+const LARGER: Draw = Draw { sub_batch: 2048, ..SMALL };
+
 /// The pool as it is; its clean pairs; its clothes, whose ten captions repeat in every batch.
 pub const POOLS: [Pool; 3] = [
-    Pool { title: "", conditions: &[], gains: &[1.0, 100.0], ratios: true },
-    Pool { title: " without noise", conditions: &["noise=none"], gains: &[100.0], ratios: false },
-    Pool { title: " of clothes alone", conditions: &["source=fashion-mnist"], gains: &[100.0], ratios: false },
+    Pool {
+        title: "",
+        conditions: &[],
+        draws: &[Draw { gain: 1.0, ratios: true, ..SMALL }, Draw { ratios: true, ..SMALL }, LARGE, LARGER],
+    },
+    Pool { title: " without noise", conditions: &["noise=none"], draws: &[SMALL, LARGE, LARGER] },
+    Pool { title: " of clothes alone", conditions: &["source=fashion-mnist"], draws: &[SMALL, LARGE, LARGER] },
 ];
 
 impl Pool {
-    /// Examples of the largest super-batch that is drawn from.
-    pub fn candidates(&self) -> usize {
-        SUB_BATCH * if self.ratios { RATIOS[RATIOS.len() - 1] } else { 2 }
+    /// Its draws of at most so many examples.
+    pub fn draws(&self, most: usize) -> impl Iterator<Item = &Draw> {
+        self.draws.iter().filter(move |draw| draw.sub_batch <= most)
+    }
+
+    /// Examples of the largest super-batch that these are drawn from.
+    pub fn candidates(&self, most: usize) -> usize {
+        let of = |draw: &Draw| draw.sub_batch * if draw.ratios { RATIOS[RATIOS.len() - 1] } else { 2 };
+        self.draws(most).map(of).max().unwrap_or(0)
+    }
+}
+
+impl Draw {
+    /// Steps of Gibbs sampling, in proportion to the examples.
+    fn gibbs(&self) -> impl Iterator<Item = usize> {
+        let times = self.sub_batch / SMALL.sub_batch;
+        GIBBS.into_iter().map(move |steps| steps * times)
     }
 }
 
 /// Mean score `sum_ij S_ij / b` of drawn batches, one draw a seed.
 #[derive(Default)]
-struct Draws {
+struct Drawn {
     /// By number of chunks.
     chunks: Vec<(f64, Vec<f64>)>,
     /// By steps of Gibbs sampling; step 0 is a random batch.
@@ -56,44 +85,28 @@ struct Draws {
 /// What a seed's score matrix is made of: the candidates' scores in the order of the data, most of them first.
 type Scores<'a> = &'a dyn Fn(usize) -> Result<DenseScores>;
 
-/// The panels of figure 2 for one pool, of one super-batch a seed: `scores(seed, B)` is the score matrix of its first B examples.
+/// The panels of figure 2 for one pool, of one super-batch a seed and at most so many examples a draw: `scores(seed, B)` is the score
+/// matrix of its first B examples.
 ///
 /// # Errors
 /// As `scores` does, or the draw reports.
-pub fn sampler(pool: &Pool, seeds: &[u64], scores: &dyn Fn(u64, usize) -> Result<DenseScores>) -> Result<Vec<Panel>> {
+pub fn sampler(
+    pool: &Pool,
+    most: usize,
+    seeds: &[u64],
+    scores: &dyn Fn(u64, usize) -> Result<DenseScores>,
+) -> Result<Vec<Panel>> {
     let mut panels = Vec::new();
-    for &gain in pool.gains {
-        let mut draws = Draws::default();
+    for draw in pool.draws(most) {
+        let mut drawn = Drawn::default();
         for &seed in seeds {
-            one_seed(&mut draws, (gain, pool.ratios), seed, &|super_batch| scores(seed, super_batch))?;
+            drawn.add(draw, seed, &|super_batch| scores(seed, super_batch))?;
         }
-        let [chunks, ratios] = draws.panels(pool.title, gain);
+        let [chunks, ratios] = drawn.panels(draw, pool.title);
         panels.push(chunks);
-        panels.extend(pool.ratios.then_some(ratios));
+        panels.extend(draw.ratios.then_some(ratios));
     }
     Ok(panels)
-}
-
-fn one_seed(draws: &mut Draws, (gain, by_ratio): (f32, bool), seed: u64, scores: Scores<'_>) -> Result<()> {
-    let middle = scores(2 * SUB_BATCH)?;
-    let draw = |scores: &DenseScores, super_batch: usize, chunks: usize, method: Method, steps: usize| {
-        let plan = BatchPlan::new(super_batch, SUB_BATCH, chunks)?.with_gain(gain)?;
-        let selection = Selection::new(method, plan).with_gibbs_steps(steps);
-        let picked = selection.pick(&mut scores.clone(), &Gumbel::new(seed, 0)).map_err(refused)?;
-        Ok::<f64, TrainError>(mean(scores, picked.candidates()))
-    };
-    for chunks in CHUNKS {
-        push(&mut draws.chunks, chunks as f64, draw(&middle, 2 * SUB_BATCH, chunks, Method::Joint, 0)?);
-    }
-    for steps in std::iter::once(0).chain(GIBBS) {
-        push(&mut draws.gibbs, steps as f64, draw(&middle, 2 * SUB_BATCH, 1, Method::Gibbs, steps)?);
-    }
-    for ratio in RATIOS.into_iter().filter(|_| by_ratio) {
-        let scores = scores(ratio * SUB_BATCH)?;
-        let filtered = 1.0 - 1.0 / ratio as f64;
-        push(&mut draws.ratios, filtered, draw(&scores, ratio * SUB_BATCH, 16, Method::Joint, 0)?);
-    }
-    Ok(())
 }
 
 fn refused(error: SelectError<InputError>) -> TrainError {
@@ -111,9 +124,34 @@ fn push(all: &mut Vec<(f64, Vec<f64>)>, x: f64, value: f64) {
     }
 }
 
-impl Draws {
+impl Drawn {
+    /// What one seed's super-batch gives.
+    fn add(&mut self, draw: &Draw, seed: u64, scores: Scores<'_>) -> Result<()> {
+        let Draw { sub_batch, gain, ratios } = *draw;
+        let middle = scores(2 * sub_batch)?;
+        let mean = |scores: &DenseScores, super_batch: usize, chunks: usize, method: Method, steps: usize| {
+            let plan = BatchPlan::new(super_batch, sub_batch, chunks)?.with_gain(gain)?;
+            let selection = Selection::new(method, plan).with_gibbs_steps(steps);
+            let picked = selection.pick(&mut scores.clone(), &Gumbel::new(seed, 0)).map_err(refused)?;
+            Ok::<f64, TrainError>(mean(scores, picked.candidates()))
+        };
+        for chunks in CHUNKS {
+            push(&mut self.chunks, chunks as f64, mean(&middle, 2 * sub_batch, chunks, Method::Joint, 0)?);
+        }
+        for steps in std::iter::once(0).chain(draw.gibbs()) {
+            push(&mut self.gibbs, steps as f64, mean(&middle, 2 * sub_batch, 1, Method::Gibbs, steps)?);
+        }
+        for ratio in RATIOS.into_iter().filter(|_| ratios) {
+            let scores = scores(ratio * sub_batch)?;
+            let filtered = 1.0 - 1.0 / ratio as f64;
+            push(&mut self.ratios, filtered, mean(&scores, ratio * sub_batch, 16, Method::Joint, 0)?);
+        }
+        Ok(())
+    }
+
     /// Scores on the scale where one chunk is 0 and converged Gibbs sampling 1, seed by seed.
-    fn panels(&self, of: &str, gain: f32) -> [Panel; 2] {
+    fn panels(&self, draw: &Draw, of: &str) -> [Panel; 2] {
+        let (b, gain) = (draw.sub_batch, draw.gain);
         let none = Vec::new();
         let values = |all: &'_ [(f64, Vec<f64>)], x: f64| {
             all.iter().find(|(known, _)| *known == x).map(|(_, values)| values.clone())
@@ -132,7 +170,7 @@ impl Draws {
         };
         let random: Vec<Point> = scaled(&self.gibbs[..1.min(self.gibbs.len())], &zero, &one);
         let flat = |points: &[Point]| {
-            let ends = [1.0, 10_000.0];
+            let ends = [1.0, self.gibbs.last().map_or(1.0, |(steps, _)| *steps)];
             points.iter().flat_map(|point| ends.map(|x| Point { x, ..*point })).collect()
         };
         let steps =
@@ -150,7 +188,7 @@ impl Draws {
         };
         [
             panel(
-                format!("Joint learnability of 256 out of 512{of}, gain {gain}"),
+                format!("Joint learnability of {b} out of {}{of}, gain {gain}", 2 * b),
                 "chunks, or steps of Gibbs sampling",
                 "0: one chunk, 1: converged Gibbs",
                 Kind::LogLines,
@@ -191,7 +229,8 @@ mod tests {
 
     #[test]
     fn chunks_close_in_on_brute_force_and_one_chunk_is_no_better_than_chance() {
-        let panels = sampler(&POOLS[0], &[0, 1], &|seed, super_batch| Ok(scores(seed, super_batch))).unwrap();
+        let panels =
+            sampler(&POOLS[0], SMALL.sub_batch, &[0, 1], &|seed, super_batch| Ok(scores(seed, super_batch))).unwrap();
         assert_eq!(panels.len(), 4);
         let [chunks, gibbs, random] = &panels[0].series[..] else { panic!("three curves") };
         let at = |series: &Series, x: f64| series.points.iter().find(|point| point.x == x).unwrap().mean;

@@ -215,7 +215,8 @@ impl<'a> Job<'a> {
         let latest = |folder: PathBuf| newest(&folder).unwrap_or(folder);
         let learners: Vec<_> = seeds.map(|seed| (seed, latest(learner(seed)))).collect();
         let reference = latest(checkpoints_folder(&self.folder(studies::REFERENCES, 0), "reference"));
-        super::sampled::panels(&self.args.on, &self.data.join("train"), &reference, &learners)
+        let most = if self.args.quick { 256 } else { usize::MAX };
+        super::sampled::panels(&self.args.on, &self.data.join("train"), most, &reference, &learners)
     }
 }
 

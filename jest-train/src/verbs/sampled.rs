@@ -16,29 +16,36 @@ use crate::{Result, TrainError, embed};
 /// A seed, and what its learner and the reference make of its super-batch.
 type Seed = (u64, [Embedded; 2]);
 
-/// Draws from every pool of the data in `train` that is large enough; `learners` are seeds with their checkpoints.
-pub(super) fn panels(on: &OnDevice, train: &Path, reference: &Path, learners: &[(u64, PathBuf)]) -> Result<Vec<Panel>> {
+/// Draws of at most so many examples from every pool of the data in `train` that is large enough; `learners` are seeds with
+/// their checkpoints.
+pub(super) fn panels(
+    on: &OnDevice,
+    train: &Path,
+    most: usize,
+    reference: &Path,
+    learners: &[(u64, PathBuf)],
+) -> Result<Vec<Panel>> {
     let mut pass = open::device(on)?.pass();
     let mut panels = Vec::new();
     for pool in studies::POOLS {
         let of = |pass: &mut Pass, (seed, learner): &(u64, PathBuf)| -> Result<Seed> {
             let [learner, reference] =
-                [learner.as_path(), reference].map(|folder| Embedded::of(pass, folder, train, (&pool, *seed)));
+                [learner.as_path(), reference].map(|folder| Embedded::of(pass, folder, train, (&pool, most, *seed)));
             Ok((*seed, [learner?, reference?]))
         };
         match learners.iter().map(|learner| of(&mut pass, learner)).collect::<Result<Vec<Seed>>>() {
             // Of the shipped sample, clothes alone do not fill a super-batch.
-            Err(TrainError::Data(error @ DataError::TooFewExamples { .. })) if !pool.ratios => {
+            Err(TrainError::Data(error @ DataError::TooFewExamples { .. })) if !pool.conditions.is_empty() => {
                 say!("note: no draws{}: {error}", pool.title);
             }
-            embedded => panels.extend(drawn(&pool, &embedded?)?),
+            embedded => panels.extend(drawn(&pool, most, &embedded?)?),
         }
     }
     Ok(panels)
 }
 
 /// The panels of one pool.
-fn drawn(pool: &Pool, embedded: &[Seed]) -> Result<Vec<Panel>> {
+fn drawn(pool: &Pool, most: usize, embedded: &[Seed]) -> Result<Vec<Panel>> {
     let scores = |seed: u64, super_batch: usize| {
         let Some((_, [learner, reference])) = embedded.iter().find(|(known, _)| *known == seed) else {
             return Err(StudyError::Nothing { study: "fig2".into() }.into());
@@ -48,7 +55,7 @@ fn drawn(pool: &Pool, embedded: &[Seed]) -> Result<Vec<Panel>> {
         Ok(DenseScores::new(&ScoreTerms::new(ScoreKind::Learnability, Some(learner), Some(reference))?))
     };
     let seeds: Vec<u64> = embedded.iter().map(|(seed, _)| *seed).collect();
-    studies::sampler(pool, &seeds, &scores)
+    studies::sampler(pool, most, &seeds, &scores)
 }
 
 /// Embeddings of a super-batch on the host, with t and bias.
@@ -62,12 +69,12 @@ struct Embedded {
 
 impl Embedded {
     /// By the model in a folder, of the first examples that the seed's order has of a pool.
-    fn of(pass: &mut Pass, folder: &Path, train: &Path, (pool, seed): (&Pool, u64)) -> Result<Self> {
+    fn of(pass: &mut Pass, folder: &Path, train: &Path, (pool, most, seed): (&Pool, usize, u64)) -> Result<Self> {
         let (model, reads) = open::checkpoint(pass, folder)?;
         let pairs = Pairs { data: train.display().to_string(), workers: 2 };
         let data = open::pairs(&pairs, &model, reads)?;
         let data = LoaderConfig { seed, fields: Fields::parse(pool.conditions)?, ..data };
-        Self::by(pass, &model, data, pool.candidates())
+        Self::by(pass, &model, data, pool.candidates(most))
     }
 
     fn by(pass: &mut Pass, model: &TwoTowers, data: LoaderConfig, candidates: usize) -> Result<Self> {
