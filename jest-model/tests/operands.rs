@@ -53,7 +53,9 @@ fn a_forward_pass_without_a_backward_has_the_same_bits() {
         let pass = &mut pass;
         let siglip = TwoTowers::new(pass, &Preset::Mu.config(), 0).unwrap();
         let clip = TwoTowers::load(pass, &clip).unwrap();
-        for mut model in [siglip, clip] {
+        // Scaled layers in one tower, norms behind in the other.
+        let dual = TwoTowers::new(pass, &Preset::Mu.config().into_dual(), 0).unwrap();
+        for mut model in [siglip, clip, dual] {
             let config = model.config().clone();
             // From biases of 0 alone, a bias that is left out would not be seen.
             move_all(pass, &mut model, 0.02);

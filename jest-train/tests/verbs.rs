@@ -326,7 +326,7 @@ fn a_reference_cache_is_made_ahead_and_shared() {
     let (reference, cache) = (place.newest("out", "reference"), place.path("shared"));
     let data = format!("pool={}", place.path("pool").display());
     let fill = |task: &str, data: &str| {
-        let args = ["reference", "cache", "--device", "cpu", "--rows", "f16", "--num-tasks", "2", "--task-index"];
+        let args = ["reference", "cache", "--device", "cpu", "--num-tasks", "2", "--task-index"];
         let mut args: Vec<std::ffi::OsString> = args.map(Into::into).to_vec();
         args.extend([task.into(), "--data".into(), data.into(), "--checkpoint".into(), reference.clone().into()]);
         args.extend(["--out".into(), cache.clone().into()]);
@@ -374,6 +374,8 @@ fn a_run_in_bf16_finds_the_cache_made_in_bf16() {
     };
     let [made] = &keys()[..] else { panic!("{:?}", keys()) };
     assert!(fs::read_to_string(made.join("key.json")).unwrap().contains(", bf16"));
+    let part = fs::read(made.join("part-000000.safetensors")).unwrap();
+    assert!(String::from_utf8_lossy(&part[..part.len().min(400)]).contains("\"F16\""), "rows of half the size");
     let (shared, by) =
         (format!("selection.reference_cache='{}'", cache.display()), format!("run.jest.reference='{reference}'"));
     for (precision, folders) in [("bf16", 1), ("f32", 2)] {

@@ -97,12 +97,20 @@ impl Block {
     /// # Errors
     /// `Kernel` when the sizes do not fit.
     pub fn apply(&self, pass: &mut Pass, x: Tensor, rows: &Rows) -> Result<Tensor> {
-        if self.norms_behind || self.scale2.is_some() {
-            return Ok(self.forward(pass, x, rows)?.0);
+        if self.norms_behind {
+            let h = self.attention.forward(pass, &x, rows)?.0;
+            let x = add::forward(pass, &x, &h)?;
+            let x = self.norm1.forward(pass, &x)?.0;
+            let h = self.mlp.apply(pass, &x)?;
+            let y = add::forward(pass, &x, &h)?;
+            return Ok(self.norm2.forward(pass, &y)?.0);
         }
         let x = self.attend(pass, &x, rows)?.0;
         let h = self.norm2.forward_to_product(pass, &x)?.0;
-        self.mlp.apply_onto(pass, &h, &x)
+        let Some(scale) = &self.scale2 else { return self.mlp.apply_onto(pass, &h, &x) };
+        let h = self.mlp.apply(pass, &h)?;
+        let h = scale.forward(pass, h)?.0;
+        Ok(add::forward(pass, &x, &h)?)
     }
 
     /// The first half of a block with norms in front: `x + scale1(attention(norm1(x)))`.

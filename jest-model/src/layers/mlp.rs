@@ -54,6 +54,12 @@ impl Mlp {
         Ok((y, MlpSaved { fc1, slope, fc2 }))
     }
 
+    /// As [`Mlp::forward`] without a backward, with the same bits.
+    pub(crate) fn apply(&self, pass: &mut Pass, x: &Tensor) -> Result<Tensor> {
+        let h = self.fc1.apply_gelu(pass, self.gelu, x)?;
+        Ok(self.fc2.forward(pass, &h)?.0)
+    }
+
     /// As [`Mlp::forward_onto`] without a backward, with the same bits.
     pub(crate) fn apply_onto(&self, pass: &mut Pass, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         let h = self.fc1.apply_gelu(pass, self.gelu, x)?;

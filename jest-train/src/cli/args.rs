@@ -131,7 +131,7 @@ pub struct ReferenceCacheArgs {
     #[arg(long, default_value_t)]
     pub precision: Precision,
     /// How rows are written
-    #[arg(long, value_enum, default_value = "f32")]
+    #[arg(long, value_enum, default_value = "f16")]
     pub rows: RowPrecision,
     /// What it reads
     #[command(flatten)]

@@ -56,6 +56,12 @@ impl Pool {
         self.draws.iter().filter(move |draw| draw.sub_batch <= most)
     }
 
+    /// The most that leaves out the largest of these draws, while some are left.
+    pub fn smaller(&self, most: usize) -> Option<usize> {
+        let largest = self.draws(most).map(|draw| draw.sub_batch).max()?;
+        self.draws(largest - 1).map(|draw| draw.sub_batch).max()
+    }
+
     /// Examples of the largest super-batch that these are drawn from.
     pub fn candidates(&self, most: usize) -> usize {
         let of = |draw: &Draw| draw.sub_batch * if draw.ratios { RATIOS[RATIOS.len() - 1] } else { 2 };
@@ -225,6 +231,18 @@ mod tests {
             }
         }
         DenseScores::from_matrix(s, super_batch).unwrap()
+    }
+
+    #[test]
+    fn a_pool_gives_what_it_has_examples_for() {
+        let [whole, clean, _] = &POOLS;
+        assert_eq!([usize::MAX, 2047, 1023].map(|most| whole.candidates(most)), [4096, 2560, 2560]);
+        assert_eq!([usize::MAX, 2047, 1023].map(|most| clean.candidates(most)), [4096, 2048, 512]);
+        assert_eq!(
+            [usize::MAX, 2048, 1024, 256].map(|most| clean.smaller(most)),
+            [Some(1024), Some(1024), Some(256), None]
+        );
+        assert!(LARGER.gibbs().eq([8, 80, 800, 2400, 8000, 24_000, 80_000]));
     }
 
     #[test]

@@ -28,17 +28,26 @@ pub(super) fn panels(
     let mut pass = open::device(on)?.pass();
     let mut panels = Vec::new();
     for pool in studies::POOLS {
-        let of = |pass: &mut Pass, (seed, learner): &(u64, PathBuf)| -> Result<Seed> {
-            let [learner, reference] =
-                [learner.as_path(), reference].map(|folder| Embedded::of(pass, folder, train, (&pool, most, *seed)));
-            Ok((*seed, [learner?, reference?]))
-        };
-        match learners.iter().map(|learner| of(&mut pass, learner)).collect::<Result<Vec<Seed>>>() {
-            // Of the shipped sample, clothes alone do not fill a super-batch.
-            Err(TrainError::Data(error @ DataError::TooFewExamples { .. })) if !pool.conditions.is_empty() => {
-                say!("note: no draws{}: {error}", pool.title);
-            }
-            embedded => panels.extend(drawn(&pool, most, &embedded?)?),
+        let mut most = Some(most);
+        while let Some(size) = most {
+            let of = |pass: &mut Pass, (seed, learner): &(u64, PathBuf)| -> Result<Seed> {
+                let [learner, reference] = [learner.as_path(), reference]
+                    .map(|folder| Embedded::of(pass, folder, train, (&pool, size, *seed)));
+                Ok((*seed, [learner?, reference?]))
+            };
+            most = match learners.iter().map(|learner| of(&mut pass, learner)).collect::<Result<Vec<Seed>>>() {
+                // Of the shipped sample, clothes alone do not fill a super-batch.
+                Err(TrainError::Data(error @ DataError::TooFewExamples { .. }))
+                    if !pool.conditions.is_empty() || pool.smaller(size).is_some() =>
+                {
+                    say!("note: fewer draws{}: {error}", pool.title);
+                    pool.smaller(size)
+                }
+                embedded => {
+                    panels.extend(drawn(&pool, size, &embedded?)?);
+                    None
+                }
+            };
         }
     }
     Ok(panels)

@@ -66,7 +66,11 @@ fn batches_match_one_product_each() {
 
 #[test]
 fn linear_layers_match_oracle() {
-    let (m, n, k) = (37, 70, 19);
+    // The second is so long that the CPU device turns w over first.
+    [(37, 70, 19), (1030, 20, 37)].into_iter().for_each(check_linear);
+}
+
+fn check_linear((m, n, k): (usize, usize, usize)) {
     let (x, w, bias) = (random(m * k, 1), random(n * k, 2), random(n, 3));
     let mut pre = oracle::abt(m, n, k, &wide(&x), &wide(&w));
     pre.iter_mut().enumerate().for_each(|(i, value)| *value += f64::from(bias[i % n]));
@@ -76,6 +80,9 @@ fn linear_layers_match_oracle() {
         let tolerance = sum_tolerance(k + 1, (k + 1) as f64);
         let y = linear(pass, &x, &w, &bias).unwrap();
         assert_within("linear", &checked_read(pass, "linear", &y), &pre, |_| tolerance);
+        let twice = linear_onto(pass, &x, &w, &bias, &y).unwrap();
+        let want: Vec<f64> = pre.iter().map(|pre| 2.0 * pre).collect();
+        assert_within("onto", &checked_read(pass, "onto", &twice), &want, |_| 2.5 * tolerance);
         for kind in Gelu::ALL {
             check_gelu(pass, kind, [&x, &w, &bias], &pre, tolerance);
         }

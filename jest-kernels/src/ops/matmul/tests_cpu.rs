@@ -5,14 +5,20 @@ use crate::testing::*;
 
 #[test]
 fn results_do_not_depend_on_the_thread_count() {
-    // The second is too narrow to be packed.
-    for (m, n, k) in [(300, 65, 129), (300, 20, 129)] {
+    // The second is too narrow to be packed, and so is the last, whose right side is turned over.
+    for (form, (m, n, k)) in [
+        (Form::AB, (300, 65, 129)),
+        (Form::AB, (300, 20, 129)),
+        (Form::ABt, (1030, 65, 129)),
+        (Form::ABt, (1030, 20, 129)),
+    ] {
         let (a, b) = (random(m * k, 1), random(k * n, 2));
+        let (a_shape, b_shape) = form.shapes(m, n, k);
         let product = |threads: usize| {
             let options = crate::DeviceOptions { threads, checked: false, ..Default::default() };
             let mut pass = crate::Device::open(&crate::DeviceRequest::Cpu, options).unwrap().pass();
-            let (a, b) = (pass.upload(&a, &[m, k]).unwrap(), pass.upload(&b, &[k, n]).unwrap());
-            let y = forward(&mut pass, Form::AB, &a, &b).unwrap();
+            let (a, b) = (pass.upload(&a, &a_shape).unwrap(), pass.upload(&b, &b_shape).unwrap());
+            let y = forward(&mut pass, form, &a, &b).unwrap();
             pass.read(&y).unwrap()
         };
         assert_eq!(product(1), product(3));
@@ -23,8 +29,10 @@ fn results_do_not_depend_on_the_thread_count() {
 #[test]
 fn deep_products_on_the_cpu_match_oracle() {
     let mut pass = devices()[0].pass();
-    for (m, n, k) in [(300, 20, 129), (70, 20, 3000), (20, 300, 3000), (70, 40, 3000), (530, 65, 1100), (40, 800, 2100)]
-    {
+    let deep = [(70, 20, 3000), (20, 300, 3000), (70, 40, 3000), (530, 65, 1100), (40, 800, 2100)];
+    // Of the last three, the right side of a layer is turned over first where nothing is packed.
+    let long = [(300, 20, 129), (1030, 20, 129), (1100, 37, 70), (1024, 5, 31)];
+    for (m, n, k) in deep.into_iter().chain(long) {
         let (a, b) = (random(m * k, 1), random(k * n, 2));
         let (a64, b64) = (wide(&a), wide(&b));
         for form in Form::ALL {
