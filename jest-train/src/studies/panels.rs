@@ -147,6 +147,12 @@ pub(super) fn flexi_share(record: &Record) -> Vec<Panel> {
     scores_and_work(record, &GROUPS)
 }
 
+pub(super) fn flexi_cost(record: &Record) -> Vec<Panel> {
+    const GROUPS: [(&str, &[&str]); 3] =
+        [("uniform", &["uniform"]), ("JEST", &["jest"]), ("Flexi-JEST", &["flexi_jest"])];
+    scores_and_work(record, &GROUPS)
+}
+
 /// Bars of what runs of equal examples reach, and of their work without a reference's.
 fn scores_and_work(record: &Record, groups: &[(&str, &[&str])]) -> Vec<Panel> {
     let measures: [(&str, &str, Measure); 3] = [

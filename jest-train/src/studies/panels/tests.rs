@@ -11,6 +11,7 @@ fn record() -> Record {
         "jest-400",
         "jest-64",
         "jest",
+        "flexi_jest",
         "constant-0.5",
         "falling-1",
         "falling-0.8",
