@@ -1,5 +1,8 @@
 //! Attention on the CPU with operands of its products rounded to bf16: keys and values are packed once a head, scores
 //! stay in f32, and weights are rounded as they are packed. Outputs are rounded when they are written.
+//!
+//! Blocks are 32 rows tall: of examples with fewer tokens, as many as fit are packed one below the other and multiplied at
+//! once, and of each row's scores those with its own example's keys are kept.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -7,7 +10,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::Operands;
-use super::cpu::{Inputs, Outputs, each_example, fetch, softmax};
+use super::cpu::{Inputs, Outputs, each_tile, fetch, outside, softmax};
 use crate::bf16::{self, DEPTH, Elements, Level, Line, Operand, Pieces, Role, SIDE, lines};
 use crate::simd::{exp, simd_fn, sum};
 
@@ -25,46 +28,88 @@ fn whole(n: usize) -> usize {
     n.next_multiple_of(DEPTH)
 }
 
-/// One head of one example.
+/// Examples that are multiplied at once: those whose tokens together fill one block.
+fn together(operands: &Operands) -> usize {
+    let (shape, own) = (operands.shape, operands.q_rows == operands.shape.q_len);
+    if own && shape.q_len == shape.k_len { (DEPTH / shape.q_len).max(1) } else { 1 }
+}
+
+/// One head of one example, or of some that are multiplied at once.
 struct Head<'a> {
     level: Level,
-    operands: Operands,
+    inputs: &'a Inputs<'a, Elements<'a>>,
+    examples: Range<usize>,
+    /// Which head.
+    index: usize,
     /// Rows are tokens, depths the head's columns; so are those of k and v.
     q: Operand<'a>,
     k: Operand<'a>,
     v: Operand<'a>,
-    /// Keys that count.
-    keys: usize,
 }
 
 impl<'a> Head<'a> {
-    fn new(level: Level, inputs: &Inputs<'a, Elements<'a>>, example: usize, index: usize) -> Self {
+    fn new(level: Level, inputs: &'a Inputs<'a, Elements<'a>>, examples: Range<usize>, index: usize) -> Self {
         let Operands { shape, q_rows, q_stride, q_offset, kv_stride, k_offset, v_offset } = inputs.operands;
         let part = |elements: Elements<'a>, first: usize, stride: usize| Operand {
             elements: elements.from(first + index * shape.head_dim),
             stride,
             depth_stride: 1,
         };
-        let kv = example * shape.k_len * kv_stride;
+        let kv = examples.start * shape.k_len * kv_stride;
         Self {
             level,
-            operands: inputs.operands,
-            q: part(inputs.q, example * q_rows * q_stride + q_offset, q_stride),
+            inputs,
+            index,
+            q: part(inputs.q, examples.start * q_rows * q_stride + q_offset, q_stride),
             k: part(inputs.kv, kv + k_offset, kv_stride),
             v: part(inputs.kv, kv + v_offset, kv_stride),
-            keys: inputs.keys(example),
+            examples,
         }
+    }
+
+    /// The examples at once where all that they would multiply by each other's 0 is finite, else one by one.
+    fn apart<const N: usize>(&self, multiplied: [&Operand<'_>; N]) -> impl Iterator<Item = Self> {
+        let (n, rows, d) = (self.examples.len(), self.rows(), self.inputs.operands.shape.head_dim);
+        let step = if n == 1 || multiplied.iter().all(|x| is_finite(x, rows, d)) { n } else { 1 };
+        let Self { level, inputs, index, .. } = *self;
+        self.examples.clone().step_by(step).map(move |first| Self::new(level, inputs, first..first + step, index))
+    }
+
+    /// Query rows.
+    fn rows(&self) -> usize {
+        self.examples.len() * self.inputs.operands.shape.q_len
+    }
+
+    /// Keys that are packed: those that count, of one example, or all of several.
+    fn keys(&self) -> usize {
+        match self.examples.len() {
+            1 => self.inputs.keys(self.examples.start),
+            n => n * self.inputs.operands.shape.k_len,
+        }
+    }
+
+    /// Of the keys that are packed, those that a query row sees.
+    fn seen(&self, row: usize) -> Range<usize> {
+        let shape = self.inputs.operands.shape;
+        let (example, query) = (row / shape.q_len, row % shape.q_len);
+        let first = example * shape.k_len;
+        first..first + self.inputs.operands.seen(self.inputs.keys(self.examples.start + example), query)
+    }
+
+    /// Where a query row is in [n, heads, q_len] of these examples.
+    fn place(&self, row: usize) -> usize {
+        let shape = self.inputs.operands.shape;
+        (row / shape.q_len * shape.heads + self.index) * shape.q_len + row % shape.q_len
     }
 
     /// Query rows, and how many keys are packed for them. A weight of 0 does not hide a key that is not finite: where
     /// the causal mask has to, each query is alone with the keys that it sees.
     fn spans(&self) -> impl Iterator<Item = (Range<usize>, usize)> {
-        let (operands, keys) = (self.operands, self.keys);
+        let (operands, keys, rows) = (self.inputs.operands, self.keys(), self.rows());
         let finite = |x| is_finite(x, keys, operands.shape.head_dim);
-        let alone = operands.causal() && !(finite(&self.k) && finite(&self.v));
-        let q_len = operands.shape.q_len;
-        let step = if alone { 1 } else { q_len };
-        (0..q_len)
+        let alone = self.examples.len() == 1 && operands.causal() && !(finite(&self.k) && finite(&self.v));
+        let step = if alone { 1 } else { rows };
+        (0..rows)
             .step_by(step)
             .map(move |first| (first..first + step, if alone { operands.seen(keys, first) } else { keys }))
     }
@@ -86,14 +131,21 @@ fn tile(elements: &[f32], cols: usize) -> Operand<'_> {
 
 /// Writes y [n * q_len, width] and lse [n, heads, q_len].
 pub(super) fn forward(level: Level, inputs: &Inputs<'_, Elements<'_>>, y: &mut [u16], lse: &mut [f32]) {
-    let shape = inputs.operands.shape;
-    let rows = y.par_chunks_mut(shape.q_len * shape.width()).zip(lse.par_chunks_mut(shape.heads * shape.q_len));
-    rows.enumerate().for_each(|(example, (y, lse))| {
-        fetch_all(inputs, example);
-        for (index, lse) in lse.chunks_exact_mut(shape.q_len).enumerate() {
-            let head = Head::new(level, inputs, example, index);
-            for (rows, keys) in head.spans() {
-                forward_rows(&head, rows, keys, &mut y[index * shape.head_dim..], lse);
+    let (shape, together) = (inputs.operands.shape, together(&inputs.operands));
+    let (y_rows, lse_rows) = (shape.q_len * shape.width(), shape.heads * shape.q_len);
+    let tiles = y.par_chunks_mut(together * y_rows).zip(lse.par_chunks_mut(together * lse_rows));
+    tiles.enumerate().for_each(|(tile, (y, lse))| {
+        let first = tile * together;
+        let examples = first..first + y.len() / y_rows;
+        fetch_all(inputs, examples.clone());
+        for index in 0..shape.heads {
+            let all = Head::new(level, inputs, examples.clone(), index);
+            for head in all.apart([&all.k, &all.v]) {
+                let at = head.examples.start - first;
+                let (y, lse) = (&mut y[at * y_rows + index * shape.head_dim..], &mut lse[at * lse_rows..]);
+                for (rows, keys) in head.spans() {
+                    forward_rows(&head, rows, keys, y, lse);
+                }
             }
         }
     });
@@ -101,7 +153,7 @@ pub(super) fn forward(level: Level, inputs: &Inputs<'_, Elements<'_>>, y: &mut [
 
 /// Some query rows of one head, with its first `keys` keys.
 fn forward_rows(head: &Head<'_>, rows: Range<usize>, keys: usize, y: &mut [u16], lse: &mut [f32]) {
-    let (d, width) = (head.operands.shape.head_dim, head.operands.shape.width());
+    let (d, width) = (head.inputs.operands.shape.head_dim, head.inputs.operands.shape.width());
     let (tall, wide, deep) = (whole(rows.len().min(TILE)), whole(keys), whole(d));
     SCRATCH.with_borrow_mut(|kept| {
         let mut pieces = Pieces(lines(kept, 2 * wide * deep + 3 * tall * (wide + deep)));
@@ -116,8 +168,8 @@ fn forward_rows(head: &Head<'_>, rows: Range<usize>, keys: usize, y: &mut [u16],
             let (q, w) = (&mut q[..tall * deep], &mut w[..tall * wide]);
             head.pack(Role::Left, &head.q, (first, m), (0, d), q);
             head.multiply((q, tall), (k, wide), d, scores, false);
-            for (i, (w, lse)) in scores.chunks_exact_mut(wide).zip(&mut lse[first..first + m]).enumerate() {
-                *lse = softmax(w, head.operands.seen(keys, first + i), head.operands.scale());
+            for (row, w) in (first..first + m).zip(scores.chunks_exact_mut(wide)) {
+                lse[head.place(row)] = softmax(w, head.seen(row), head.inputs.operands.scale());
             }
             head.pack(Role::Left, &tile(scores, wide), (0, tall), (0, wide), w);
             head.multiply((w, tall), (v, deep), wide, sums, false);
@@ -142,25 +194,30 @@ pub(super) fn backward(
     outputs: Outputs<&mut [u16]>,
 ) {
     let shape = inputs.operands.shape;
-    each_example(&inputs.operands, outputs, |example, outputs| {
-        fetch_all(inputs, example);
-        let rows = example * shape.q_len * shape.width();
-        fetch_part(upstream.dy, rows, shape.q_len * shape.width());
+    let (y_rows, lse_rows) = (shape.q_len * shape.width(), shape.heads * shape.q_len);
+    each_tile(&inputs.operands, together(&inputs.operands), outputs, |examples, outputs| {
+        fetch_all(inputs, examples.clone());
+        fetch_part(upstream.dy, examples.start * y_rows, examples.len() * y_rows);
         for index in 0..shape.heads {
-            let head = Head::new(level, inputs, example, index);
-            let lse = &upstream.lse[(example * shape.heads + index) * shape.q_len..][..shape.q_len];
-            let elements = upstream.dy.from(rows + index * shape.head_dim);
-            let dy = Operand { elements, stride: shape.width(), depth_stride: 1 };
-            backward_head(&head, lse, &dy, index, outputs);
+            let of = |first: usize| {
+                let elements = upstream.dy.from(first * y_rows + index * shape.head_dim);
+                Operand { elements, stride: shape.width(), depth_stride: 1 }
+            };
+            let all = Head::new(level, inputs, examples.clone(), index);
+            for head in all.apart([&all.q, &all.k, &all.v, &of(examples.start)]) {
+                let first = head.examples.start;
+                let mut outputs = outputs.from(&inputs.operands, first - examples.start);
+                backward_head(&head, &upstream.lse[first * lse_rows..], &of(first), &mut outputs);
+            }
         }
     });
 }
 
-fn backward_head(head: &Head<'_>, lse: &[f32], dy: &Operand<'_>, index: usize, outputs: &mut Outputs<&mut [u16]>) {
-    let Operands { shape, q_offset, kv_stride, k_offset, v_offset, .. } = head.operands;
-    let d = shape.head_dim;
-    let [q_at, k_at, v_at] = [q_offset, k_offset, v_offset].map(|at| at + index * d);
-    let (tall, wide, deep) = (whole(shape.q_len.min(TILE)), whole(head.keys), whole(d));
+fn backward_head(head: &Head<'_>, lse: &[f32], dy: &Operand<'_>, outputs: &mut Outputs<&mut [u16]>) {
+    let Operands { shape, q_offset, kv_stride, k_offset, v_offset, .. } = head.inputs.operands;
+    let (d, rows, keys) = (shape.head_dim, head.rows(), head.keys());
+    let [q_at, k_at, v_at] = [q_offset, k_offset, v_offset].map(|at| at + head.index * d);
+    let (tall, wide, deep) = (whole(rows.min(TILE)), whole(keys), whole(d));
     SCRATCH.with_borrow_mut(|kept| {
         let mut pieces = Pieces(lines(kept, 7 * wide * deep + 5 * tall * wide + 3 * tall * deep));
         let [dk, dv] = [wide * deep; 2].map(|len| pieces.sums(len));
@@ -170,9 +227,10 @@ fn backward_head(head: &Head<'_>, lse: &[f32], dy: &Operand<'_>, index: usize, o
             let dq = &mut outputs.dq()[q_at..];
             backward_rows(head, (lse, dy), (rows, keys), Pieces(&mut *pieces.0), (dq, dk, dv));
         }
-        for (key, row) in outputs.dkv().chunks_exact_mut(kv_stride).enumerate() {
+        let rows = outputs.dkv().chunks_exact_mut(kv_stride).take(head.examples.len() * shape.k_len);
+        for (key, row) in rows.enumerate() {
             for (at, sums) in [(k_at, &dk), (v_at, &dv)] {
-                match key < head.keys {
+                match key < keys {
                     true => bf16::round_all(&sums[key * deep..][..d], &mut row[at..at + d]),
                     false => row[at..at + d].fill(0),
                 }
@@ -189,7 +247,7 @@ fn backward_rows(
     mut pieces: Pieces<'_>,
     (dq, dk, dv): (&mut [u16], &mut [f32], &mut [f32]),
 ) {
-    let (operands, d) = (head.operands, head.operands.shape.head_dim);
+    let (operands, d) = (head.inputs.operands, head.inputs.operands.shape.head_dim);
     let (tall, wide, deep) = (whole(rows.len().min(TILE)), whole(keys), whole(d));
     let [k, v, k_t] = [wide * deep; 3].map(|len| pieces.bits(len));
     let (side, across) = (pieces.bits(tall * deep), pieces.bits(tall * wide));
@@ -208,8 +266,8 @@ fn backward_rows(
             head.multiply((side, tall), (right, wide), d, y, false);
             y[m * wide..].fill(0.0);
         }
-        for (i, (w, ds)) in w.chunks_exact_mut(wide).zip(ds.chunks_exact_mut(wide)).take(m).enumerate() {
-            score_gradients(w, ds, operands.seen(keys, first + i), lse[first + i], operands.scale());
+        for (row, (w, ds)) in (first..first + m).zip(w.chunks_exact_mut(wide).zip(ds.chunks_exact_mut(wide))) {
+            score_gradients(w, ds, head.seen(row), lse[head.place(row)], operands.scale());
         }
         head.pack(Role::Left, &tile(ds, wide), (0, tall), (0, wide), across);
         head.multiply((across, tall), (k_t, deep), wide, sums, false);
@@ -227,18 +285,18 @@ fn backward_rows(
 
 simd_fn! {
     /// One row: `w` turns from scores into weights, `ds` from `dy · vᵀ` into the gradient of the unscaled scores; both
-    /// are 0 from `seen` on.
-    fn score_gradients(w: &mut [f32], ds: &mut [f32], seen: usize, lse: f32, scale: f32) {
+    /// are 0 outside `seen`.
+    fn score_gradients(w: &mut [f32], ds: &mut [f32], seen: Range<usize>, lse: f32, scale: f32) {
         for w in w.iter_mut() {
             *w = exp(*w * scale - lse);
         }
-        w[seen..].fill(0.0);
-        ds[seen..].fill(0.0);
+        outside(w, &seen, 0.0);
+        outside(ds, &seen, 0.0);
         let delta = sum([w, ds], |[w, ds]| w * ds);
         for (w, ds) in w.iter().zip(ds.iter_mut()) {
             *ds = scale * *w * (*ds - delta);
         }
-        ds[seen..].fill(0.0);
+        outside(ds, &seen, 0.0);
     }
 }
 
@@ -265,10 +323,10 @@ simd_fn! {
     }
 }
 
-/// Asks for all of one example's rows at once.
-fn fetch_all(inputs: &Inputs<'_, Elements<'_>>, example: usize) {
+/// Asks for all rows of some examples at once.
+fn fetch_all(inputs: &Inputs<'_, Elements<'_>>, examples: Range<usize>) {
     let rows = inputs.operands.shape.k_len * inputs.operands.kv_stride;
-    fetch_part(inputs.kv, example * rows, rows);
+    fetch_part(inputs.kv, examples.start * rows, examples.len() * rows);
 }
 
 fn fetch_part(elements: Elements<'_>, first: usize, len: usize) {

@@ -1,6 +1,7 @@
 //! Attention on the CPU: examples in parallel, each head through tiles of query rows that stay in cache.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -63,6 +64,17 @@ impl<T> Outputs<&mut [T]> {
             Outputs::Pooled { dkv, .. } => dkv,
         }
     }
+
+    /// Those of the examples from this one on.
+    pub(super) fn from(&mut self, operands: &Operands, example: usize) -> Outputs<&mut [T]> {
+        let (q_rows, kv_rows) = operands.gradient_rows();
+        match self {
+            Outputs::Packed(all) => Outputs::Packed(&mut all[example * kv_rows..]),
+            Outputs::Pooled { dq, dkv } => {
+                Outputs::Pooled { dq: &mut dq[example * q_rows..], dkv: &mut dkv[example * kv_rows..] }
+            }
+        }
+    }
 }
 
 /// One head of one example: its rows begin at the slices' starts.
@@ -119,7 +131,7 @@ fn forward_head(operands: &Operands, head: &Head<'_>, tile: &mut Vec<f32>, y: &m
         let w = space(tile, m * pitch);
         gemm(m, seen, d, (&head.q[first * q_stride..], q_stride, 1), (head.k, 1, kv_stride), (w, pitch), false);
         for (i, (w, lse)) in w.chunks_exact_mut(pitch).zip(&mut lse[rows]).enumerate() {
-            *lse = softmax(w, operands.seen(head.keys, first + i), operands.scale());
+            *lse = softmax(w, 0..operands.seen(head.keys, first + i), operands.scale());
         }
         let y = &mut y[first * width..];
         gemm(m, d, seen, (w, pitch, 1), (head.v, kv_stride, 1), (y, width), false);
@@ -127,15 +139,15 @@ fn forward_head(operands: &Operands, head: &Head<'_>, tile: &mut Vec<f32>, y: &m
 }
 
 simd_fn! {
-    /// Turns one row's first `seen` scores into weights and the rest of its padded length into 0; gives the logarithm
-    /// of the sum of exponentials.
-    pub(super) fn softmax(w: &mut [f32], seen: usize, scale: f32) -> f32 {
-        w[seen..].fill(f32::NEG_INFINITY);
+    /// Turns the scores of one row that are `seen` into weights and the rest of its padded length into 0; gives the
+    /// logarithm of the sum of exponentials.
+    pub(super) fn softmax(w: &mut [f32], seen: Range<usize>, scale: f32) -> f32 {
+        outside(w, &seen, f32::NEG_INFINITY);
         let top = max_over(w) * scale;
         for w in w.iter_mut() {
             *w = exp(*w * scale - top);
         }
-        w[seen..].fill(0.0);
+        outside(w, &seen, 0.0);
         let total = sum_over(w, |w| w);
         let inverse = 1.0 / total;
         for w in w.iter_mut() {
@@ -143,6 +155,13 @@ simd_fn! {
         }
         top + total.ln()
     }
+}
+
+/// Puts `x` in place of all of a row that is not `seen`.
+#[inline(always)]
+pub(super) fn outside(row: &mut [f32], seen: &Range<usize>, x: f32) {
+    row[..seen.start].fill(x);
+    row[seen.end..].fill(x);
 }
 
 /// What only the backward pass reads.
@@ -154,24 +173,29 @@ pub(super) struct Upstream<'a> {
 
 /// Writes every element of the outputs; `dq` holds one [q_len, width] for each example.
 pub(super) fn backward(inputs: &Inputs<'_>, upstream: &Upstream<'_>, outputs: Outputs<&mut [f32]>) {
-    each_example(&inputs.operands, outputs, |example, outputs| backward_example(inputs, upstream, example, outputs));
+    each_tile(&inputs.operands, 1, outputs, |examples, outputs| {
+        backward_example(inputs, upstream, examples.start, outputs);
+    });
 }
 
-/// Calls `work` with each example and its part of the outputs.
-pub(super) fn each_example<T: Send>(
+/// Calls `work` with so many examples at a time, fewer at the end, and their part of the outputs.
+pub(super) fn each_tile<T: Send>(
     operands: &Operands,
+    together: usize,
     outputs: Outputs<&mut [T]>,
-    work: impl Fn(usize, &mut Outputs<&mut [T]>) + Sync,
+    work: impl Fn(Range<usize>, &mut Outputs<&mut [T]>) + Sync,
 ) {
-    let (shape, width) = (operands.shape, operands.shape.width());
-    let kv_rows = shape.k_len * operands.kv_stride;
+    let (q_rows, kv_rows) = operands.gradient_rows();
+    let examples = |tile: usize, dkv: &[T]| tile * together..tile * together + dkv.len() / kv_rows;
     match outputs {
-        Outputs::Packed(all) => all.par_chunks_mut(kv_rows).enumerate().for_each(|(example, all)| {
-            work(example, &mut Outputs::Packed(all));
+        Outputs::Packed(all) => all.par_chunks_mut(together * kv_rows).enumerate().for_each(|(tile, all)| {
+            work(examples(tile, all), &mut Outputs::Packed(all));
         }),
         Outputs::Pooled { dq, dkv } => {
-            let rows = dq.par_chunks_mut(shape.q_len * width).zip(dkv.par_chunks_mut(kv_rows));
-            rows.enumerate().for_each(|(example, (dq, dkv))| work(example, &mut Outputs::Pooled { dq, dkv }));
+            let rows = dq.par_chunks_mut(together * q_rows).zip(dkv.par_chunks_mut(together * kv_rows));
+            rows.enumerate().for_each(|(tile, (dq, dkv))| {
+                work(examples(tile, dkv), &mut Outputs::Pooled { dq, dkv });
+            });
         }
     }
 }

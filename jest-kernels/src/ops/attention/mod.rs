@@ -108,6 +108,11 @@ impl Operands {
         self.k_offset > 0
     }
 
+    /// Elements that the gradients of one example take: by its queries, and by its keys and values.
+    fn gradient_rows(&self) -> (usize, usize) {
+        (self.shape.q_len * self.shape.width(), self.shape.k_len * self.kv_stride)
+    }
+
     fn scale(&self) -> f32 {
         1.0 / (self.shape.head_dim as f32).sqrt()
     }

@@ -127,6 +127,47 @@ fn every_level_matches_the_oracle_on_ragged_shapes() {
 }
 
 #[test]
+fn short_examples_share_a_block() {
+    // The last block holds fewer examples than the others.
+    for (n, len, head_dim) in [(70, 1, 32), (23, 3, 16), (9, 7, 32), (5, 13, 40), (3, 16, 64)] {
+        for mask in [Mask::None, Mask::Causal] {
+            let shape = Attention { n, head_dim, q_len: len, k_len: len, mask, ..BASE };
+            check_packed(&case(shape, None, 1.0));
+            check_packed(&case(shape, Some((0..n).map(|i| (i % len + 1) as u32).collect()), 1.0));
+        }
+        check_pooled(&case(Attention { n, head_dim, q_len: len, k_len: len, ..BASE }, None, 30.0));
+    }
+}
+
+#[test]
+fn what_is_not_finite_stays_in_its_example() {
+    let shape = Attention { n: 6, q_len: 5, k_len: 5, ..BASE };
+    let (width, rows) = (shape.width(), 2 * shape.q_len..3 * shape.q_len);
+    for part in 0..4 {
+        let (sound, mut case) = (case(shape, None, 1.0), case(shape, None, 1.0));
+        let mut qkv = packed(&case);
+        match part {
+            3 => case.dy[11 * width] = f32::NAN,
+            part => qkv[(3 * 11 + part) * width] = f32::INFINITY,
+        }
+        for level in levels() {
+            let [y, _, dqkv] = run_both(level, &case, Operands::packed(shape), [&qkv, &qkv]);
+            let bad = |values: &[f32], stride: usize| -> Vec<usize> {
+                let rows = values.chunks(stride).map(|row| row.iter().any(|x| !x.is_finite())).enumerate();
+                rows.filter(|(_, bad)| *bad).map(|(row, _)| row).collect()
+            };
+            assert!(bad(&y, width).iter().all(|row| rows.contains(row)), "{level:?} {part}");
+            let reached = bad(&dqkv, 3 * width);
+            assert!(
+                !reached.is_empty() && reached.iter().all(|row| rows.contains(row)),
+                "{level:?} {part} {reached:?}"
+            );
+            assert_within("y", &y[rows.end * width..], &sound.y[rows.end * width..], |_| 1.0 / 64.0);
+        }
+    }
+}
+
+#[test]
 fn every_level_leaves_out_keys_beyond_the_lengths() {
     for mask in [Mask::None, Mask::Causal] {
         let shape = Attention { n: 4, q_len: 70, k_len: 70, mask, ..BASE };
