@@ -2,7 +2,8 @@
 //! stay in f32, and weights are rounded as they are packed. Outputs are rounded when they are written.
 //!
 //! Blocks are 32 rows tall: of examples with fewer tokens, as many as fit are packed one below the other and multiplied at
-//! once, and of each row's scores those with its own example's keys are kept.
+//! once, and of each row's scores those with its own example's keys are kept. Where in a block an example comes to lie
+//! shows in its last bits, as sums are taken in the order of lanes.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -10,7 +11,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::Operands;
-use super::cpu::{Inputs, Outputs, each_tile, fetch, outside, softmax};
+use super::cpu::{Inputs, Outputs, each_group, fetch, fill_outside, softmax};
 use crate::bf16::{self, DEPTH, Elements, Level, Line, Operand, Pieces, Role, SIDE, lines};
 use crate::simd::{exp, simd_fn, sum};
 
@@ -28,8 +29,8 @@ fn whole(n: usize) -> usize {
     n.next_multiple_of(DEPTH)
 }
 
-/// Examples that are multiplied at once: those whose tokens together fill one block.
-fn together(operands: &Operands) -> usize {
+/// Examples that are multiplied at once: as many as fit in one block, where each has its own queries and as many keys.
+fn group_len(operands: &Operands) -> usize {
     let (shape, own) = (operands.shape, operands.q_rows == operands.shape.q_len);
     if own && shape.q_len == shape.k_len { (DEPTH / shape.q_len).max(1) } else { 1 }
 }
@@ -68,7 +69,7 @@ impl<'a> Head<'a> {
     }
 
     /// The examples at once where all that they would multiply by each other's 0 is finite, else one by one.
-    fn apart<const N: usize>(&self, multiplied: [&Operand<'_>; N]) -> impl Iterator<Item = Self> {
+    fn split<const N: usize>(&self, multiplied: [&Operand<'_>; N]) -> impl Iterator<Item = Self> {
         let (n, rows, d) = (self.examples.len(), self.rows(), self.inputs.operands.shape.head_dim);
         let step = if n == 1 || multiplied.iter().all(|x| is_finite(x, rows, d)) { n } else { 1 };
         let Self { level, inputs, index, .. } = *self;
@@ -131,18 +132,18 @@ fn tile(elements: &[f32], cols: usize) -> Operand<'_> {
 
 /// Writes y [n * q_len, width] and lse [n, heads, q_len].
 pub(super) fn forward(level: Level, inputs: &Inputs<'_, Elements<'_>>, y: &mut [u16], lse: &mut [f32]) {
-    let (shape, together) = (inputs.operands.shape, together(&inputs.operands));
-    let (y_rows, lse_rows) = (shape.q_len * shape.width(), shape.heads * shape.q_len);
-    let tiles = y.par_chunks_mut(together * y_rows).zip(lse.par_chunks_mut(together * lse_rows));
-    tiles.enumerate().for_each(|(tile, (y, lse))| {
-        let first = tile * together;
-        let examples = first..first + y.len() / y_rows;
+    let (shape, group_len) = (inputs.operands.shape, group_len(&inputs.operands));
+    let (y_len, lse_len) = (shape.q_len * shape.width(), shape.heads * shape.q_len);
+    let groups = y.par_chunks_mut(group_len * y_len).zip(lse.par_chunks_mut(group_len * lse_len));
+    groups.enumerate().for_each(|(group, (y, lse))| {
+        let first = group * group_len;
+        let examples = first..first + y.len() / y_len;
         fetch_all(inputs, examples.clone());
         for index in 0..shape.heads {
             let all = Head::new(level, inputs, examples.clone(), index);
-            for head in all.apart([&all.k, &all.v]) {
+            for head in all.split([&all.v]) {
                 let at = head.examples.start - first;
-                let (y, lse) = (&mut y[at * y_rows + index * shape.head_dim..], &mut lse[at * lse_rows..]);
+                let (y, lse) = (&mut y[at * y_len + index * shape.head_dim..], &mut lse[at * lse_len..]);
                 for (rows, keys) in head.spans() {
                     forward_rows(&head, rows, keys, y, lse);
                 }
@@ -194,20 +195,20 @@ pub(super) fn backward(
     outputs: Outputs<&mut [u16]>,
 ) {
     let shape = inputs.operands.shape;
-    let (y_rows, lse_rows) = (shape.q_len * shape.width(), shape.heads * shape.q_len);
-    each_tile(&inputs.operands, together(&inputs.operands), outputs, |examples, outputs| {
+    let (y_len, lse_len) = (shape.q_len * shape.width(), shape.heads * shape.q_len);
+    each_group(&inputs.operands, group_len(&inputs.operands), outputs, |examples, outputs| {
         fetch_all(inputs, examples.clone());
-        fetch_part(upstream.dy, examples.start * y_rows, examples.len() * y_rows);
+        fetch_part(upstream.dy, examples.start * y_len, examples.len() * y_len);
         for index in 0..shape.heads {
             let of = |first: usize| {
-                let elements = upstream.dy.from(first * y_rows + index * shape.head_dim);
+                let elements = upstream.dy.from(first * y_len + index * shape.head_dim);
                 Operand { elements, stride: shape.width(), depth_stride: 1 }
             };
             let all = Head::new(level, inputs, examples.clone(), index);
-            for head in all.apart([&all.q, &all.k, &all.v, &of(examples.start)]) {
-                let first = head.examples.start;
-                let mut outputs = outputs.from(&inputs.operands, first - examples.start);
-                backward_head(&head, &upstream.lse[first * lse_rows..], &of(first), &mut outputs);
+            for head in all.split([&all.q, &all.k, &of(examples.start)]) {
+                let (first, n) = (head.examples.start, head.examples.len());
+                let mut outputs = outputs.part(&inputs.operands, first - examples.start, n);
+                backward_head(&head, &upstream.lse[first * lse_len..], &of(first), &mut outputs);
             }
         }
     });
@@ -227,8 +228,7 @@ fn backward_head(head: &Head<'_>, lse: &[f32], dy: &Operand<'_>, outputs: &mut O
             let dq = &mut outputs.dq()[q_at..];
             backward_rows(head, (lse, dy), (rows, keys), Pieces(&mut *pieces.0), (dq, dk, dv));
         }
-        let rows = outputs.dkv().chunks_exact_mut(kv_stride).take(head.examples.len() * shape.k_len);
-        for (key, row) in rows.enumerate() {
+        for (key, row) in outputs.dkv().chunks_exact_mut(kv_stride).enumerate() {
             for (at, sums) in [(k_at, &dk), (v_at, &dv)] {
                 match key < keys {
                     true => bf16::round_all(&sums[key * deep..][..d], &mut row[at..at + d]),
@@ -290,13 +290,13 @@ simd_fn! {
         for w in w.iter_mut() {
             *w = exp(*w * scale - lse);
         }
-        outside(w, &seen, 0.0);
-        outside(ds, &seen, 0.0);
+        fill_outside(w, &seen, 0.0);
+        fill_outside(ds, &seen, 0.0);
         let delta = sum([w, ds], |[w, ds]| w * ds);
         for (w, ds) in w.iter().zip(ds.iter_mut()) {
             *ds = scale * *w * (*ds - delta);
         }
-        outside(ds, &seen, 0.0);
+        fill_outside(ds, &seen, 0.0);
     }
 }
 
@@ -325,8 +325,8 @@ simd_fn! {
 
 /// Asks for all rows of some examples at once.
 fn fetch_all(inputs: &Inputs<'_, Elements<'_>>, examples: Range<usize>) {
-    let rows = inputs.operands.shape.k_len * inputs.operands.kv_stride;
-    fetch_part(inputs.kv, examples.start * rows, examples.len() * rows);
+    let len = inputs.operands.kv_len();
+    fetch_part(inputs.kv, examples.start * len, examples.len() * len);
 }
 
 fn fetch_part(elements: Elements<'_>, first: usize, len: usize) {

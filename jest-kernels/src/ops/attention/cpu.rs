@@ -65,14 +65,15 @@ impl<T> Outputs<&mut [T]> {
         }
     }
 
-    /// Those of the examples from this one on.
-    pub(super) fn from(&mut self, operands: &Operands, example: usize) -> Outputs<&mut [T]> {
-        let (q_rows, kv_rows) = operands.gradient_rows();
+    /// Those of `n` examples.
+    pub(super) fn part(&mut self, operands: &Operands, first: usize, n: usize) -> Outputs<&mut [T]> {
+        let (dq_len, kv_len) = (operands.shape.q_len * operands.shape.width(), operands.kv_len());
         match self {
-            Outputs::Packed(all) => Outputs::Packed(&mut all[example * kv_rows..]),
-            Outputs::Pooled { dq, dkv } => {
-                Outputs::Pooled { dq: &mut dq[example * q_rows..], dkv: &mut dkv[example * kv_rows..] }
-            }
+            Outputs::Packed(all) => Outputs::Packed(&mut all[first * kv_len..][..n * kv_len]),
+            Outputs::Pooled { dq, dkv } => Outputs::Pooled {
+                dq: &mut dq[first * dq_len..][..n * dq_len],
+                dkv: &mut dkv[first * kv_len..][..n * kv_len],
+            },
         }
     }
 }
@@ -106,10 +107,10 @@ impl<'a> Inputs<'a> {
 pub(super) fn forward(inputs: &Inputs<'_>, y: &mut [f32], lse: &mut [f32]) {
     let shape = inputs.operands.shape;
     let width = shape.width();
-    let kv_rows = shape.k_len * inputs.operands.kv_stride;
+    let kv_len = inputs.operands.kv_len();
     y.par_chunks_mut(shape.q_len * width).zip(lse.par_chunks_mut(shape.heads * shape.q_len)).enumerate().for_each(
         |(example, (y, lse))| {
-            fetch(&inputs.kv[example * kv_rows..][..kv_rows]);
+            fetch(&inputs.kv[example * kv_len..][..kv_len]);
             fetch(y);
             TILES.with_borrow_mut(|[tile, _]| {
                 for (head, lse) in lse.chunks_exact_mut(shape.q_len).enumerate() {
@@ -142,12 +143,12 @@ simd_fn! {
     /// Turns the scores of one row that are `seen` into weights and the rest of its padded length into 0; gives the
     /// logarithm of the sum of exponentials.
     pub(super) fn softmax(w: &mut [f32], seen: Range<usize>, scale: f32) -> f32 {
-        outside(w, &seen, f32::NEG_INFINITY);
+        fill_outside(w, &seen, f32::NEG_INFINITY);
         let top = max_over(w) * scale;
         for w in w.iter_mut() {
             *w = exp(*w * scale - top);
         }
-        outside(w, &seen, 0.0);
+        fill_outside(w, &seen, 0.0);
         let total = sum_over(w, |w| w);
         let inverse = 1.0 / total;
         for w in w.iter_mut() {
@@ -159,7 +160,7 @@ simd_fn! {
 
 /// Puts `x` in place of all of a row that is not `seen`.
 #[inline(always)]
-pub(super) fn outside(row: &mut [f32], seen: &Range<usize>, x: f32) {
+pub(super) fn fill_outside(row: &mut [f32], seen: &Range<usize>, x: f32) {
     row[..seen.start].fill(x);
     row[seen.end..].fill(x);
 }
@@ -173,28 +174,28 @@ pub(super) struct Upstream<'a> {
 
 /// Writes every element of the outputs; `dq` holds one [q_len, width] for each example.
 pub(super) fn backward(inputs: &Inputs<'_>, upstream: &Upstream<'_>, outputs: Outputs<&mut [f32]>) {
-    each_tile(&inputs.operands, 1, outputs, |examples, outputs| {
+    each_group(&inputs.operands, 1, outputs, |examples, outputs| {
         backward_example(inputs, upstream, examples.start, outputs);
     });
 }
 
-/// Calls `work` with so many examples at a time, fewer at the end, and their part of the outputs.
-pub(super) fn each_tile<T: Send>(
+/// Calls `work` with `group_len` examples at a time, fewer at the end, and their part of the outputs.
+pub(super) fn each_group<T: Send>(
     operands: &Operands,
-    together: usize,
+    group_len: usize,
     outputs: Outputs<&mut [T]>,
     work: impl Fn(Range<usize>, &mut Outputs<&mut [T]>) + Sync,
 ) {
-    let (q_rows, kv_rows) = operands.gradient_rows();
-    let examples = |tile: usize, dkv: &[T]| tile * together..tile * together + dkv.len() / kv_rows;
+    let (dq_len, kv_len) = (operands.shape.q_len * operands.shape.width(), operands.kv_len());
+    let examples = |group: usize, dkv: &[T]| group * group_len..group * group_len + dkv.len() / kv_len;
     match outputs {
-        Outputs::Packed(all) => all.par_chunks_mut(together * kv_rows).enumerate().for_each(|(tile, all)| {
-            work(examples(tile, all), &mut Outputs::Packed(all));
+        Outputs::Packed(all) => all.par_chunks_mut(group_len * kv_len).enumerate().for_each(|(group, all)| {
+            work(examples(group, all), &mut Outputs::Packed(all));
         }),
         Outputs::Pooled { dq, dkv } => {
-            let rows = dq.par_chunks_mut(together * q_rows).zip(dkv.par_chunks_mut(together * kv_rows));
-            rows.enumerate().for_each(|(tile, (dq, dkv))| {
-                work(examples(tile, dkv), &mut Outputs::Pooled { dq, dkv });
+            let rows = dq.par_chunks_mut(group_len * dq_len).zip(dkv.par_chunks_mut(group_len * kv_len));
+            rows.enumerate().for_each(|(group, (dq, dkv))| {
+                work(examples(group, dkv), &mut Outputs::Pooled { dq, dkv });
             });
         }
     }
@@ -204,10 +205,10 @@ fn backward_example(inputs: &Inputs<'_>, upstream: &Upstream<'_>, example: usize
     let shape = inputs.operands.shape;
     let width = shape.width();
     let lse = &upstream.lse[example * shape.heads * shape.q_len..];
-    let (q_rows, kv_rows) = (shape.q_len * width, shape.k_len * inputs.operands.kv_stride);
-    fetch(&inputs.kv[example * kv_rows..][..kv_rows]);
-    fetch(&upstream.y[example * q_rows..][..q_rows]);
-    fetch(&upstream.dy[example * q_rows..][..q_rows]);
+    let (y_len, kv_len) = (shape.q_len * width, inputs.operands.kv_len());
+    fetch(&inputs.kv[example * kv_len..][..kv_len]);
+    fetch(&upstream.y[example * y_len..][..y_len]);
+    fetch(&upstream.dy[example * y_len..][..y_len]);
     fetch(outputs.dkv());
     for (head, lse) in lse.chunks_exact(shape.q_len).take(shape.heads).enumerate() {
         let at = example * shape.q_len * width + head * shape.head_dim;

@@ -1,7 +1,7 @@
 //! Multi-head attention: `y = softmax(q · kᵀ / sqrt(head_dim)) · v` for each head, without storing the weights.
 //!
-//! A key that is masked, by the lengths or by the causal mask, is never multiplied: NaN in it reaches no output that
-//! does not see it, and no gradient but those of its own rows.
+//! A key that is masked, by the lengths or by the causal mask, is never multiplied where it is not finite: NaN in it
+//! reaches no output that does not see it, and no gradient but those of its own rows.
 //!
 //! A GPU with matrix units multiplies operands rounded to f16 where the precision is f16 and heads are of whole fours. What
 //! f16 cannot hold becomes infinite, and so does not pass as a gradient.
@@ -108,9 +108,9 @@ impl Operands {
         self.k_offset > 0
     }
 
-    /// Elements that the gradients of one example take: by its queries, and by its keys and values.
-    fn gradient_rows(&self) -> (usize, usize) {
-        (self.shape.q_len * self.shape.width(), self.shape.k_len * self.kv_stride)
+    /// Elements of one example's keys and values, with its queries where they are packed.
+    fn kv_len(&self) -> usize {
+        self.shape.k_len * self.kv_stride
     }
 
     fn scale(&self) -> f32 {

@@ -132,7 +132,8 @@ impl Case {
 }
 
 pub(super) fn counts(shape: Attention, lengths: Option<&[u32]>) -> Vec<usize> {
-    lengths.map_or(vec![shape.k_len; shape.n], |lengths| lengths.iter().map(|length| *length as usize).collect())
+    let of = |length: &u32| (*length as usize).clamp(1, shape.k_len);
+    lengths.map_or(vec![shape.k_len; shape.n], |lengths| lengths.iter().map(of).collect())
 }
 
 /// Rows of `width` elements of several tensors, side by side.

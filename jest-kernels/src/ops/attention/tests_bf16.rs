@@ -93,6 +93,10 @@ fn check_packed(case: &Case) {
         assert_within(&format!("y {level:?} {shape:?}"), &y, &case.y, |i| tolerance(allowed.y, y_size[i]));
         let limit = |i: usize| tolerance([allowed.dq, allowed.dk, allowed.dv][i / width % 3], size[i]);
         assert_within(&format!("dqkv {level:?} {shape:?}"), &dqkv, &want, limit);
+        for (row, dqkv) in dqkv.chunks_exact(3 * width).enumerate() {
+            let counts = row % shape.k_len < counts(shape, case.lengths.as_deref())[row / shape.k_len];
+            assert!(counts || dqkv[width..].iter().all(|x| *x == 0.0), "{level:?} {shape:?}: key of row {row}");
+        }
     }
 }
 
@@ -128,42 +132,73 @@ fn every_level_matches_the_oracle_on_ragged_shapes() {
 
 #[test]
 fn short_examples_share_a_block() {
-    // The last block holds fewer examples than the others.
+    // The last block holds fewer examples than the others; lengths begin with 0 and end beyond the keys.
     for (n, len, head_dim) in [(70, 1, 32), (23, 3, 16), (9, 7, 32), (5, 13, 40), (3, 16, 64)] {
+        let lengths = Some((0..n).map(|i| (i % (len + 2)) as u32).collect::<Vec<_>>());
         for mask in [Mask::None, Mask::Causal] {
             let shape = Attention { n, head_dim, q_len: len, k_len: len, mask, ..BASE };
             check_packed(&case(shape, None, 1.0));
-            check_packed(&case(shape, Some((0..n).map(|i| (i % len + 1) as u32).collect()), 1.0));
+            check_packed(&case(shape, lengths.clone(), 1.0));
         }
-        check_pooled(&case(Attention { n, head_dim, q_len: len, k_len: len, ..BASE }, None, 30.0));
+        check_pooled(&case(Attention { n, head_dim, q_len: len, k_len: len, ..BASE }, lengths, 1.0));
     }
+}
+
+/// Rows with an element among their first `width` that is not finite.
+fn bad_rows(values: &[f32], stride: usize, width: usize) -> Vec<usize> {
+    let rows = values.chunks(stride).map(|row| row[..width].iter().any(|x| !x.is_finite()));
+    rows.enumerate().filter(|(_, bad)| *bad).map(|(row, _)| row).collect()
 }
 
 #[test]
 fn what_is_not_finite_stays_in_its_example() {
-    let shape = Attention { n: 6, q_len: 5, k_len: 5, ..BASE };
-    let (width, rows) = (shape.width(), 2 * shape.q_len..3 * shape.q_len);
-    for part in 0..4 {
-        let (sound, mut case) = (case(shape, None, 1.0), case(shape, None, 1.0));
-        let mut qkv = packed(&case);
+    // Six examples share a block; what is bad lies in the second.
+    let sound = case(Attention { n: 9, q_len: 5, k_len: 5, ..BASE }, None, 1.0);
+    let (shape, width, allowed, (y_size, size)) = (sound.shape, sound.shape.width(), sound.allowed(), sizes(&sound));
+    let (bad_row, own) = (37, 35..40);
+    let [want, size] = [&sound.gradients, &size].map(|g| beside(width, &[&g.dq, &g.dk, &g.dv]));
+    // In q, k, v or dy; the last is finite until it is rounded.
+    for (part, bad) in (0..4).flat_map(|part| [f32::NAN, f32::INFINITY, f32::MAX].map(|bad| (part, bad))) {
+        let (mut case, mut qkv) = (case(shape, None, 1.0), packed(&sound));
         match part {
-            3 => case.dy[11 * width] = f32::NAN,
-            part => qkv[(3 * 11 + part) * width] = f32::INFINITY,
+            3 => case.dy[bad_row * width] = bad,
+            part => qkv[(3 * bad_row + part) * width] = bad,
         }
         for level in levels() {
-            let [y, _, dqkv] = run_both(level, &case, Operands::packed(shape), [&qkv, &qkv]);
-            let bad = |values: &[f32], stride: usize| -> Vec<usize> {
-                let rows = values.chunks(stride).map(|row| row.iter().any(|x| !x.is_finite())).enumerate();
-                rows.filter(|(_, bad)| *bad).map(|(row, _)| row).collect()
-            };
-            assert!(bad(&y, width).iter().all(|row| rows.contains(row)), "{level:?} {part}");
-            let reached = bad(&dqkv, 3 * width);
-            assert!(
-                !reached.is_empty() && reached.iter().all(|row| rows.contains(row)),
-                "{level:?} {part} {reached:?}"
-            );
-            assert_within("y", &y[rows.end * width..], &sound.y[rows.end * width..], |_| 1.0 / 64.0);
+            let [mut y, _, mut dqkv] = run_both(level, &case, Operands::packed(shape), [&qkv, &qkv]);
+            assert!(!bad_rows(&dqkv, 3 * width, 3 * width).is_empty(), "{level:?} {part} {bad}");
+            // All others are what they are without it.
+            let (y_own, own) = (own.start * width..own.end * width, 3 * own.start * width..3 * own.end * width);
+            y[y_own.clone()].iter_mut().zip(&sound.y[y_own]).for_each(|(y, want)| *y = *want as f32);
+            dqkv[own.clone()].iter_mut().zip(&want[own]).for_each(|(x, want)| *x = *want as f32);
+            assert_within("y", &y, &sound.y, |i| tolerance(allowed.y, y_size[i]));
+            let limit = |i: usize| tolerance([allowed.dq, allowed.dk, allowed.dv][i / width % 3], size[i]);
+            assert_within("dqkv", &dqkv, &want, limit);
         }
+    }
+}
+
+#[test]
+fn products_of_one_example_with_another_may_overflow() {
+    let shape = Attention { n: 6, q_len: 5, k_len: 5, ..BASE };
+    let (width, rows) = (shape.width(), shape.q_len * shape.width());
+    let large = |x: &mut [f32], example: usize| x[example * rows..][..rows].iter_mut().for_each(|x| *x *= 1e20);
+    // dy of one with v of another: neither overflows in its own.
+    let mut apart = case(shape, None, 1.0);
+    large(&mut apart.dy, 1);
+    large(&mut apart.v, 4);
+    // q with k of one: its lse is no number.
+    let mut inside = case(shape, None, 1.0);
+    large(&mut inside.q, 2);
+    large(&mut inside.k, 2);
+    for level in levels() {
+        let qkv = packed(&apart);
+        let [y, _, dqkv] = run_both(level, &apart, Operands::packed(shape), [&qkv, &qkv]);
+        assert!(y.iter().chain(&dqkv).all(|x| x.is_finite()), "{level:?}");
+        let qkv = packed(&inside);
+        let [y, _, dqkv] = run_both(level, &inside, Operands::packed(shape), [&qkv, &qkv]);
+        let reached = [bad_rows(&y, width, width), bad_rows(&dqkv, 3 * width, 3 * width)].concat();
+        assert!(!reached.is_empty() && reached.iter().all(|row| (10..15).contains(row)), "{level:?} {reached:?}");
     }
 }
 
@@ -186,32 +221,35 @@ fn large_logits_do_not_overflow() {
 
 #[test]
 fn what_is_not_finite_in_a_masked_key_does_not_leak() {
-    let shape = Attention { heads: 1, q_len: 70, k_len: 70, ..BASE };
-    let (width, causal) = (shape.width(), Attention { mask: Mask::Causal, ..shape });
-    let later: Vec<usize> = (41..70).collect();
-    // Key 41 of example 0, in k alone and in v alone; the last is finite until it is rounded.
-    for (part, bad) in [(1, f32::NAN), (2, f32::NAN), (2, f32::INFINITY), (2, f32::MAX)] {
-        let hidden = Some(vec![41, 70]);
-        for (shape, lengths, want) in [(shape, hidden.clone(), vec![]), (causal, None, later.clone())] {
-            let beyond = lengths.is_some();
-            let case = case(shape, lengths, 1.0);
-            let mut qkv = packed(&case);
-            qkv[(3 * 41 + part) * width..][..width].fill(bad);
-            for level in levels() {
-                let [y, _, dqkv] = run_both(level, &case, Operands::packed(shape), [&qkv, &qkv]);
-                let rows = |values: &[f32], stride: usize| -> Vec<usize> {
-                    let rows = values.chunks(stride).map(|row| row[..width].iter().any(|x| !x.is_finite()));
-                    rows.enumerate().filter(|(_, bad)| *bad).map(|(row, _)| row).collect()
-                };
-                assert_eq!([rows(&y, width), rows(&dqkv, 3 * width)], [want.clone(), want.clone()], "{level:?} {bad}");
-                // By the length, no query sees the key: neither do the gradients of others hold it, nor has it one.
-                assert!(!beyond || dqkv.iter().all(|x| x.is_finite()), "{level:?} {bad}");
-                let own = dqkv[41 * 3 * width..70 * 3 * width].chunks(3 * width).flat_map(|row| &row[width..]);
-                assert!(!beyond || own.into_iter().all(|x| *x == 0.0), "{level:?} {bad}: of keys beyond the length");
-                // Keys that no query sees with the bad one are those of example 1.
-                assert!(dqkv[3 * 70 * width..].iter().all(|x| x.is_finite()), "{level:?} {bad}: in another example");
-            }
+    // One example a block, and three.
+    for (len, key) in [(70, 41), (9, 5)] {
+        let shape = Attention { heads: 1, q_len: len, k_len: len, ..BASE };
+        let causal = Attention { mask: Mask::Causal, ..shape };
+        // In k alone and in v alone; the last is finite until it is rounded.
+        for (part, bad) in [(1, f32::NAN), (2, f32::NAN), (2, f32::INFINITY), (2, f32::MAX)] {
+            check_masked_key(shape, Some(vec![key as u32, len as u32]), (key, part, bad));
+            check_masked_key(causal, None, (key, part, bad));
         }
+    }
+}
+
+/// A key of example 0 that is bad, in k or in v, and hidden by the length or by the causal mask.
+fn check_masked_key(shape: Attention, lengths: Option<Vec<u32>>, (key, part, bad): (usize, usize, f32)) {
+    let (width, len, beyond) = (shape.width(), shape.k_len, lengths.is_some());
+    let want: Vec<usize> = if beyond { vec![] } else { (key..len).collect() };
+    let case = case(shape, lengths, 1.0);
+    let mut qkv = packed(&case);
+    qkv[(3 * key + part) * width..][..width].fill(bad);
+    for level in levels() {
+        let [y, _, dqkv] = run_both(level, &case, Operands::packed(shape), [&qkv, &qkv]);
+        let got = [bad_rows(&y, width, width), bad_rows(&dqkv, 3 * width, width)];
+        assert_eq!(got, [want.clone(), want.clone()], "{level:?} {bad}");
+        // By the length, no query sees the key: neither do the gradients of others hold it, nor has it one.
+        assert!(!beyond || dqkv.iter().all(|x| x.is_finite()), "{level:?} {bad}");
+        let own = dqkv[key * 3 * width..len * 3 * width].chunks(3 * width).flat_map(|row| &row[width..]);
+        assert!(!beyond || own.into_iter().all(|x| *x == 0.0), "{level:?} {bad}: of keys beyond the length");
+        // Keys that no query sees with the bad one are those of example 1.
+        assert!(dqkv[3 * len * width..].iter().all(|x| x.is_finite()), "{level:?} {bad}: in another example");
     }
 }
 
@@ -222,7 +260,12 @@ fn device(threads: usize) -> Device {
 
 #[test]
 fn a_device_in_bf16_stores_so_and_gives_the_same_bits_for_any_thread_count() {
-    let case = case(Attention { n: 5, heads: 3, q_len: 70, k_len: 70, mask: Mask::Causal, ..BASE }, None, 1.0);
+    for (n, len) in [(5, 70), (9, 7)] {
+        check_device(case(Attention { n, heads: 3, q_len: len, k_len: len, mask: Mask::Causal, ..BASE }, None, 1.0));
+    }
+}
+
+fn check_device(case: Case) {
     let (shape, width, qkv) = (case.shape, case.shape.width(), packed(&case));
     let [want_y, _, want] = run(
         levels()[levels().len() - 1],
