@@ -265,3 +265,11 @@ pub fn origin(out: &Path, origin: &Origin) -> Result<(PathBuf, Option<RunState>)
         }
     }
 }
+
+/// Those that hold no record of what it took to train them, as models of other libraries.
+pub fn uncounted(origins: &[Origin]) -> impl Iterator<Item = &Path> {
+    origins.iter().filter_map(|origin| match origin {
+        Origin::Checkpoint(path) if !path.join("state.json").exists() => Some(path.as_path()),
+        _ => None,
+    })
+}

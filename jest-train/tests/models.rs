@@ -72,6 +72,24 @@ fn exports_are_imported_with_their_pixels() {
     assert!(pixels.contains("\"shortest\"") && pixels.contains("\"bilinear\""), "{pixels}");
 }
 
+/// Without a record of its training, as any checkpoint of another library: it selects, and the gap in the costs is told.
+#[test]
+fn a_model_of_another_library_is_a_reference() {
+    let place = Place::new(THREE_RUNS);
+    place.train("out", &["--steps", "2"]).well();
+    let (own, exported) = (place.newest("out", "reference"), place.path("exported"));
+    let paths = [own.as_os_str(), exported.as_os_str()];
+    let format = ["--format", "hf"].map(std::ffi::OsStr::new);
+    jest([std::ffi::OsStr::new("export")].into_iter().chain(paths).chain(format)).well();
+    assert!(exported.join("model.safetensors").exists() && !exported.join("state.json").exists());
+    let by = |folder: &std::path::Path| format!("run.jest.reference='{}'", folder.display());
+    let gap = "does not tell what its training took";
+    let counted = place.train("by-own", &["--steps", "2", "--set", &by(&own)]).well();
+    let uncounted = place.train("by-exported", &["--steps", "2", "--set", &by(&exported)]).well();
+    assert!(!counted.err.contains(gap) && uncounted.err.contains(gap), "{}", uncounted.err);
+    assert_eq!(place.weights("by-exported", "jest"), place.weights("by-own", "jest"));
+}
+
 #[test]
 fn what_a_clip_does_not_have_is_refused() {
     let place = Place::new("");
