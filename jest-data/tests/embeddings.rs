@@ -93,6 +93,19 @@ fn another_key_is_refused_by_field() {
 }
 
 #[test]
+fn a_part_of_another_model_is_refused_by_name() {
+    let [own, other] = [0, 1].map(|_| tempfile::tempdir().unwrap());
+    for (folder, key) in [(&own, key()), (&other, CacheKey { model: "m2".into(), ..key() })] {
+        let mut cache = EmbeddingCache::open(folder.path(), &key).unwrap();
+        add(&mut cache, 0..2);
+        cache.flush().unwrap();
+    }
+    std::fs::copy(&parts(other.path())[0], own.path().join("part-000001.safetensors")).unwrap();
+    let error = EmbeddingCache::open(own.path(), &key()).unwrap_err().to_string();
+    assert!(error.contains("part-000001.safetensors") && error.contains("written for another model"), "{error}");
+}
+
+#[test]
 fn a_flipped_bit_anywhere_and_a_cut_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let mut cache = EmbeddingCache::open(folder.path(), &key()).unwrap();

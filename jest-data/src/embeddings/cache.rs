@@ -19,7 +19,7 @@ const PART_BYTES: usize = 16 << 20;
 /// bytes of memory per example.
 pub struct EmbeddingCache {
     folder: PathBuf,
-    dim: usize,
+    key: CacheKey,
     precision: Precision,
     parts: Vec<Part>,
     /// Part and row of every id; the last part may not be written yet.
@@ -32,8 +32,12 @@ pub struct EmbeddingCache {
 impl std::fmt::Debug for EmbeddingCache {
     /// Where it is and how much it holds; the rows themselves are too many.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { folder, dim, rows, .. } = self;
-        f.debug_struct("EmbeddingCache").field("folder", folder).field("dim", dim).field("len", &rows.len()).finish()
+        let Self { folder, key, rows, .. } = self;
+        f.debug_struct("EmbeddingCache")
+            .field("folder", folder)
+            .field("dim", &key.dim)
+            .field("len", &rows.len())
+            .finish()
     }
 }
 
@@ -54,7 +58,7 @@ impl EmbeddingCache {
         files.sort();
         let mut cache = EmbeddingCache {
             folder: folder.to_path_buf(),
-            dim: key.dim,
+            key: key.clone(),
             precision: Precision::F32,
             parts: Vec::new(),
             rows: HashMap::new(),
@@ -62,7 +66,7 @@ impl EmbeddingCache {
             written: 0,
         };
         for (_, path) in files {
-            let part = Part::read(&path, key.dim)?;
+            let part = Part::read(&path, key)?;
             let at = cache.parts.len();
             cache.rows.extend(part.ids.iter().enumerate().map(|(row, id)| (*id, (at, row))));
             cache.parts.push(part);
@@ -106,7 +110,7 @@ impl EmbeddingCache {
     pub fn get(&self, id: &ExampleId) -> Option<(&[f32], &[f32])> {
         let (part, row) = *self.rows.get(id)?;
         let part = self.parts.get(part)?;
-        let span = row * self.dim..(row + 1) * self.dim;
+        let span = row * self.key.dim..(row + 1) * self.key.dim;
         Some((part.image.get(span.clone())?, part.text.get(span)?))
     }
 
@@ -127,7 +131,7 @@ impl EmbeddingCache {
     /// # Errors
     /// `Cache` if a shape does not fit or a value is not finite, and then nothing is added; `Io` if a part cannot be written.
     pub fn add(&mut self, ids: &[ExampleId], image: &[f32], text: &[f32], seconds: f64) -> Result<()> {
-        let d = self.dim;
+        let d = self.key.dim;
         let problem = |problem: String| DataError::Cache { path: self.folder.clone(), problem };
         for (name, rows) in [("image", image), ("text", text)] {
             if rows.len() != ids.len() * d {
@@ -173,7 +177,7 @@ impl EmbeddingCache {
         loop {
             let path = self.folder.join(format!("part-{:06}.safetensors", self.next_file));
             self.next_file += 1;
-            if self.parts[self.written].write(&path, self.dim, self.precision)? {
+            if self.parts[self.written].write(&path, &self.key, self.precision)? {
                 self.written += 1;
                 return Ok(());
             }

@@ -42,6 +42,14 @@ impl CacheKey {
             .join("; ")
     }
 
+    /// A short word for all of it.
+    pub(super) fn print(&self) -> String {
+        let CacheKey { model, tokenizer, preprocess, image_size, text_tokens, caption_bytes, dim } = self;
+        let words = [model, tokenizer, preprocess].map(|word| format!("{}:{word}", word.len())).concat();
+        let all = format!("{words} {image_size} {text_tokens} {caption_bytes} {dim}");
+        blake3::hash(all.as_bytes()).to_hex()[..32].to_string()
+    }
+
     /// Checks the key of the cache in `folder`, or writes it there.
     pub(super) fn claim(&self, folder: &Path) -> Result<()> {
         let path = folder.join("key.json");

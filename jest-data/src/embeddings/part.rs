@@ -1,6 +1,6 @@
 //! One file of the cache: ids and two tables of rows, with a checksum over all three.
 
-use super::key::write_new;
+use super::key::{CacheKey, write_new};
 use crate::{DataError, ExampleId, Result};
 use half::f16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -77,7 +77,7 @@ fn checksum_of_seconds(sum: &str, seconds: &str) -> String {
 
 impl Part {
     /// Writes the rows under this name, unless there is a file of that name: then false.
-    pub fn write(&self, path: &Path, dim: usize, precision: Precision) -> Result<bool> {
+    pub fn write(&self, path: &Path, key: &CacheKey, precision: Precision) -> Result<bool> {
         let problem =
             |e: safetensors::SafeTensorError| DataError::Cache { path: path.to_path_buf(), problem: e.to_string() };
         let ids: Vec<u8> = self.ids.iter().flat_map(|id| *id.as_bytes()).collect();
@@ -89,16 +89,24 @@ impl Part {
         let view = |dtype, width, bytes| TensorView::new(dtype, vec![n, width], bytes).map_err(problem);
         let tensors = [
             ("ids", view(Dtype::U8, 16, &ids)?),
-            ("image", view(precision.dtype(), dim, &image)?),
-            ("text", view(precision.dtype(), dim, &text)?),
+            ("image", view(precision.dtype(), key.dim, &image)?),
+            ("text", view(precision.dtype(), key.dim, &text)?),
         ];
-        let words = [("format", "pt".to_string()), ("blake3", sum), ("seconds", seconds), ("seconds_blake3", timed)];
+        let format = "pt".to_string();
+        let words = [
+            ("format", format),
+            ("blake3", sum),
+            ("key", key.print()),
+            ("seconds", seconds),
+            ("seconds_blake3", timed),
+        ];
         let metadata = HashMap::from(words.map(|(name, value)| (name.to_string(), value)));
         write_new(path, &safetensors::serialize(tensors, Some(metadata)).map_err(problem)?)
     }
 
-    /// Reads a part; refuses it if a byte of its tables differs from what was written.
-    pub fn read(path: &Path, dim: usize) -> Result<Part> {
+    /// Reads a part; refuses it if a byte of its tables differs from what was written, or if it says that it was written
+    /// for another key.
+    pub fn read(path: &Path, key: &CacheKey) -> Result<Part> {
         let bytes = std::fs::read(path).map_err(DataError::io("read", path))?;
         let problem = |what: &str| {
             let problem = format!("{what}; delete this file, its rows will be computed again");
@@ -114,11 +122,14 @@ impl Part {
         };
         let ids = table("ids", &[Dtype::U8], 16)?;
         let floating = [Dtype::F32, Dtype::F16];
-        let (image, text) = (table("image", &floating, dim)?, table("text", &floating, dim)?);
+        let (image, text) = (table("image", &floating, key.dim)?, table("text", &floating, key.dim)?);
         if image.shape()[0] != ids.shape()[0] || text.shape()[0] != ids.shape()[0] {
             return Err(problem("the tables have different numbers of rows"));
         }
         let word = |name| metadata.metadata().as_ref().and_then(|words| words.get(name)).map(String::as_str);
+        if word("key").is_some_and(|print| print != key.print()) {
+            return Err(problem("was written for another model, tokenizer or preprocessing than its folder's"));
+        }
         let sum = checksum([ids.data(), image.data(), text.data()]);
         let timed = |seconds| word("seconds_blake3") == Some(&checksum_of_seconds(&sum, seconds));
         if word("blake3") != Some(&sum) || word("seconds").is_some_and(|seconds| !timed(seconds)) {
