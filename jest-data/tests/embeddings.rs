@@ -94,15 +94,26 @@ fn another_key_is_refused_by_field() {
 
 #[test]
 fn a_part_of_another_model_is_refused_by_name() {
-    let [own, other] = [0, 1].map(|_| tempfile::tempdir().unwrap());
-    for (folder, key) in [(&own, key()), (&other, CacheKey { model: "m2".into(), ..key() })] {
-        let mut cache = EmbeddingCache::open(folder.path(), &key).unwrap();
-        add(&mut cache, 0..2);
-        cache.flush().unwrap();
+    for other in [
+        CacheKey { model: "m2".into(), ..key() },
+        CacheKey { tokenizer: "t2".into(), ..key() },
+        CacheKey { preprocess: "p2".into(), ..key() },
+        CacheKey { image_size: 64, ..key() },
+        CacheKey { text_tokens: 8, ..key() },
+        CacheKey { caption_bytes: 16, ..key() },
+    ] {
+        let folders = [key(), other].map(|key| {
+            let folder = tempfile::tempdir().unwrap();
+            let mut cache = EmbeddingCache::open(folder.path(), &key).unwrap();
+            add(&mut cache, 0..2);
+            cache.flush().unwrap();
+            folder
+        });
+        let [own, other] = folders.each_ref().map(|folder| folder.path());
+        std::fs::copy(&parts(other)[0], own.join("part-000001.safetensors")).unwrap();
+        let error = EmbeddingCache::open(own, &key()).unwrap_err().to_string();
+        assert!(error.contains("part-000001.safetensors") && error.contains("for another key"), "{error}");
     }
-    std::fs::copy(&parts(other.path())[0], own.path().join("part-000001.safetensors")).unwrap();
-    let error = EmbeddingCache::open(own.path(), &key()).unwrap_err().to_string();
-    assert!(error.contains("part-000001.safetensors") && error.contains("written for another model"), "{error}");
 }
 
 #[test]

@@ -257,7 +257,7 @@ pub fn origin(out: &Path, origin: &Origin) -> Result<(PathBuf, Option<RunState>)
             Ok((found.path, Some(state)))
         }
         Origin::Checkpoint(path) => {
-            if path.join("state.json").exists() {
+            if RunState::is_in(path) {
                 crate::checkpoint::verify(path)?;
                 return Ok((path.clone(), Some(RunState::read(path)?)));
             }
@@ -266,10 +266,10 @@ pub fn origin(out: &Path, origin: &Origin) -> Result<(PathBuf, Option<RunState>)
     }
 }
 
-/// Those that hold no record of what it took to train them, as models of other libraries.
-pub fn uncounted(origins: &[Origin]) -> impl Iterator<Item = &Path> {
-    origins.iter().filter_map(|origin| match origin {
-        Origin::Checkpoint(path) if !path.join("state.json").exists() => Some(path.as_path()),
+/// References that hold no record of what it took to train them, as models of other libraries.
+pub fn uncounted(references: &[Origin]) -> impl Iterator<Item = &Path> {
+    references.iter().filter_map(|origin| match origin {
+        Origin::Checkpoint(path) if !RunState::is_in(path) => Some(path.as_path()),
         _ => None,
     })
 }

@@ -88,6 +88,14 @@ fn a_model_of_another_library_is_a_reference() {
     let uncounted = place.train("by-exported", &["--steps", "2", "--set", &by(&exported)]).well();
     assert!(!counted.err.contains(gap) && uncounted.err.contains(gap), "{}", uncounted.err);
     assert_eq!(place.weights("by-exported", "jest"), place.weights("by-own", "jest"));
+    // Told once, also by a run that goes on.
+    let told = place.metrics("by-exported");
+    assert_eq!(told.matches(gap).count(), 1, "{told}");
+    for run in ["uniform", "jest"] {
+        fs::remove_dir_all(place.newest("by-exported", run)).unwrap();
+    }
+    place.train("by-exported", &["--steps", "2", "--set", &by(&exported), "--resume", "latest"]).well();
+    assert_eq!(place.metrics("by-exported"), told);
 }
 
 #[test]

@@ -115,6 +115,10 @@ impl Part {
         let library = |e: safetensors::SafeTensorError| problem(&e.to_string());
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(library)?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(library)?;
+        let word = |name| metadata.metadata().as_ref().and_then(|words| words.get(name)).map(String::as_str);
+        if word("key").is_some_and(|print| print != key.print()) {
+            return Err(problem("was written for another key than that in key.json"));
+        }
         let table = |name, dtypes: &[Dtype], width| {
             let view = tensors.tensor(name).map_err(library)?;
             let fits = dtypes.contains(&view.dtype()) && view.shape().len() == 2 && view.shape()[1] == width;
@@ -125,10 +129,6 @@ impl Part {
         let (image, text) = (table("image", &floating, key.dim)?, table("text", &floating, key.dim)?);
         if image.shape()[0] != ids.shape()[0] || text.shape()[0] != ids.shape()[0] {
             return Err(problem("the tables have different numbers of rows"));
-        }
-        let word = |name| metadata.metadata().as_ref().and_then(|words| words.get(name)).map(String::as_str);
-        if word("key").is_some_and(|print| print != key.print()) {
-            return Err(problem("was written for another model, tokenizer or preprocessing than its folder's"));
         }
         let sum = checksum([ids.data(), image.data(), text.data()]);
         let timed = |seconds| word("seconds_blake3") == Some(&checksum_of_seconds(&sum, seconds));

@@ -99,6 +99,8 @@ pub(super) struct RawSelection {
     pub cheap_share: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cheap_share_end: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cheap_share_ramp: Option<[f64; 2]>,
 }
 
 impl Default for RawSelection {
@@ -119,6 +121,7 @@ impl Default for RawSelection {
             approximation: Approximated::default(),
             cheap_share: None,
             cheap_share_end: None,
+            cheap_share_ramp: None,
         }
     }
 }

@@ -40,7 +40,7 @@ pub struct Study {
 pub const REFERENCES: &str = "references";
 
 /// Every study, in an order in which each finds what it borrows.
-pub const STUDIES: [Study; 17] = [
+pub const STUDIES: [Study; 16] = [
     Study {
         name: REFERENCES,
         claim: "Quality of the curated set, not its size, makes a reference; all others of these studies share these.",
@@ -154,15 +154,6 @@ pub const STUDIES: [Study; 17] = [
         name: "flexi_cost",
         claim: "At the price of uniform selection Flexi-JEST is 5.85 points above it, where JEST is 7.2 above.",
         seeds: 8,
-        borrows: &[],
-        trains: true,
-        panels: panels::flexi_cost,
-        speedup: None,
-    },
-    Study {
-        name: "flexi_long",
-        claim: "At equal examples Flexi-JEST is 1.35 points below JEST.",
-        seeds: 4,
         borrows: &[],
         trains: true,
         panels: panels::flexi_cost,

@@ -23,8 +23,12 @@ fn over_x(record: &Record, curves: &[(&str, &str)], value: &dyn Fn(&StudyRun) ->
     curves.iter().map(|(series, name)| Series::of(record, series, name, StudyRun::x, value)).collect()
 }
 
-/// Curves that begin with uniform selection, at 0.
-fn by_ratio(record: &Record, curves: &[(&str, &str)], value: &dyn Fn(&StudyRun) -> Option<f64>) -> Vec<Series> {
+/// The same, each beginning with uniform selection at 0.
+fn from_uniform_over_x(
+    record: &Record,
+    curves: &[(&str, &str)],
+    value: &dyn Fn(&StudyRun) -> Option<f64>,
+) -> Vec<Series> {
     over_x(record, curves, value).into_iter().map(|curve| from_uniform(record, curve, value)).collect()
 }
 
@@ -77,15 +81,21 @@ const FIG3: [(&str, &str); 4] = [
 
 pub(super) fn fig3(record: &Record) -> Vec<Panel> {
     let gain = above(record, "uniform");
-    let learnability = by_ratio(record, &FIG3[..2], &gain);
-    let easy = by_ratio(record, &FIG3[2..], &gain);
+    let learnability = from_uniform_over_x(record, &FIG3[..2], &gain);
+    let easy = from_uniform_over_x(record, &FIG3[2..], &gain);
     let six = |run: &StudyRun| Some(run.without_clothes() - record.run("uniform", run.seed)?.without_clothes());
     let ratio = "filter ratio f";
     vec![
         panel("Learnability: what joint selection adds", ratio, GAIN, Kind::Lines, learnability),
         panel("Easy reference", ratio, GAIN, Kind::Lines, easy),
-        panel("Learnability, without clothes", ratio, GAIN, Kind::Lines, by_ratio(record, &FIG3[..2], &six)),
-        panel("Easy reference, without clothes", ratio, GAIN, Kind::Lines, by_ratio(record, &FIG3[2..], &six)),
+        panel("Learnability, without clothes", ratio, GAIN, Kind::Lines, from_uniform_over_x(record, &FIG3[..2], &six)),
+        panel(
+            "Easy reference, without clothes",
+            ratio,
+            GAIN,
+            Kind::Lines,
+            from_uniform_over_x(record, &FIG3[2..], &six),
+        ),
     ]
 }
 
@@ -93,8 +103,14 @@ pub(super) fn fig3_long(record: &Record) -> Vec<Panel> {
     let (gain, ratio) = (above(record, "uniform"), "filter ratio f");
     let six = |run: &StudyRun| Some(run.without_clothes() - record.run("uniform", run.seed)?.without_clothes());
     vec![
-        panel("3,000 updates", ratio, GAIN, Kind::Lines, by_ratio(record, &FIG3[..2], &gain)),
-        panel("3,000 updates, without clothes", ratio, GAIN, Kind::Lines, by_ratio(record, &FIG3[..2], &six)),
+        panel("3,000 updates", ratio, GAIN, Kind::Lines, from_uniform_over_x(record, &FIG3[..2], &gain)),
+        panel(
+            "3,000 updates, without clothes",
+            ratio,
+            GAIN,
+            Kind::Lines,
+            from_uniform_over_x(record, &FIG3[..2], &six),
+        ),
     ]
 }
 
@@ -282,7 +298,7 @@ pub(super) fn fig7(record: &Record) -> Vec<Panel> {
 pub(super) fn fig8(record: &Record) -> Vec<Panel> {
     let gain = above(record, "uniform");
     let sigmoid = [("joint_learnability", "sigmoid, joint"), ("independent_learnability", "sigmoid, independent")];
-    let sigmoid = by_ratio(record, &sigmoid, &gain);
+    let sigmoid = from_uniform_over_x(record, &sigmoid, &gain);
     let softmax = over_x(record, &[("softmax", "softmax, joint"), ("independent", "softmax, independent")], &gain);
     let title = "Both losses, against uniform with the sigmoid loss";
     vec![panel(title, "filter ratio f", GAIN, Kind::Lines, [sigmoid, softmax].concat())]
@@ -293,7 +309,7 @@ pub(super) fn fig9(record: &Record) -> Vec<Panel> {
     let share = "share of a batch at the cheap view";
     // Without cheap examples uniform selection is `uniform`; JEST at 0 still scores by the cheap view.
     let curves = |uniform: &str, jest: &str| {
-        [by_ratio(record, &[(uniform, "uniform")], &gain), over_x(record, &[(jest, "JEST")], &gain)].concat()
+        [from_uniform_over_x(record, &[(uniform, "uniform")], &gain), over_x(record, &[(jest, "JEST")], &gain)].concat()
     };
     let [resolution, dropping] = [curves("iid_patches", "jest_patches"), curves("iid_dropping", "jest_dropping")];
     vec![
@@ -304,7 +320,7 @@ pub(super) fn fig9(record: &Record) -> Vec<Panel> {
 
 pub(super) fn fig10(record: &Record) -> Vec<Panel> {
     let gain = above(record, "uniform");
-    let curves = by_ratio(record, &[("joint_hard", "joint"), ("independent_hard", "independent")], &gain);
+    let curves = from_uniform_over_x(record, &[("joint_hard", "joint"), ("independent_hard", "independent")], &gain);
     vec![panel("Choosing what is hard for the learner", "filter ratio f", GAIN, Kind::Lines, curves)]
 }
 

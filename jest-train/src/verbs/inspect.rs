@@ -13,7 +13,7 @@ use crate::{Result, checkpoint};
 pub(super) fn inspect(args: &InspectArgs) -> Result<()> {
     let weights = args.path.join("model.safetensors");
     if weights.exists() {
-        if args.path.join("state.json").exists() {
+        if RunState::is_in(&args.path) {
             checkpoint::verify(&args.path)?;
             let state = RunState::read(&args.path)?;
             say!(

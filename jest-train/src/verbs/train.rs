@@ -258,9 +258,10 @@ impl<'a> Session<'a> {
             batch_size: sizes.sub_batch(),
             super_batch: sizes.super_batch(),
         }))?;
-        for path in assemble::uncounted(&plan.reference) {
+        // A run that goes on has told so.
+        for path in assemble::uncounted(&plan.reference).filter(|_| run.progress.step == 0) {
             let message = format!("{} does not tell what its training took: the run's costs lack it", path.display());
-            events.emit(&Event::Warning(Warning { run: plan.name.clone(), step: run.progress.step, message }))?;
+            events.emit(&Event::Warning(Warning { run: plan.name.clone(), step: 0, message }))?;
         }
         run_loop::train(&mut run, events)?;
         conclude(&RunState::of(&run), events)

@@ -1,7 +1,7 @@
 //! Multi-head attention: `y = softmax(q · kᵀ / sqrt(head_dim)) · v` for each head, without storing the weights.
 //!
-//! A key that is masked, by the lengths or by the causal mask, is never multiplied where it is not finite: NaN in it
-//! reaches no output that does not see it, and no gradient but those of its own rows.
+//! What is not finite in a key that is masked, by the lengths or by the causal mask, reaches no output that does not see
+//! it, and no gradient but those of its own rows.
 //!
 //! A GPU with matrix units multiplies operands rounded to f16 where the precision is f16 and heads are of whole fours. What
 //! f16 cannot hold becomes infinite, and so does not pass as a gradient.
