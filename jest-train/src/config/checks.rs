@@ -161,6 +161,19 @@ fn selection(run: &RunPlan) -> Result<(), ConfigError> {
         let remedy = "nothing would be read from it; leave one of them out";
         return Err(ConfigError::Apart { run: run.name.clone(), key, other, remedy });
     }
+    cheap(run)?;
+    if method == Method::Rho && selection.score != ScoreKind::Learnability {
+        return apart(
+            "selection.score",
+            "it takes the reference's loss off the learner's; leave score out, or use \"top_k\"",
+        );
+    }
+    Ok(())
+}
+
+/// What of a run's examples is scored and trained at a cheap view, and when.
+fn cheap(run: &RunPlan) -> Result<(), ConfigError> {
+    let selection = &run.selection;
     let (approximation, share) = (selection.approximation, selection.cheap_share);
     let shares =
         [("selection.cheap_share", share), ("selection.cheap_share_end", selection.cheap_share_end.unwrap_or(0.0))];
@@ -190,12 +203,6 @@ fn selection(run: &RunPlan) -> Result<(), ConfigError> {
         let remedy =
             "every position is read there, padding too; set padding = \"masked\" and pool = \"eos\", or leave it out";
         return Err(ConfigError::Apart { run: run.name.clone(), key, other, remedy });
-    }
-    if method == Method::Rho && selection.score != ScoreKind::Learnability {
-        return apart(
-            "selection.score",
-            "it takes the reference's loss off the learner's; leave score out, or use \"top_k\"",
-        );
     }
     Ok(())
 }
