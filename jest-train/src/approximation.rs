@@ -14,8 +14,6 @@ pub struct Approximation {
     view: View,
     /// Share of a sub-batch that is trained at it, in the first update and in the last.
     shares: [f64; 2],
-    /// Parts of the run between which it changes.
-    ramp: [f64; 2],
     /// Updates of the run.
     steps: u64,
     seed: u64,
@@ -48,7 +46,7 @@ impl Approximation {
             ..View::default()
         };
         let shares = [plan.cheap_share, plan.cheap_share_end.unwrap_or(plan.cheap_share)];
-        Self { view, shares, ramp: plan.cheap_share_ramp.unwrap_or([0.0, 1.0]), steps, seed }
+        Self { view, shares, steps, seed }
     }
 
     /// The view at which the candidates of update `step` (from 0) are scored.
@@ -71,17 +69,12 @@ impl Approximation {
         )
     }
 
-    /// How many of n are trained at the cheap view in update `step`, rounded to the nearest: between the two ends of the ramp
-    /// the share goes from the first to the last in a straight line.
+    /// How many of n are trained at the cheap view in update `step`, rounded to the nearest: the share goes from that of
+    /// the first update to that of the last in a straight line.
     fn cheap(&self, n: usize, step: u64) -> usize {
-        let ([first, last], [from, to]) = (self.shares, self.ramp);
-        let run = step as f64 / self.steps.saturating_sub(1).max(1) as f64;
-        let way = match run {
-            _ if run < from => 0.0,
-            _ if run < to => (run - from) / (to - from),
-            _ => 1.0,
-        };
-        ((first + (last - first) * way) * n as f64).round() as usize
+        let [first, last] = self.shares;
+        let way = step as f64 / self.steps.saturating_sub(1).max(1) as f64;
+        ((first + (last - first) * way.min(1.0)) * n as f64).round() as usize
     }
 
     fn view_of(&self, step: u64, purpose: Purpose) -> View {
@@ -98,12 +91,9 @@ impl Approximation {
 mod tests {
     use super::*;
 
-    /// A ramp as long as the run.
-    const RUN: [f64; 2] = [0.0, 1.0];
-
     #[test]
     fn half_is_every_second_and_any_share_is_spread() {
-        let with = |share| Approximation { view: View::patches(16), shares: [share; 2], ramp: RUN, steps: 10, seed: 1 };
+        let with = |share| Approximation { view: View::patches(16), shares: [share; 2], steps: 10, seed: 1 };
         let (order, parts) = with(0.5).training(6, 0);
         assert_eq!(order, [0, 2, 4, 1, 3, 5]);
         assert_eq!(parts, [Part { rows: 0..3, view: View::default() }, Part { rows: 3..6, view: View::patches(16) }]);
@@ -124,18 +114,12 @@ mod tests {
 
     #[test]
     fn a_share_goes_to_its_end_in_a_straight_line() {
-        let falling = Approximation { view: View::patches(16), shares: [1.0, 0.0], ramp: RUN, steps: 5, seed: 1 };
+        let falling = Approximation { view: View::patches(16), shares: [1.0, 0.0], steps: 5, seed: 1 };
         let cheap = |of: &Approximation, step| {
             let (_, parts) = of.training(8, step);
             parts.iter().filter(|part| part.view != View::default()).map(|part| part.rows.len()).sum::<usize>()
         };
         assert_eq!([0, 1, 2, 3, 4, 5].map(|step| cheap(&falling, step)), [8, 6, 4, 2, 0, 0]);
-        let ramp = |from, to| Approximation { ramp: [from, to], steps: 9, ..falling };
-        let of = |ramp: &Approximation| (0..9).map(|step| cheap(ramp, step)).collect::<Vec<_>>();
-        assert_eq!(of(&ramp(0.25, 0.75)), [8, 8, 8, 6, 4, 2, 0, 0, 0]);
-        assert_eq!(of(&ramp(0.5, 0.5)), [8, 8, 8, 8, 0, 0, 0, 0, 0]);
-        assert_eq!(of(&ramp(1.0, 1.0)), [8, 8, 8, 8, 8, 8, 8, 8, 0]);
-        assert_eq!(of(&ramp(0.0, 0.0)), [0; 9]);
         let one = Approximation { steps: 1, ..falling };
         assert_eq!(cheap(&one, 0), 8);
     }
@@ -143,7 +127,7 @@ mod tests {
     #[test]
     fn patches_are_drawn_anew_for_every_step_and_purpose() {
         let view = View { keep_tokens: Some(4), ..View::default() };
-        let with = |seed| Approximation { view, shares: [1.0; 2], ramp: RUN, steps: 9, seed };
+        let with = |seed| Approximation { view, shares: [1.0; 2], steps: 9, seed };
         let mut seeds: Vec<u64> = (0..4).map(|step| with(0).scoring(step).seed).collect();
         seeds.extend((0..4).map(|step| with(0).training(8, step).1[0].view.seed));
         seeds.extend((0..4).map(|step| with(1).scoring(step).seed));
@@ -151,7 +135,7 @@ mod tests {
         seeds.dedup();
         assert_eq!(seeds.len(), 12);
         assert_eq!(with(5).scoring(7), with(5).scoring(7));
-        let patches = Approximation { view: View::patches(16), shares: [1.0; 2], ramp: RUN, steps: 9, seed: 3 };
+        let patches = Approximation { view: View::patches(16), shares: [1.0; 2], steps: 9, seed: 3 };
         assert_eq!(patches.scoring(2), View::patches(16));
     }
 }

@@ -185,18 +185,6 @@ fn cheap(run: &RunPlan) -> Result<(), ConfigError> {
         let remedy = "set selection.approximation, such as { patch_size = 16 }, or leave it out";
         return Err(ConfigError::Apart { run: run.name.clone(), key, other, remedy });
     }
-    let key = "selection.cheap_share_ramp";
-    if let Some([from, to]) = selection.cheap_share_ramp {
-        if !(0.0 <= from && from <= to && to <= 1.0) {
-            let (value, expected) = (if (0.0..=1.0).contains(&from) { to } else { from }, "0 <= from <= to <= 1");
-            return Err(ConfigError::Range { run: run.name.clone(), key, value, expected });
-        }
-        if selection.cheap_share_end.is_none() {
-            let other = "a share that stays".to_owned();
-            let remedy = "set selection.cheap_share_end, or leave it out";
-            return Err(ConfigError::Apart { run: run.name.clone(), key, other, remedy });
-        }
-    }
     if approximation.text_tokens.is_some() && !reads_ends(run) {
         let key = "selection.approximation.text_tokens";
         let other = "text.padding = \"attended\" or text.pool = \"last\"".to_owned();

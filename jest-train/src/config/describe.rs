@@ -71,8 +71,7 @@ fn describe(run: &RunPlan) -> String {
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         let end = selection.cheap_share_end.map(|end| format!(" to {end}")).unwrap_or_default();
-        let ramp = selection.cheap_share_ramp.map(|[from, to]| format!(" between {from} and {to} of the run"));
-        let share = format!("{}{end}{}", selection.cheap_share, ramp.unwrap_or_default());
+        let share = format!("{}{end}", selection.cheap_share);
         text += &format!(", cheap view of {} (share {})", parts.join(", "), share);
     }
     if sizes.gain() != 1.0 {

@@ -126,8 +126,6 @@ pub struct SelectionPlan {
     pub cheap_share: f64,
     /// The same in the last update, where it changes on the way.
     pub cheap_share_end: Option<f64>,
-    /// Parts of the run between which it changes; all of the run where absent.
-    pub cheap_share_ramp: Option<[f64; 2]>,
 }
 
 impl SelectionPlan {
@@ -218,7 +216,6 @@ impl RunPlan {
                 approximation: self.selection.approximation,
                 cheap_share: (!self.selection.approximation.is_none()).then_some(self.selection.cheap_share),
                 cheap_share_end: self.selection.cheap_share_end,
-                cheap_share_ramp: self.selection.cheap_share_ramp,
             },
             distillation: self.distillation,
             optimizer: self.optimizer.clone(),

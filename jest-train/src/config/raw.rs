@@ -99,8 +99,6 @@ pub(super) struct RawSelection {
     pub cheap_share: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cheap_share_end: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cheap_share_ramp: Option<[f64; 2]>,
 }
 
 impl Default for RawSelection {
@@ -121,7 +119,6 @@ impl Default for RawSelection {
             approximation: Approximated::default(),
             cheap_share: None,
             cheap_share_end: None,
-            cheap_share_ramp: None,
         }
     }
 }

@@ -58,7 +58,6 @@ pub(super) fn selection(raw: &RawRun) -> Result<SelectionPlan, ConfigError> {
         approximation: asked.approximation,
         cheap_share: asked.cheap_share.unwrap_or(if asked.approximation.is_none() { 0.0 } else { CHEAP_SHARE }),
         cheap_share_end: asked.cheap_share_end,
-        cheap_share_ramp: asked.cheap_share_ramp,
     })
 }
 

@@ -351,16 +351,6 @@ fn a_cheap_share_is_one_of_a_cheap_view() {
         "selection.cheap_share_end in run \"train\" does not go with a full view: set selection.approximation, such as \
          { patch_size = 16 }, or leave it out"
     );
-    let out =
-        |value| format!("selection.cheap_share_ramp = {value} in run \"train\" is out of range; 0 <= from <= to <= 1");
-    for (ramp, value) in [("[-0.5, 1]", "-0.5"), ("[0, 1.5]", "1.5"), ("[0.75, 0.25]", "0.25")] {
-        assert_eq!(fault(ONE_RUN, &[&format!("selection.cheap_share_ramp={ramp}")]), out(value));
-    }
-    assert_eq!(
-        fault(ONE_RUN, &["selection.cheap_share_ramp=[0.25, 0.75]"]),
-        "selection.cheap_share_ramp in run \"train\" does not go with a share that stays: set selection.cheap_share_end, \
-         or leave it out"
-    );
 }
 
 #[test]
