@@ -1,5 +1,6 @@
 //! Both towers and the two parameters of the logits.
 
+use jest_kernels::ops::sigmoid_loss::LogitParameters;
 use jest_kernels::{Pass, Tensor};
 
 use crate::config::{Family, ModelConfig};
@@ -73,6 +74,11 @@ impl TwoTowers {
             config: config.clone(),
             locked: Locked::default(),
         })
+    }
+
+    /// What turns a cosine of its embeddings into a logit.
+    pub fn logit_parameters(&self) -> LogitParameters<'_> {
+        LogitParameters { log_scale: self.logit_scale.value(), bias: self.logit_bias.value() }
     }
 
     /// What the model was made from.

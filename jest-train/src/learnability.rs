@@ -2,6 +2,7 @@
 
 use jest_data::{LoaderConfig, SuperBatch};
 use jest_kernels::ops::selection_scores::{self, Candidates};
+use jest_kernels::ops::sigmoid_loss::LogitParameters;
 use jest_kernels::{Pass, Tensor};
 use jest_model::{TwoTowers, View};
 
@@ -62,10 +63,11 @@ pub fn score_all(
         let mut mean = vec![0.0; batch.len()];
         for reference in references.iter_mut() {
             let other = reference.embeddings(pass, &batch, meter)?;
-            let losses = pair_losses(pass, reference.model(), &other, *objective)?;
+            let losses = pair_losses(pass, reference.model().logit_parameters(), &other, *objective)?;
             mean.iter_mut().zip(losses).for_each(|(mean, loss)| *mean += loss / count);
         }
-        let losses = PairLosses { learner: pair_losses(pass, learner, &own, *objective)?, reference: mean };
+        let learner = pair_losses(pass, learner.logit_parameters(), &own, *objective)?;
+        let losses = PairLosses { learner, reference: mean };
         each(&batch, &losses)?;
         if seen >= limit {
             break;
@@ -81,12 +83,12 @@ pub fn score_all(
 /// As the device reports.
 pub fn pair_losses(
     pass: &mut Pass,
-    model: &TwoTowers,
+    LogitParameters { log_scale, bias }: LogitParameters<'_>,
     [image, text]: &[Tensor; 2],
     objective: Objective,
 ) -> Result<Vec<f32>> {
     if objective == Objective::Softmax {
-        let (d, scale) = (image.cols(), pass.read(model.logit_scale.value())?[0].exp());
+        let (d, scale) = (image.cols(), pass.read(log_scale)?[0].exp());
         let (image, text) = (pass.read(image)?, pass.read(text)?);
         let pairs = image.chunks_exact(d).zip(text.chunks_exact(d));
         let cosine =
@@ -94,7 +96,6 @@ pub fn pair_losses(
         return Ok(pairs.map(|pair| -scale * cosine(pair) as f32).collect());
     }
     let mut losses = pass.zeros(&[image.rows()])?;
-    let (log_scale, bias) = (model.logit_scale.value(), model.logit_bias.value());
     selection_scores::diagonal(pass, 1.0, Candidates { image, text, log_scale, bias }, &mut losses)?;
     Ok(pass.read(&losses)?)
 }

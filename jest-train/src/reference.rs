@@ -141,7 +141,7 @@ impl Reference {
         meter: &mut Meter<'_>,
     ) -> Result<Vec<f32>> {
         let embeddings = self.embeddings(pass, batch, meter)?;
-        meter.spend(Kind::Reference, || pair_losses(pass, &self.model, &embeddings, objective))
+        meter.spend(Kind::Reference, || pair_losses(pass, self.model.logit_parameters(), &embeddings, objective))
     }
 
     /// Embeddings of both towers for a super-batch: from the cache where it holds them, else computed now.

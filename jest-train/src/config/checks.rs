@@ -161,12 +161,29 @@ fn selection(run: &RunPlan) -> Result<(), ConfigError> {
         let remedy = "nothing would be read from it; leave one of them out";
         return Err(ConfigError::Apart { run: run.name.clone(), key, other, remedy });
     }
+    learner_logits(run)?;
     cheap(run)?;
     if method == Method::Rho && selection.score != ScoreKind::Learnability {
         return apart(
             "selection.score",
             "it takes the reference's loss off the learner's; leave score out, or use \"top_k\"",
         );
+    }
+    Ok(())
+}
+
+/// A factor on logits that are made.
+fn learner_logits(run: &RunPlan) -> Result<(), ConfigError> {
+    let (selection, key) = (&run.selection, "selection.logit_scale_factor");
+    let Some(factor) = selection.logit_scale_factor else { return Ok(()) };
+    if !(factor > 0.0 && factor.is_finite()) {
+        let expected = "a factor on the logit scale is above 0 and finite";
+        return Err(ConfigError::Range { run: run.name.clone(), key, value: factor, expected });
+    }
+    if !selection.is_scored() || selection.score.learner_weight() == 0.0 {
+        let other = format!("method \"{}\" and score \"{}\"", selection.method, selection.score);
+        let remedy = "the learner's losses are not read there; leave it out";
+        return Err(ConfigError::Apart { run: run.name.clone(), key, other, remedy });
     }
     Ok(())
 }

@@ -96,6 +96,8 @@ pub(super) struct RawSelection {
     #[serde(skip_serializing_if = "Approximated::is_none")]
     pub approximation: Approximated,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub logit_scale_factor: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cheap_share: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cheap_share_end: Option<f64>,
@@ -117,6 +119,7 @@ impl Default for RawSelection {
             reference_cache: None,
             audit: false,
             approximation: Approximated::default(),
+            logit_scale_factor: None,
             cheap_share: None,
             cheap_share_end: None,
         }

@@ -56,6 +56,7 @@ pub(super) fn selection(raw: &RawRun) -> Result<SelectionPlan, ConfigError> {
         reference_cache: asked.reference_cache.clone(),
         audit: asked.audit,
         approximation: asked.approximation,
+        logit_scale_factor: asked.logit_scale_factor,
         cheap_share: asked.cheap_share.unwrap_or(if asked.approximation.is_none() { 0.0 } else { CHEAP_SHARE }),
         cheap_share_end: asked.cheap_share_end,
     })

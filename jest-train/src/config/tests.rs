@@ -354,6 +354,19 @@ fn a_cheap_share_is_one_of_a_cheap_view() {
 }
 
 #[test]
+fn a_factor_on_the_logit_scale_is_of_scores_that_read_the_learner() {
+    assert_eq!(
+        fault(ONE_RUN, &["selection.logit_scale_factor=0"]),
+        "selection.logit_scale_factor = 0 in run \"train\" is out of range; a factor on the logit scale is above 0 and finite"
+    );
+    assert_eq!(
+        fault(ONE_RUN, &["selection.logit_scale_factor=0.5", "selection.score=easy_reference"]),
+        "selection.logit_scale_factor in run \"train\" does not go with method \"uniform\" and score \"easy_reference\": the \
+         learner's losses are not read there; leave it out"
+    );
+}
+
+#[test]
 fn names_are_folders_and_differ() {
     for name in ["", "../x", ".hidden", "a b", "a/b"] {
         let config = format!("{ONE_RUN}\n[[run]]\nname = '{name}'");

@@ -1,15 +1,15 @@
 //! Embeddings of a super-batch by the models whose losses enter a score, on the device and on the host.
 
 use jest_kernels::ops::selection_scores::Candidates;
+use jest_kernels::ops::sigmoid_loss::LogitParameters;
 use jest_kernels::{Pass, Tensor};
-use jest_model::TwoTowers;
 use jest_select::{Embeddings, LearnerLoss, ReferenceLoss, ScoreKind, ScoreTerms};
 
 use super::Term;
 use crate::Result;
 
-/// A model and what it made of a super-batch: images and texts, `[B, d]` each.
-pub(super) type Made<'a> = (&'a TwoTowers, &'a [Tensor; 2]);
+/// What a model made of a super-batch, images and texts, `[B, d]` each, and how logits are made of these.
+pub(super) type Made<'a> = (LogitParameters<'a>, &'a [Tensor; 2]);
 
 /// Embeddings of a super-batch by those models whose losses enter.
 pub(super) struct Embedded<'a> {
@@ -38,8 +38,7 @@ impl<'a> Embedded<'a> {
     }
 }
 
-fn term<'a>(weight: f32, (model, [image, text]): Made<'a>) -> Term<'a> {
-    let (log_scale, bias) = (model.logit_scale.value(), model.logit_bias.value());
+fn term<'a>(weight: f32, (LogitParameters { log_scale, bias }, [image, text]): Made<'a>) -> Term<'a> {
     Term { weight, candidates: Candidates { image, text, log_scale, bias } }
 }
 
@@ -81,13 +80,13 @@ struct HostEmbeddings {
 }
 
 impl HostEmbeddings {
-    fn read(pass: &mut Pass, (model, [image, text]): Made<'_>) -> Result<Self> {
+    fn read(pass: &mut Pass, (logits, [image, text]): Made<'_>) -> Result<Self> {
         Ok(Self {
             image: pass.read(image)?,
             text: pass.read(text)?,
             width: image.cols(),
-            logit_scale: pass.read(model.logit_scale.value())?[0].exp(),
-            logit_bias: pass.read(model.logit_bias.value())?[0],
+            logit_scale: pass.read(logits.log_scale)?[0].exp(),
+            logit_bias: pass.read(logits.bias)?[0],
         })
     }
 

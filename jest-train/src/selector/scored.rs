@@ -3,14 +3,16 @@
 use std::num::NonZeroUsize;
 
 use jest_data::SuperBatch;
+use jest_kernels::ops::add;
+use jest_kernels::ops::sigmoid_loss::LogitParameters;
 use jest_kernels::{Pass, Tensor};
-use jest_model::View;
+use jest_model::{TwoTowers, View};
 use jest_select::{
     ConceptScores, ConditionalScores, DenseScores, FixedScores, Gumbel, Method, Noise, Reads, ScoreKind, SelectError,
     Selection, SoftmaxScores, StreamingScores, SubBatch,
 };
 
-use super::embedded::Embedded;
+use super::embedded::{Embedded, Made};
 use super::recorded::Recorded;
 use super::{DeviceScores, Pick, Selector, tags};
 use crate::approximation::Approximation;
@@ -35,6 +37,8 @@ pub struct Scored {
     pub tags: Vec<String>,
     /// The view at which the learner scores.
     pub approximation: Approximation,
+    /// Factor on the learner's logit scale in scores.
+    pub logit_scale_factor: f32,
     /// Seed of the run.
     pub seed: u64,
     /// Whether the losses of what is picked are told.
@@ -98,7 +102,9 @@ impl Scored {
             _ => Some(embed_learner(pass, learner, candidates, &view, meter)?),
         };
         let references = self.embed_references(pass, candidates, meter)?;
-        let embedded = self.embedded(own.as_ref().map(|own| (&learner.model, own)), &references);
+        let log_scale = self.learner_log_scale(pass, &learner.model)?;
+        let logits = LogitParameters { log_scale: &log_scale, ..learner.model.logit_parameters() };
+        let embedded = self.embedded(own.as_ref().map(|own| (logits, own)), &references);
         meter.flops.score += self.selection_flops(&embedded, learner.objective);
         let mut pick = meter.spend(Kind::Score, || {
             let threads = NonZeroUsize::new(pass.device().threads()).unwrap_or(NonZeroUsize::MIN);
@@ -139,12 +145,12 @@ impl Scored {
         pick: &mut Pick,
     ) -> Result<()> {
         let share = 1.0 / embedded.references.len().max(1) as f32;
-        if let Some((model, made)) = embedded.learner {
-            let losses = pair_losses(pass, model, made, objective)?;
+        if let Some((logits, made)) = embedded.learner {
+            let losses = pair_losses(pass, logits, made, objective)?;
             pick.learner = pick.indices.iter().map(|index| losses[*index]).collect();
         }
-        for (model, made) in &embedded.references {
-            let losses = pair_losses(pass, model, made, objective)?;
+        for (logits, made) in &embedded.references {
+            let losses = pair_losses(pass, *logits, made, objective)?;
             pick.reference.resize(pick.indices.len(), 0.0);
             pick.reference.iter_mut().zip(&pick.indices).for_each(|(mean, index)| *mean += share * losses[*index]);
         }
@@ -176,7 +182,9 @@ impl Scored {
             theirs.iter_mut().zip(losses).for_each(|(mean, loss)| *mean += share * loss);
         }
         meter.spend(Kind::Score, || {
-            let losses = pair_losses(pass, &learner.model, &own, learner.objective)?;
+            let log_scale = self.learner_log_scale(pass, &learner.model)?;
+            let logits = LogitParameters { log_scale: &log_scale, ..learner.model.logit_parameters() };
+            let losses = pair_losses(pass, logits, &own, learner.objective)?;
             let mut pick = self.draw(FixedScores::rho(&losses, &theirs)?, noise, candidates)?;
             pick.learner = pick.indices.iter().map(|index| losses[*index]).collect();
             pick.reuse = leave(pass, learner, view, &own, &pick.indices)?;
@@ -204,13 +212,19 @@ impl Scored {
         Ok(())
     }
 
-    fn embedded<'a>(
-        &'a self,
-        learner: Option<(&'a jest_model::TwoTowers, &'a [Tensor; 2])>,
-        references: &'a [[Tensor; 2]],
-    ) -> Embedded<'a> {
-        let references = self.references.iter().map(Reference::model).zip(references).collect();
-        Embedded { learner, references }
+    fn embedded<'a>(&'a self, learner: Option<Made<'a>>, references: &'a [[Tensor; 2]]) -> Embedded<'a> {
+        let logits = self.references.iter().map(|reference| reference.model().logit_parameters());
+        Embedded { learner, references: logits.zip(references).collect() }
+    }
+
+    /// Logarithm of the scale of the learner's logits in scores: `[1]`.
+    fn learner_log_scale(&self, pass: &mut Pass, learner: &TwoTowers) -> Result<Tensor> {
+        let own = learner.logit_scale.value();
+        if self.logit_scale_factor == 1.0 {
+            return Ok(own.clone());
+        }
+        let factor = pass.upload(&[self.logit_scale_factor.ln()], &[1])?;
+        Ok(add::forward(pass, own, &factor)?)
     }
 
     /// Products of the scores, over the widths d of the models: of pairs alone `2 B d`; for each chunk but the last

@@ -153,7 +153,7 @@ pub const STUDIES: [Study; 16] = [
     Study {
         name: "flexi_cost",
         claim: "At the price of uniform selection Flexi-JEST is 5.85 points above it, where JEST is 7.2 above.",
-        seeds: 8,
+        seeds: 12,
         borrows: &[],
         trains: true,
         panels: panels::flexi_cost,

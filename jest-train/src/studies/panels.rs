@@ -169,8 +169,12 @@ pub(super) fn flexi_share(record: &Record) -> Vec<Panel> {
 }
 
 pub(super) fn flexi_cost(record: &Record) -> Vec<Panel> {
-    const GROUPS: [(&str, &[&str]); 3] =
-        [("uniform", &["uniform"]), ("JEST", &["jest"]), ("Flexi-JEST", &["flexi_jest"])];
+    const GROUPS: [(&str, &[&str]); 4] = [
+        ("uniform", &["uniform"]),
+        ("JEST", &["jest"]),
+        ("Flexi-JEST", &["flexi_jest"]),
+        ("scale x 0.6", &["flexi_jest_0.6"]),
+    ];
     scores_and_work(record, &GROUPS)
 }
 

@@ -129,6 +129,7 @@ impl Curator<'_> {
             references: self.references.take().unwrap_or_default(),
             tags: args.tags.clone(),
             approximation: Approximation::default(),
+            logit_scale_factor: 1.0,
             seed: args.seed,
             audit: args.audit.is_some(),
             distillation: false,

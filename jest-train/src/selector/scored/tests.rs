@@ -67,6 +67,7 @@ fn scored(method: Method, kind: ScoreKind, references: Vec<Reference>) -> Scored
         references,
         tags: vec!["concept".into()],
         approximation: Approximation::default(),
+        logit_scale_factor: 1.0,
         seed: 3,
         audit: false,
         distillation: false,
@@ -81,7 +82,7 @@ fn check(method: Method, kind: ScoreKind, objective: Objective, seeds: &[u64]) {
     let own = models.learner.embed(&mut models.pass, &models.batch).unwrap();
     let clock = FakeClock::default();
     let theirs = scored.embed_references(&mut models.pass, &models.batch, &mut Meter::new(&clock)).unwrap();
-    let embedded = scored.embedded(Some((&models.learner.model, &own)), &theirs);
+    let embedded = scored.embedded(Some((models.learner.model.logit_parameters(), &own)), &theirs);
     let host = embedded.read(&mut models.pass).unwrap();
     let terms = host.terms(kind).unwrap();
     let want = match objective {
@@ -154,7 +155,7 @@ fn candidates_are_scored_at_the_cheap_view() {
     assert_eq!(view, View::patches(16));
     let (got, flops) = models.picks(&mut cheap);
     let own = models.learner.embed_at(&mut models.pass, &models.batch, &view).unwrap();
-    let embedded = cheap.embedded(Some((&models.learner.model, &own)), &[]);
+    let embedded = cheap.embedded(Some((models.learner.model.logit_parameters(), &own)), &[]);
     let host = embedded.read(&mut models.pass).unwrap();
     let terms = host.terms(ScoreKind::HardLearner).unwrap();
     assert_eq!(got, Models::expected(&cheap, || DenseScores::new(&terms)));
@@ -163,6 +164,31 @@ fn candidates_are_scored_at_the_cheap_view() {
     assert_eq!(flops, 5.0 * (forward + products));
     let mut full = scored(Method::Joint, ScoreKind::HardLearner, Vec::new());
     assert_ne!(models.picks(&mut full).0, got);
+}
+
+/// A factor on the logit scale is as if the learner had that scale, whether scores are made on the device or on the host.
+#[test]
+fn a_factor_on_the_logit_scale_is_one_of_the_learner() {
+    let factor = 0.5f32;
+    for (method, objective) in [
+        (Method::Joint, Objective::Sigmoid),
+        (Method::Joint, Objective::Softmax),
+        (Method::Gibbs, Objective::Sigmoid),
+        (Method::Rho, Objective::Sigmoid),
+    ] {
+        let mut models = Models::new(objective);
+        let references = models.references(&[2]);
+        let mut softer = scored(method, ScoreKind::Learnability, references);
+        let whole = models.picks(&mut softer);
+        softer.logit_scale_factor = factor;
+        let (got, flops) = models.picks(&mut softer);
+        assert_ne!(got, whole.0, "{method}, {objective:?}");
+        assert_eq!(flops, whole.1);
+        let scale = models.pass.read(models.learner.model.logit_scale.value()).unwrap()[0] + factor.ln();
+        models.learner.model.logit_scale.set(models.pass.upload(&[scale], &[1]).unwrap());
+        softer.logit_scale_factor = 1.0;
+        assert_eq!(models.picks(&mut softer).0, got, "{method}, {objective:?}");
+    }
 }
 
 /// What is told of the picks is their own losses, and asking changes none of them.
