@@ -76,7 +76,7 @@ impl TwoTowers {
         })
     }
 
-    /// What turns a cosine of its embeddings into a logit.
+    /// What turns a cosine of this model's embeddings into a logit.
     pub fn logit_parameters(&self) -> LogitParameters<'_> {
         LogitParameters { log_scale: self.logit_scale.value(), bias: self.logit_bias.value() }
     }

@@ -24,7 +24,7 @@ pub struct Choice {
     pub source: String,
     /// Its conditional score when it was drawn.
     pub score: f32,
-    /// The learner's loss of the pair alone; NaN where nothing read it.
+    /// The learner's loss of the pair alone, at the logit scale that scores have; NaN where nothing read it.
     pub learner_loss: f32,
     /// The references' mean loss of the pair alone; NaN where nothing read it.
     pub reference_loss: f32,

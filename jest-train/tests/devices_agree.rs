@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use jest_data::{Loader, LoaderConfig, LoaderState, Preprocess, Source, SuperBatch, Tokenizer};
 use jest_kernels::ops::selection_scores::Candidates;
+use jest_kernels::ops::sigmoid_loss::LogitParameters;
 use jest_kernels::testing::{devices_in, tally, training_devices};
 use jest_kernels::{Pass, Precision, Tensor};
 use jest_model::{ModelConfig, Preset, TwoTowers};
@@ -97,14 +98,9 @@ impl Embedded {
 
     fn scores<'a>(&'a self, pass: &'a mut Pass, learner: &'a Learner, reference: &'a Learner) -> DeviceScores<'a> {
         let super_batch = self.learner[0].rows();
-        let term = |weight, model: &'a TwoTowers, [image, text]: &'a [Tensor; 2]| Term {
-            weight,
-            candidates: Candidates {
-                image,
-                text,
-                log_scale: model.logit_scale.value(),
-                bias: model.logit_bias.value(),
-            },
+        let term = |weight, model: &'a TwoTowers, [image, text]: &'a [Tensor; 2]| {
+            let LogitParameters { log_scale, bias } = model.logit_parameters();
+            Term { weight, candidates: Candidates { image, text, log_scale, bias } }
         };
         let terms = vec![term(1.0, &learner.model, &self.learner), term(-1.0, &reference.model, &self.reference)];
         DeviceScores::new(pass, terms, super_batch).unwrap()

@@ -44,6 +44,24 @@ fn every_method_trains_and_tells_what_it_picked() {
     }
 }
 
+/// The factor of a configuration reaches the scores, and a plan that is gone on with has it.
+#[test]
+fn a_factor_on_the_logit_scale_changes_what_is_picked() {
+    let place = Place::new(THREE_RUNS);
+    let picked = |out: &str, keys: &[&str]| {
+        let keys: Vec<&str> = keys.iter().flat_map(|key| ["--set", key]).collect();
+        place.train(out, &[&["--steps", "2"], &keys[..]].concat()).well();
+        let metrics = place.metrics(out);
+        let of = |line: &str| line.split_once("\"picked\"").map(|(_, told)| told.to_owned());
+        metrics.lines().filter_map(of).collect::<Vec<_>>()
+    };
+    let whole = picked("whole", &[]);
+    assert_eq!(whole.len(), 2);
+    assert_eq!(picked("one", &["run.jest.selection.logit_scale_factor=1"]), whole);
+    assert_ne!(picked("less", &["run.jest.selection.logit_scale_factor=0.1"]), whole);
+    place.train("less", &["--steps", "2", "--resume", "latest"]).refused(3, &["logit_scale_factor"]);
+}
+
 #[test]
 fn a_threshold_that_too_few_reach_is_refused() {
     let place = Place::new(THREE_RUNS);

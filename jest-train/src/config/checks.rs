@@ -79,6 +79,7 @@ pub(super) fn unread(run: &RunPlan, set: &Table) -> Vec<&'static str> {
         ("super_batch", uniform, sizes.sub_batch() as f64),
         ("chunks", !method.in_chunks(), 1.0),
         ("gain", !draws, 1.0),
+        ("logit_scale_factor", !run.selection.is_scored(), 1.0),
     ];
     let told = |(key, unread, anyway): &(&str, bool, f64)| *unread && set(key).is_some_and(|value| value != *anyway);
     unread.into_iter().filter(told).map(|(key, ..)| key).collect()
@@ -161,7 +162,6 @@ fn selection(run: &RunPlan) -> Result<(), ConfigError> {
         let remedy = "nothing would be read from it; leave one of them out";
         return Err(ConfigError::Apart { run: run.name.clone(), key, other, remedy });
     }
-    learner_logits(run)?;
     cheap(run)?;
     if method == Method::Rho && selection.score != ScoreKind::Learnability {
         return apart(
@@ -169,20 +169,20 @@ fn selection(run: &RunPlan) -> Result<(), ConfigError> {
             "it takes the reference's loss off the learner's; leave score out, or use \"top_k\"",
         );
     }
-    Ok(())
+    learner_logits(run)
 }
 
-/// A factor on logits that are made.
+/// Refuses a factor out of range, and one where scores read no loss of the learner.
 fn learner_logits(run: &RunPlan) -> Result<(), ConfigError> {
     let (selection, key) = (&run.selection, "selection.logit_scale_factor");
-    let Some(factor) = selection.logit_scale_factor else { return Ok(()) };
+    let factor = selection.logit_scale_factor;
     if !(factor > 0.0 && factor.is_finite()) {
         let expected = "a factor on the logit scale is above 0 and finite";
-        return Err(ConfigError::Range { run: run.name.clone(), key, value: factor, expected });
+        return Err(ConfigError::Range { run: run.name.clone(), key, value: f64::from(factor), expected });
     }
-    if !selection.is_scored() || selection.score.learner_weight() == 0.0 {
-        let other = format!("method \"{}\" and score \"{}\"", selection.method, selection.score);
-        let remedy = "the learner's losses are not read there; leave it out";
+    if factor != 1.0 && selection.is_scored() && selection.score.learner_weight() == 0.0 {
+        let other = format!("selection.score = \"{}\"", selection.score);
+        let remedy = "it reads no loss of the learner; leave one of them out";
         return Err(ConfigError::Apart { run: run.name.clone(), key, other, remedy });
     }
     Ok(())

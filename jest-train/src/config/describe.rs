@@ -74,8 +74,8 @@ fn describe(run: &RunPlan) -> String {
         let share = format!("{}{end}", selection.cheap_share);
         text += &format!(", cheap view of {} (share {})", parts.join(", "), share);
     }
-    if let Some(factor) = selection.logit_scale_factor {
-        text += &format!(", logit scale times {factor} in scores");
+    if selection.logit_scale_factor != 1.0 {
+        text += &format!(", logit scale times {} in scores", selection.logit_scale_factor);
     }
     if sizes.gain() != 1.0 {
         text += &format!(", gain {}", sizes.gain());

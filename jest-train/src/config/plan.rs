@@ -122,8 +122,8 @@ pub struct SelectionPlan {
     pub audit: bool,
     /// The cheap view: the learner scores at it.
     pub approximation: Approximated,
-    /// Factor on the learner's logit scale in scores; 1 where absent.
-    pub logit_scale_factor: Option<f64>,
+    /// Factor on the learner's logit scale in scores.
+    pub logit_scale_factor: f32,
     /// Share of a sub-batch that is trained at the cheap view.
     pub cheap_share: f64,
     /// The same in the last update, where it changes on the way.
@@ -216,7 +216,8 @@ impl RunPlan {
                 reference_cache: self.selection.reference_cache.clone(),
                 audit: self.selection.audit,
                 approximation: self.selection.approximation,
-                logit_scale_factor: self.selection.logit_scale_factor,
+                logit_scale_factor: (self.selection.logit_scale_factor != 1.0)
+                    .then(|| shortest(self.selection.logit_scale_factor)),
                 cheap_share: (!self.selection.approximation.is_none()).then_some(self.selection.cheap_share),
                 cheap_share_end: self.selection.cheap_share_end,
             },

@@ -56,7 +56,7 @@ pub(super) fn selection(raw: &RawRun) -> Result<SelectionPlan, ConfigError> {
         reference_cache: asked.reference_cache.clone(),
         audit: asked.audit,
         approximation: asked.approximation,
-        logit_scale_factor: asked.logit_scale_factor,
+        logit_scale_factor: asked.logit_scale_factor.map_or(1.0, |factor| factor as f32),
         cheap_share: asked.cheap_share.unwrap_or(if asked.approximation.is_none() { 0.0 } else { CHEAP_SHARE }),
         cheap_share_end: asked.cheap_share_end,
     })

@@ -7,6 +7,8 @@ use jest_select::Method;
 
 use super::*;
 
+mod selection;
+
 const TWO_RUNS: &str = r#"
     out = "runs/two"
     batch_size = 128
@@ -99,7 +101,7 @@ fn a_plan_is_a_configuration_of_itself() {
         plan(TWO_RUNS, &[]),
         plan(TWO_RUNS, &many),
         plan(ONE_RUN, &[]),
-        plan(ONE_RUN, &["reference=there/x", "selection.chunks=4"]),
+        plan(ONE_RUN, &["reference=there/x", "selection.chunks=4", "selection.logit_scale_factor=0.6"]),
     ] {
         let text = plan.to_toml().unwrap();
         let again = resolve(
@@ -338,32 +340,6 @@ fn faults_name_the_place_and_the_remedy() {
     for text in ["steps", "=3", "a..b=3"] {
         assert!(matches!(Override::parse(text), Err(ConfigError::Assignment { .. })), "{text}");
     }
-}
-
-#[test]
-fn a_cheap_share_is_one_of_a_cheap_view() {
-    assert_eq!(
-        fault(ONE_RUN, &["selection.cheap_share_end=1.5"]),
-        "selection.cheap_share_end = 1.5 in run \"train\" is out of range; a share is between 0 and 1"
-    );
-    assert_eq!(
-        fault(ONE_RUN, &["selection.cheap_share_end=0.5"]),
-        "selection.cheap_share_end in run \"train\" does not go with a full view: set selection.approximation, such as \
-         { patch_size = 16 }, or leave it out"
-    );
-}
-
-#[test]
-fn a_factor_on_the_logit_scale_is_of_scores_that_read_the_learner() {
-    assert_eq!(
-        fault(ONE_RUN, &["selection.logit_scale_factor=0"]),
-        "selection.logit_scale_factor = 0 in run \"train\" is out of range; a factor on the logit scale is above 0 and finite"
-    );
-    assert_eq!(
-        fault(ONE_RUN, &["selection.logit_scale_factor=0.5", "selection.score=easy_reference"]),
-        "selection.logit_scale_factor in run \"train\" does not go with method \"uniform\" and score \"easy_reference\": the \
-         learner's losses are not read there; leave it out"
-    );
 }
 
 #[test]

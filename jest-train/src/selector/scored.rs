@@ -102,7 +102,7 @@ impl Scored {
             _ => Some(embed_learner(pass, learner, candidates, &view, meter)?),
         };
         let references = self.embed_references(pass, candidates, meter)?;
-        let log_scale = self.learner_log_scale(pass, &learner.model)?;
+        let log_scale = meter.spend(Kind::Score, || self.learner_log_scale(pass, &learner.model))?;
         let logits = LogitParameters { log_scale: &log_scale, ..learner.model.logit_parameters() };
         let embedded = self.embedded(own.as_ref().map(|own| (logits, own)), &references);
         meter.flops.score += self.selection_flops(&embedded, learner.objective);

@@ -334,7 +334,7 @@ impl<'a> Session<'a> {
             references,
             tags,
             approximation,
-            logit_scale_factor: selection.logit_scale_factor.unwrap_or(1.0) as f32,
+            logit_scale_factor: selection.logit_scale_factor,
             seed,
             audit: selection.audit,
             distillation: plan.distillation.weight > 0.0,

@@ -59,7 +59,7 @@ parameters! {
 /// What turns a cosine into a logit: `exp(log_scale) * cosine + bias`.
 #[derive(Clone, Copy, Debug)]
 pub struct LogitParameters<'a> {
-    /// Logarithm of the logit scale, the parameter as stored: `[1]`.
+    /// Logarithm of the logit scale: `[1]`.
     pub log_scale: &'a Tensor,
     /// Logit bias: `[1]`.
     pub bias: &'a Tensor,

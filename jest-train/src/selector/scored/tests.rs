@@ -174,7 +174,9 @@ fn a_factor_on_the_logit_scale_is_one_of_the_learner() {
         (Method::Joint, Objective::Sigmoid),
         (Method::Joint, Objective::Softmax),
         (Method::Gibbs, Objective::Sigmoid),
+        (Method::IndependentRowSum, Objective::Sigmoid),
         (Method::Rho, Objective::Sigmoid),
+        (Method::Rho, Objective::Softmax),
     ] {
         let mut models = Models::new(objective);
         let references = models.references(&[2]);
@@ -194,13 +196,14 @@ fn a_factor_on_the_logit_scale_is_one_of_the_learner() {
 /// What is told of the picks is their own losses, and asking changes none of them.
 #[test]
 fn an_audit_tells_scores_and_losses() {
-    for method in [Method::Joint, Method::Rho] {
+    for (method, factor) in [(Method::Joint, 1.0), (Method::Joint, 0.5), (Method::Rho, 1.0), (Method::Rho, 0.5)] {
         let mut models = Models::new(Objective::Sigmoid);
         let references = models.references(&[2, 5]);
         let mut told = scored(method, ScoreKind::Learnability, references);
-        told.audit = true;
+        (told.audit, told.logit_scale_factor) = (true, factor);
         let references = models.references(&[2, 5]);
         let mut silent = scored(method, ScoreKind::Learnability, references);
+        silent.logit_scale_factor = factor;
         let clock = FakeClock::default();
         let mut meter = Meter::new(&clock);
         let pick = told.pick(&mut models.pass, &models.learner, &models.batch, 0, &mut meter).unwrap();

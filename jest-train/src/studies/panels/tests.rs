@@ -12,6 +12,7 @@ fn record() -> Record {
         "jest-64",
         "jest",
         "flexi_jest",
+        "flexi_jest_0.6",
         "constant-0.5",
         "falling-1",
         "falling-0.8",
