@@ -69,7 +69,7 @@ fn a_study_stops_at_its_budget_goes_on_and_is_drawn() {
     // Figure 2 draws from what these runs learned, of the sample's pools that are large enough; clothes alone are not.
     let sampled = jest(&["reproduce", "fig2", "--quick", "--device", "cpu", "--out", &out, "--configs", &configs]);
     assert!(sampled.status.success(), "{}", String::from_utf8_lossy(&sampled.stderr));
-    assert_eq!(Record::read(&folder.join("fig2.json")).unwrap().panels.len(), 5);
+    assert_eq!(Record::read(&folder.join("fig2.json")).unwrap().panels.len(), 7);
 }
 
 /// A part of a study's configuration: its runs as they are, but of three steps, on small batches, evaluated on one task.

@@ -24,29 +24,47 @@ pub struct Pool {
     pub draws: &'static [Draw],
 }
 
-/// Draws of one size from super-batches of twice that size.
+/// Draws of one size from super-batches of another.
 #[derive(Debug, Clone, Copy)]
 pub struct Draw {
     /// Examples drawn.
     pub sub_batch: usize,
+    /// The super-batch, in sub-batches.
+    pub ratio: usize,
     /// The gain of chunks.
     pub gain: f32,
-    /// Whether super-batches of other sizes are drawn from, too.
+    /// Whether it is drawn at every filter ratio, too.
     pub ratios: bool,
 }
 
-const SMALL: Draw = Draw { sub_batch: 256, gain: 100.0, ratios: false };
+const SMALL: Draw = Draw { sub_batch: 256, ratio: 2, gain: 100.0, ratios: false };
 const LARGE: Draw = Draw { sub_batch: 1024, ..SMALL };
 const LARGER: Draw = Draw { sub_batch: 2048, ..SMALL };
+/// At the paper's filter ratio, 0.8.
+const OF_FIVE: [Draw; 3] = [SMALL.of(5), LARGE.of(5), LARGER.of(5)];
 
 /// The pool as it is; its clean pairs; its clothes, whose ten captions repeat in every batch.
 pub const POOLS: [Pool; 3] = [
     Pool {
         title: "",
         conditions: &[],
-        draws: &[Draw { gain: 1.0, ratios: true, ..SMALL }, Draw { ratios: true, ..SMALL }, LARGE, LARGER],
+        draws: &[
+            OF_FIVE[0],
+            OF_FIVE[1],
+            OF_FIVE[2],
+            SMALL.of(10),
+            LARGE.of(10),
+            Draw { ratios: true, ..SMALL },
+            LARGE,
+            LARGER,
+            Draw { gain: 1.0, ..SMALL },
+        ],
     },
-    Pool { title: " without noise", conditions: &["noise=none"], draws: &[SMALL, LARGE, LARGER] },
+    Pool {
+        title: " without noise",
+        conditions: &["noise=none"],
+        draws: &[OF_FIVE[0], OF_FIVE[1], OF_FIVE[2], SMALL, LARGE, LARGER],
+    },
     Pool { title: " of clothes alone", conditions: &["source=fashion-mnist"], draws: &[SMALL, LARGE, LARGER] },
 ];
 
@@ -64,12 +82,21 @@ impl Pool {
 
     /// Examples of the largest super-batch that these are drawn from.
     pub fn candidates(&self, most: usize) -> usize {
-        let of = |draw: &Draw| draw.sub_batch * if draw.ratios { RATIOS[RATIOS.len() - 1] } else { 2 };
+        let of = |draw: &Draw| draw.sub_batch * if draw.ratios { RATIOS[RATIOS.len() - 1] } else { draw.ratio };
         self.draws(most).map(of).max().unwrap_or(0)
     }
 }
 
 impl Draw {
+    /// Of super-batches of another size.
+    const fn of(self, ratio: usize) -> Self {
+        Self { ratio, ..self }
+    }
+
+    fn super_batch(&self) -> usize {
+        self.sub_batch * self.ratio
+    }
+
     /// Steps of Gibbs sampling, in proportion to the examples.
     fn gibbs(&self) -> impl Iterator<Item = usize> {
         let times = self.sub_batch / SMALL.sub_batch;
@@ -133,8 +160,8 @@ fn push(all: &mut Vec<(f64, Vec<f64>)>, x: f64, value: f64) {
 impl Drawn {
     /// What one seed's super-batch gives.
     fn add(&mut self, draw: &Draw, seed: u64, scores: Scores<'_>) -> Result<()> {
-        let Draw { sub_batch, gain, ratios } = *draw;
-        let middle = scores(2 * sub_batch)?;
+        let Draw { sub_batch, gain, ratios, .. } = *draw;
+        let middle = scores(draw.super_batch())?;
         let mean = |scores: &DenseScores, super_batch: usize, chunks: usize, method: Method, steps: usize| {
             let plan = BatchPlan::new(super_batch, sub_batch, chunks)?.with_gain(gain)?;
             let selection = Selection::new(method, plan).with_gibbs_steps(steps);
@@ -142,10 +169,10 @@ impl Drawn {
             Ok::<f64, TrainError>(mean(scores, picked.candidates()))
         };
         for chunks in CHUNKS {
-            push(&mut self.chunks, chunks as f64, mean(&middle, 2 * sub_batch, chunks, Method::Joint, 0)?);
+            push(&mut self.chunks, chunks as f64, mean(&middle, draw.super_batch(), chunks, Method::Joint, 0)?);
         }
         for steps in std::iter::once(0).chain(draw.gibbs()) {
-            push(&mut self.gibbs, steps as f64, mean(&middle, 2 * sub_batch, 1, Method::Gibbs, steps)?);
+            push(&mut self.gibbs, steps as f64, mean(&middle, draw.super_batch(), 1, Method::Gibbs, steps)?);
         }
         for ratio in RATIOS.into_iter().filter(|_| ratios) {
             let scores = scores(ratio * sub_batch)?;
@@ -194,7 +221,7 @@ impl Drawn {
         };
         [
             panel(
-                format!("Joint learnability of {b} out of {}{of}, gain {gain}", 2 * b),
+                format!("Joint learnability of {b} out of {}{of}, gain {gain}", draw.super_batch()),
                 "chunks, or steps of Gibbs sampling",
                 "0: one chunk, 1: converged Gibbs",
                 Kind::LogLines,
@@ -236,8 +263,8 @@ mod tests {
     #[test]
     fn a_pool_gives_what_it_has_examples_for() {
         let [whole, clean, _] = &POOLS;
-        assert_eq!([usize::MAX, 2047, 1023].map(|most| whole.candidates(most)), [4096, 2560, 2560]);
-        assert_eq!([usize::MAX, 2047, 1023].map(|most| clean.candidates(most)), [4096, 2048, 512]);
+        assert_eq!([usize::MAX, 2047, 1023].map(|most| whole.candidates(most)), [10_240, 10_240, 2560]);
+        assert_eq!([usize::MAX, 2047, 1023].map(|most| clean.candidates(most)), [10_240, 5120, 1280]);
         assert_eq!(
             [usize::MAX, 2048, 1024, 256].map(|most| clean.smaller(most)),
             [Some(1024), Some(1024), Some(256), None]
@@ -249,14 +276,23 @@ mod tests {
     fn chunks_close_in_on_brute_force_and_one_chunk_is_no_better_than_chance() {
         let panels =
             sampler(&POOLS[0], SMALL.sub_batch, &[0, 1], &|seed, super_batch| Ok(scores(seed, super_batch))).unwrap();
-        assert_eq!(panels.len(), 4);
-        let [chunks, gibbs, random] = &panels[0].series[..] else { panic!("three curves") };
+        let titles: Vec<&str> = panels.iter().map(|panel| panel.title.as_str()).collect();
+        let [of_1280, of_2560, of_512, by_ratio, noisy] = [
+            "Joint learnability of 256 out of 1280, gain 100",
+            "Joint learnability of 256 out of 2560, gain 100",
+            "Joint learnability of 256 out of 512, gain 100",
+            "By filter ratio, gain 100",
+            "Joint learnability of 256 out of 512, gain 1",
+        ];
+        assert_eq!(titles, [of_1280, of_2560, of_512, by_ratio, noisy]);
+        let [chunks, gibbs, random] = &panels[2].series[..] else { panic!("three curves") };
         let at = |series: &Series, x: f64| series.points.iter().find(|point| point.x == x).unwrap().mean;
         assert_eq!((at(chunks, 1.0), at(gibbs, 10_000.0)), (0.0, 1.0));
         assert!(at(chunks, 16.0) > 0.9 && at(chunks, 16.0) > at(chunks, 2.0), "{chunks:?}");
         assert!(at(gibbs, 1.0) < at(gibbs, 1000.0));
         assert_eq!(random.points.len(), 2);
-        let ratios = &panels[1].series[0];
+        assert!(at(&panels[0].series[0], 16.0) > 0.9);
+        let ratios = &panels[3].series[0];
         assert_eq!((at(ratios, 0.0), at(ratios, 0.5)), (0.0, 1.0));
         assert!(at(ratios, 0.9) > at(ratios, 0.8) && at(ratios, 0.8) > 1.0);
         assert!(ratios.points.iter().all(|point| point.n == 2));
