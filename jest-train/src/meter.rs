@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::events::{Flops, Seconds, Timing};
+use crate::events::{Cost, Flops, Seconds, Timing};
 
 /// What time is spent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,13 +27,32 @@ pub struct Meter<'a> {
     pub seconds: Seconds,
     /// Floating-point operations executed so far; a multiply-add counts two.
     pub flops: Flops,
+    /// What making the first parameters took, where it is known.
+    pub init: Option<Cost>,
     lap: (Duration, Seconds),
 }
 
 impl<'a> Meter<'a> {
     /// Starts from zero.
     pub fn new(clock: &'a dyn Clock) -> Self {
-        Self { clock, seconds: Seconds::default(), flops: Flops::default(), lap: (clock.now(), Seconds::default()) }
+        Self {
+            clock,
+            seconds: Seconds::default(),
+            flops: Flops::default(),
+            init: None,
+            lap: (clock.now(), Seconds::default()),
+        }
+    }
+
+    /// Books what an earlier run took to make parameters that this one begins with.
+    pub fn begin_with(&mut self, cost: Cost) {
+        *self.init.get_or_insert_default() += cost;
+    }
+
+    /// Books what it took to make a reference.
+    pub fn charge_reference(&mut self, cost: Cost) {
+        self.flops.reference += cost.flops;
+        self.seconds.reference += cost.seconds;
     }
 
     /// Runs `work` and books its time.

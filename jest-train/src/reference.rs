@@ -7,7 +7,6 @@ use jest_kernels::{Pass, Tensor};
 use jest_model::{ModelConfig, TwoTowers, View};
 
 use crate::config::Objective;
-use crate::events::{Flops, Seconds};
 use crate::learnability::pair_losses;
 use crate::lock::Turn;
 use crate::meter::{Kind, Meter};
@@ -23,23 +22,6 @@ pub struct Reference {
     cache: Option<EmbeddingCache>,
     /// How rows are written that a cache lacks.
     precision: Precision,
-}
-
-/// What making the reference cost before this run began; zero for a checkpoint that does not say.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Cost {
-    /// All FLOPs of training it.
-    pub flops: f64,
-    /// All seconds of training it.
-    pub seconds: f64,
-}
-
-impl Cost {
-    /// Of a run that is the reference of another.
-    pub fn of(flops: &Flops, seconds: &Seconds) -> Self {
-        // Evaluation is in no count of FLOPs, so its seconds are left out too.
-        Self { flops: flops.total(), seconds: seconds.total() - seconds.eval }
-    }
 }
 
 impl Reference {

@@ -6,8 +6,9 @@ use jest_data::LoaderState;
 use jest_kernels::DeviceKind;
 use serde::{Deserialize, Serialize};
 
-use crate::events::{Flops, Metrics, Named, RunSummary, Seconds};
+use crate::events::{Cost, Metrics, Named, RunSummary};
 use crate::loss_scale::LossScale;
+use crate::meter::Meter;
 use crate::run_loop::Run;
 use crate::tiles::Tiles;
 use crate::{Result, TrainError, resources, storage};
@@ -96,9 +97,14 @@ impl RunState {
         state.filter(|state| state.format == FORMAT).ok_or(TrainError::Damaged { path })
     }
 
-    /// Seconds and FLOPs so far.
-    pub fn cost(&self) -> (Seconds, Flops) {
-        (self.summary.seconds, self.summary.flops)
+    /// A meter goes on from what the run took so far.
+    pub fn resume(&self, meter: &mut Meter<'_>) {
+        (meter.seconds, meter.flops, meter.init) = (self.summary.seconds, self.summary.flops, self.summary.init);
+    }
+
+    /// What it took to make the model.
+    pub fn made(&self) -> Cost {
+        self.summary.made()
     }
 
     /// Metrics of the last evaluation.
@@ -122,6 +128,7 @@ pub fn summary(run: &Run<'_>) -> RunSummary {
         examples_drawn: run.progress.examples_drawn,
         flops: run.meter.flops,
         seconds: run.meter.seconds,
+        init: run.meter.init,
         peak_rss_mb: resources::peak_rss_mb(),
         peak_device_bytes: on_gpu.then(|| device.buffers().peak),
         skipped_updates: run.learner.loss_scale.as_ref().map(LossScale::skipped),

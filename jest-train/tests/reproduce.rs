@@ -100,6 +100,12 @@ fn every_study_is_trained_recorded_and_drawn() {
     let done = jest(&args);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let folder = place.path().join("studies-quick/records");
+    let picks = Record::read(&folder.join("picks.json")).unwrap();
+    for run in &picks.runs {
+        let data: f64 = run.noise.values().map(|share| share.data).sum();
+        let first: f64 = run.noise.values().map(|share| share.quarters[0]).sum();
+        assert!((data - 1.0).abs() < 1e-6 && (first - 1.0).abs() < 1e-6, "{:?}", run.noise);
+    }
     for study in STUDIES {
         let path = folder.join(format!("{}.json", study.name));
         let record = Record::read(&path).unwrap();

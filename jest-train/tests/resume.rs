@@ -127,6 +127,31 @@ fn cheap_views_are_resumed() {
     assert_same(&place, "out", "whole");
 }
 
+/// A reference that began with another run's parameters costs what both took, also where it was killed on the way.
+#[test]
+fn first_parameters_are_charged_with_the_reference() {
+    let runs = THREE_RUNS.replacen("[[run]]", "[[run]]\nname = 'base'\n[[run]]\ninit = 'base'", 1);
+    let place = Place::new(&runs);
+    place.train("whole", &[]).well();
+    let costs = |out: &str| {
+        let summary: jest_train::events::Summary = serde_json::from_str(&place.read(out, "summary.json")).unwrap();
+        summary.runs
+    };
+    let [base, reference, learner, uniform] = &costs("whole")[..] else { panic!("four runs") };
+    assert_eq!((base.init, learner.init, uniform.init), (None, None, None));
+    assert_eq!(reference.init, Some(base.made()));
+    assert_eq!(reference.made().flops, base.flops.total() + reference.flops.total());
+    assert!(learner.flops.reference > reference.made().flops && learner.seconds.reference > reference.made().seconds);
+
+    let mut running = place.start("out", &[]);
+    running.wait_until(|| place.checkpoints("out", "reference").len() > 1);
+    assert!(running.kill());
+    place.train("out", &["--resume", "latest"]).well();
+    let [base, reference, again, _] = &costs("out")[..] else { panic!("four runs") };
+    assert_eq!(reference.init, Some(base.made()));
+    assert_eq!(again.flops, learner.flops);
+}
+
 /// Updates that overflow are skipped, and the scale falls after them, also where they came just before the end.
 #[test]
 fn the_scale_of_the_loss_is_resumed() {

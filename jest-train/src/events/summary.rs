@@ -46,6 +46,10 @@ pub struct RunSummary {
     pub flops: Flops,
     /// Wall-clock time.
     pub seconds: Seconds,
+    /// What making its first parameters took, where earlier runs made them: in neither of the two above, and charged to whom this
+    /// run is the reference of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Cost>,
     /// Largest resident memory of the process so far, in MiB.
     pub peak_rss_mb: u64,
     /// Most bytes of tensors on a GPU at once so far, those kept for reuse included; absent on the CPU device.
@@ -56,6 +60,32 @@ pub struct RunSummary {
     pub skipped_updates: Option<u64>,
     /// Numbers of each task, in the order of the plan.
     pub eval: Named<Metrics>,
+}
+
+impl RunSummary {
+    /// What it took to make its model, from the first parameters on.
+    pub fn made(&self) -> Cost {
+        // Evaluation is in no count of FLOPs, so its seconds are left out too.
+        let mut cost = Cost { flops: self.flops.total(), seconds: self.seconds.total() - self.seconds.eval };
+        cost += self.init.unwrap_or_default();
+        cost
+    }
+}
+
+/// All work and time that went into a model.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Cost {
+    /// As [`Flops::total`].
+    pub flops: f64,
+    /// Without those of evaluations.
+    pub seconds: f64,
+}
+
+impl AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.flops += other.flops;
+        self.seconds += other.seconds;
+    }
 }
 
 /// Floating-point operations executed, a multiply-add as 2, a recomputed forward counted.

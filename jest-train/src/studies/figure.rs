@@ -124,7 +124,7 @@ mod tests {
     fn run(name: &str, seed: u64, top1: f64) -> StudyRun {
         let metrics = [("top1".to_string(), top1)].into_iter().collect();
         let eval = [("fashion_zs".to_string(), metrics)].into_iter().collect();
-        StudyRun { seed, loss_jump: 0.0, run: RunSummary { name: name.into(), eval, ..RunSummary::default() } }
+        StudyRun { seed, run: RunSummary { name: name.into(), eval, ..RunSummary::default() }, ..StudyRun::default() }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the runs of a study gave: the contents of `docs/reproduction/NAME.json`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -56,9 +57,30 @@ pub struct StudyRun {
     /// What it took, and what it gave.
     #[serde(flatten)]
     pub run: RunSummary,
+    /// What its audit says was chosen, by the `noise` that the JSON of an example names; empty without audit.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub noise: BTreeMap<String, Share>,
+}
+
+/// How much of what a run chose has something, of 1.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Share {
+    /// Of the examples of its data.
+    pub data: f64,
+    /// Of the choices of each quarter of the run.
+    pub quarters: [f64; 4],
 }
 
 impl StudyRun {
+    /// How often these kinds of noise were chosen in some quarters of the run, in percent of how often they come; none where the
+    /// data names none of them.
+    pub fn noise_chosen(&self, kinds: &[&str], quarters: std::ops::Range<usize>) -> Option<f64> {
+        let shares = || kinds.iter().filter_map(|kind| self.noise.get(*kind));
+        let data: f64 = shares().map(|share| share.data).sum();
+        let chosen = |share: &Share| share.quarters[quarters.clone()].iter().sum::<f64>() / quarters.len() as f64;
+        (data > 0.0).then(|| 100.0 * shares().map(chosen).sum::<f64>() / data)
+    }
+
     /// Its name without the number behind the last `-`: the curve that it is a point of.
     pub fn series(&self) -> &str {
         match self.run.name.rsplit_once('-') {
@@ -179,8 +201,12 @@ pub fn finished(folder: &Path) -> Result<(Summary, Vec<StudyRun>)> {
         serde_json::from_slice(&text).map_err(|source| TrainError::Json { what: "summary.json", source })?;
     let path = folder.join("metrics.jsonl");
     let events = std::fs::read_to_string(&path).map_err(TrainError::storage("read", &path))?;
-    let study_run =
-        |run: &RunSummary| StudyRun { seed: summary.seed, loss_jump: loss_jump(&events, &run.name), run: run.clone() };
+    let study_run = |run: &RunSummary| StudyRun {
+        seed: summary.seed,
+        loss_jump: loss_jump(&events, &run.name),
+        run: run.clone(),
+        ..StudyRun::default()
+    };
     let runs = summary.runs.iter().map(study_run).collect();
     Ok((summary, runs))
 }
@@ -214,7 +240,7 @@ mod tests {
     pub fn run(name: &str, seed: u64, top1: f64) -> StudyRun {
         let metrics = [("top1".to_string(), top1)].into_iter().collect();
         let eval = [("fashion_zs".to_string(), metrics)].into_iter().collect();
-        StudyRun { seed, loss_jump: 0.0, run: RunSummary { name: name.into(), eval, ..RunSummary::default() } }
+        StudyRun { seed, run: RunSummary { name: name.into(), eval, ..RunSummary::default() }, ..StudyRun::default() }
     }
 
     #[test]
@@ -228,6 +254,23 @@ mod tests {
             let run = run(name, 0, 0.1);
             assert_eq!((run.series(), run.x()), (series, x));
         }
+    }
+
+    #[test]
+    fn noise_is_told_by_how_often_it_comes() {
+        let share = |data, quarters| Share { data, quarters };
+        let shares = [
+            ("shuffle", share(0.1, [0.0, 0.05, 0.1, 0.2])),
+            ("boiler", share(0.3, [0.3; 4])),
+            ("none", share(0.6, [0.5; 4])),
+        ];
+        let run = StudyRun { noise: shares.map(|(kind, share)| (kind.to_string(), share)).into(), ..run("a", 0, 0.1) };
+        let chosen =
+            |kinds: &[&str], quarters| run.noise_chosen(kinds, quarters).map(|percent| (10.0 * percent).round());
+        assert_eq!(chosen(&["shuffle"], 2..4), Some(1500.0));
+        assert_eq!(chosen(&["shuffle", "boiler"], 0..1), Some(750.0));
+        assert_eq!(chosen(&["shuffle", "boiler", "spam"], 2..4), Some(1125.0));
+        assert_eq!(chosen(&["spam"], 0..4), None);
     }
 
     #[test]

@@ -94,7 +94,7 @@ mod tests {
         let eval = [("fashion_zs".to_string(), metrics)].into_iter().collect();
         let flops = Flops { learn: flops / 2.0, reference: flops / 2.0, score: 0.0 };
         let run = RunSummary { name: name.into(), examples_trained: examples, flops, eval, ..RunSummary::default() };
-        StudyRun { seed, loss_jump: 0.0, run }
+        StudyRun { seed, run, ..StudyRun::default() }
     }
 
     #[test]

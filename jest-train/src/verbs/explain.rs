@@ -9,21 +9,19 @@ use pool::Pool;
 
 use crate::audit::{self, Choice};
 use crate::cli::ExplainArgs;
-use crate::config::{Overrides, RunPlan, Surroundings, resolve};
+use crate::config::{Overrides, Plan, RunPlan, Surroundings, resolve};
 use crate::report::{self, ChoicesIn, ChoicesOf, GalleryItem};
 use crate::say::say;
+use crate::studies::{Share, StudyRun};
 use crate::{Result, TrainError, storage};
 
-/// Parts of a run that are told apart.
+/// Parts of a run that are told apart: quarters.
 const PARTS: usize = 4;
 /// Values of a field, and examples at either end of learnability, that are shown.
 const SHOWN: usize = 8;
 
 pub(super) fn explain(args: &ExplainArgs) -> Result<()> {
-    let path = args.run.join("plan.toml");
-    let text = std::fs::read_to_string(&path).map_err(TrainError::storage("read", &path))?;
-    let around = Surroundings { cores: 1, exists: &|_| true, count: &crate::assemble::count_examples };
-    let plan = resolve(&text, None, &Overrides::default(), &around)?.plan;
+    let plan = plan_of(&args.run)?;
     let mut told = Vec::new();
     for run in &plan.runs {
         let choices = audit::read(&crate::assemble::audit_folder(&args.run, &run.name))?;
@@ -42,6 +40,44 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<()> {
     let Some(out) = &args.out else { return Ok(()) };
     let title = args.run.file_name().unwrap_or(args.run.as_os_str()).to_string_lossy();
     write(out, &report::render_choices(&title, &told)?)
+}
+
+/// The plan that a run folder keeps.
+fn plan_of(folder: &Path) -> Result<Plan> {
+    let path = folder.join("plan.toml");
+    let text = std::fs::read_to_string(&path).map_err(TrainError::storage("read", &path))?;
+    let around = Surroundings { cores: 1, exists: &|_| true, count: &crate::assemble::count_examples };
+    Ok(resolve(&text, None, &Overrides::default(), &around)?.plan)
+}
+
+/// Adds to the runs of a folder what their audits say of the noise in what they chose; nothing to those without audit.
+pub(super) fn add_noise(folder: &Path, runs: &mut [StudyRun]) -> Result<()> {
+    let mut audited = Vec::new();
+    for run in runs {
+        let choices = audit::read(&crate::assemble::audit_folder(folder, &run.run.name))?;
+        if !choices.is_empty() {
+            audited.push((run, choices));
+        }
+    }
+    if audited.is_empty() {
+        return Ok(());
+    }
+    // Runs of a study may differ in their data.
+    let plan = plan_of(folder)?;
+    let mut pools: Vec<(&RunPlan, Pool)> = Vec::new();
+    for (run, choices) in audited {
+        let Some(planned) = plan.runs.iter().find(|planned| planned.name == run.run.name) else { continue };
+        let known = pools.iter().position(|(known, _)| known.data == planned.data);
+        if known.is_none() {
+            pools.push((planned, Pool::read(planned, &["noise".to_string()])?));
+        }
+        let (_, pool) = &pools[known.unwrap_or(pools.len() - 1)];
+        let part = part_of(&choices);
+        let counted = counted(&|id| vec![pool.value(id, 0)], &choices, &part, pool);
+        let named = counted.into_iter().filter(|(kind, _)| !kind.is_empty());
+        run.noise = named.map(|(kind, share)| (kind.to_string(), share)).collect();
+    }
+    Ok(())
 }
 
 fn write(out: &Path, page: &str) -> Result<()> {
@@ -144,7 +180,35 @@ fn tell(run: &str, choices: &[Choice], pool: &Pool, fields: &[String]) -> String
     text
 }
 
-/// A table of the share of each value: in the data, and among the choices of each part of the run.
+/// The share of each value in the data and among the choices of each part of the run, commonest first.
+fn counted<'a>(
+    values: &dyn Fn(&'a str) -> Vec<&'a str>,
+    choices: &'a [Choice],
+    part: &dyn Fn(&Choice) -> usize,
+    pool: &'a Pool,
+) -> Vec<(&'a str, Share)> {
+    let mut shares: BTreeMap<&str, Share> = BTreeMap::new();
+    let mut totals = [0.0; PARTS];
+    for id in pool.examples.keys() {
+        values(id).into_iter().for_each(|value| shares.entry(value).or_default().data += 1.0);
+    }
+    for choice in choices {
+        values(&choice.id).into_iter().for_each(|value| shares.entry(value).or_default().quarters[part(choice)] += 1.0);
+        totals[part(choice)] += 1.0;
+    }
+    // Nine digits, as JSON may lose the last of seventeen.
+    let of = |count: f64, total: f64| (count / f64::max(total, 1.0) * 1e9).round() / 1e9;
+    let examples = pool.examples.len() as f64;
+    let share = |share: Share| Share {
+        data: of(share.data, examples),
+        quarters: std::array::from_fn(|at| of(share.quarters[at], totals[at])),
+    };
+    let mut rows: Vec<_> = shares.into_iter().map(|(value, counts)| (value, share(counts))).collect();
+    rows.sort_by(|a, b| b.1.data.total_cmp(&a.1.data).then(a.0.cmp(b.0)));
+    rows
+}
+
+/// A table of these shares.
 fn shares<'a>(
     what: &str,
     values: &dyn Fn(&'a str) -> Vec<&'a str>,
@@ -152,26 +216,13 @@ fn shares<'a>(
     part: &dyn Fn(&Choice) -> usize,
     pool: &'a Pool,
 ) -> String {
-    let mut counts: BTreeMap<&str, (f64, [f64; PARTS])> = BTreeMap::new();
-    let mut totals = [0.0; PARTS];
-    for id in pool.examples.keys() {
-        values(id).into_iter().for_each(|value| counts.entry(value).or_default().0 += 1.0);
-    }
-    for choice in choices {
-        values(&choice.id).into_iter().for_each(|value| counts.entry(value).or_default().1[part(choice)] += 1.0);
-        totals[part(choice)] += 1.0;
-    }
-    let mut rows: Vec<_> = counts.into_iter().collect();
-    rows.sort_by(|a, b| b.1.0.total_cmp(&a.1.0).then(a.0.cmp(b.0)));
+    let rows = counted(values, choices, part, pool);
     let mut text = format!("  {what}, in the data and among the choices of each quarter of the run\n");
-    let percent = |count: f64, total: f64| 100.0 * count / f64::max(total, 1.0);
     let hidden = rows.len().saturating_sub(SHOWN);
-    for (name, (all, picked)) in rows.into_iter().take(SHOWN) {
+    for (name, Share { data, quarters }) in rows.into_iter().take(SHOWN) {
         let name = if name.is_empty() { "(none)" } else { name };
-        text += &format!("    {name:<24} {:>6.2} %  ", percent(all, pool.examples.len() as f64));
-        for (count, total) in picked.into_iter().zip(totals) {
-            text += &format!(" {:>6.2}", percent(count, total));
-        }
+        text += &format!("    {name:<24} {:>6.2} %  ", 100.0 * data);
+        quarters.into_iter().for_each(|share| text += &format!(" {:>6.2}", 100.0 * share));
         text.push('\n');
     }
     if hidden > 0 {

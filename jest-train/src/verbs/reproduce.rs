@@ -189,7 +189,8 @@ impl<'a> Job<'a> {
         let mut record = Record { commit: commit(), ..Record::default() };
         let mut add = |name: &str, wanted: &dyn Fn(&StudyRun) -> bool| -> Result<()> {
             for seed in (0..seeds).filter(|&seed| finished(&self.folder(name, seed))) {
-                let (summary, runs) = studies::finished(&self.folder(name, seed))?;
+                let (summary, mut runs) = studies::finished(&self.folder(name, seed))?;
+                super::explain::add_noise(&self.folder(name, seed), &mut runs)?;
                 (record.device, record.threads) = (summary.device, summary.threads);
                 record.precision = studies::precision(&self.folder(name, seed));
                 record.runs.extend(runs.into_iter().filter(|run| wanted(run)));

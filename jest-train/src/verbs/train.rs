@@ -26,7 +26,7 @@ use crate::lock::RunLock;
 use crate::memory::Estimate;
 use crate::meter::Meter;
 use crate::optimizer::Optimizer;
-use crate::reference::{Cost, Reference};
+use crate::reference::Reference;
 use crate::run_loop::{self, Run};
 use crate::run_state::{Progress, RunState};
 use crate::say::{say, tell};
@@ -210,7 +210,7 @@ impl<'a> Session<'a> {
         let mut pass = self.device.pass();
         let Prepared { model, data, evaluation } = prepared;
         let mut meter = Meter::new(&self.clock);
-        let mut model = self.starting_model(&mut pass, plan, model, saved.as_ref())?;
+        let mut model = self.starting_model(&mut pass, plan, model, saved.as_ref(), &mut meter)?;
         model.lock(&mut pass, locked(plan))?;
         model.set_packing(plan.text.packing.unwrap_or(true));
         let selector = self.selector(&mut pass, plan, data, &mut meter)?;
@@ -221,7 +221,7 @@ impl<'a> Session<'a> {
         if let Some(saved) = &saved {
             optimizer.load(&mut pass, &model, &saved.folder)?;
             (progress, metrics, start) = (saved.state.progress, saved.state.metrics(), saved.state.loader.clone());
-            (meter.seconds, meter.flops) = saved.state.cost();
+            saved.state.resume(&mut meter);
         }
         let mut run = Run {
             plan,
@@ -273,6 +273,7 @@ impl<'a> Session<'a> {
         plan: &RunPlan,
         config: &jest_model::ModelConfig,
         saved: Option<&Saved>,
+        meter: &mut Meter<'_>,
     ) -> Result<TwoTowers> {
         match (saved, &plan.init) {
             (Some(saved), _) => {
@@ -281,19 +282,28 @@ impl<'a> Session<'a> {
                 Ok(model)
             }
             (None, Some(origin)) => {
-                let (path, _) = assemble::origin(&self.plan.out, origin)?;
+                let (path, state) = assemble::origin(&self.plan.out, origin)?;
+                state.iter().for_each(|state| meter.begin_with(state.made()));
                 starting::from(pass, &path, plan, config, self.plan.seed)
             }
-            (None, None) => self.towers(pass, plan, config),
+            (None, None) => self.towers(pass, plan, config, meter),
         }
     }
 
     /// Towers of other models, where the plan names them.
-    fn towers(&self, pass: &mut Pass, plan: &RunPlan, config: &jest_model::ModelConfig) -> Result<TwoTowers> {
+    fn towers(
+        &self,
+        pass: &mut Pass,
+        plan: &RunPlan,
+        config: &jest_model::ModelConfig,
+        meter: &mut Meter<'_>,
+    ) -> Result<TwoTowers> {
         let mut towers = Vec::new();
         for (origin, tower) in plan.init_towers.iter().zip([Tower::Image, Tower::Text]) {
             if let Some(origin) = origin {
-                towers.push((assemble::origin(&self.plan.out, origin)?.0, tower));
+                let (path, state) = assemble::origin(&self.plan.out, origin)?;
+                state.iter().for_each(|state| meter.begin_with(state.made()));
+                towers.push((path, tower));
             }
         }
         if towers.is_empty() {
@@ -318,9 +328,7 @@ impl<'a> Session<'a> {
         for origin in &plan.reference {
             let (folder, state) = assemble::origin(&self.plan.out, origin)?;
             let mut reference = Reference::load(pass, &folder, data)?;
-            let cost = state.map(|state| Cost::of(&state.cost().1, &state.cost().0)).unwrap_or_default();
-            meter.flops.reference += cost.flops;
-            meter.seconds.reference += cost.seconds;
+            state.iter().for_each(|state| meter.charge_reference(state.made()));
             if selection.cache_reference {
                 reference.fill_cache_in_turn(pass, &plan.cache_folder(&self.plan.out), data, meter)?;
             }

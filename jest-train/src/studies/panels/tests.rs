@@ -1,4 +1,4 @@
-use super::super::STUDIES;
+use super::super::{STUDIES, Share};
 use super::*;
 use crate::events::{Flops, RunSummary};
 
@@ -20,6 +20,8 @@ fn record() -> Record {
         "flexi_jest_pp-400",
         "joint_learnability-0.8",
         "independent_learnability-0.8",
+        "joint-0.8",
+        "independent-0.8",
         "joint_easy-0.8",
         "independent_easy-0.8",
         "reference",
@@ -54,7 +56,9 @@ fn record() -> Record {
         let flops = Flops { learn: 1e12, score: 2e12, reference: 1e12 };
         let run =
             RunSummary { name: (*name).into(), steps: 10, examples_trained: 99, flops, eval, ..RunSummary::default() };
-        StudyRun { seed, loss_jump: 0.1, run }
+        let share = Share { data: 0.2, quarters: [0.2, 0.1, 0.1, 0.1] };
+        let noise = NOISE.iter().map(|(kind, _)| (kind.to_string(), share)).collect();
+        StudyRun { seed, loss_jump: 0.1, run, noise }
     };
     Record { runs: names.iter().flat_map(|name| [run(name, 0), run(name, 1)]).collect(), ..Record::default() }
 }
