@@ -1,7 +1,11 @@
 //! What each study draws of its runs.
 
+mod picks;
+
 use super::figure::{Kind, Panel, Point, Series, above};
 use super::record::{Record, StudyRun, TARGETS};
+
+pub(super) use picks::picks;
 
 /// A number of a run.
 type Measure = fn(&StudyRun) -> f64;
@@ -110,50 +114,6 @@ pub(super) fn fig3_long(record: &Record) -> Vec<Panel> {
             GAIN,
             Kind::Lines,
             from_uniform_over_x(record, &FIG3[..2], &six),
-        ),
-    ]
-}
-
-/// Kinds of noise by what the JSON calls them, and by their names in the legend.
-const NOISE: [(&str, &str); 6] = [
-    ("none", "clean"),
-    ("weak", "weak caption"),
-    ("shuffle", "another's caption"),
-    ("boiler", "boilerplate"),
-    ("filename", "file name"),
-    ("spam", "spam"),
-];
-
-pub(super) fn picks(record: &Record) -> Vec<Panel> {
-    const CHOSEN: &str = "chosen, % of how often it comes";
-    let by_kind = |method: &str| {
-        let curve = |(kind, name): &(&str, &str)| {
-            Series::of(record, method, name, StudyRun::x, |run| run.noise_chosen(&[kind], 2..4))
-        };
-        NOISE.iter().map(curve).collect()
-    };
-    let runs = [
-        ("joint-0.8", "joint, f = 0.8"),
-        ("joint-0.9", "joint, f = 0.9"),
-        ("independent-0.8", "independent, f = 0.8"),
-        ("independent-0.9", "independent, f = 0.9"),
-    ];
-    let over_time = |(run, name): &(&str, &str)| {
-        let noisy =
-            |quarter: usize| move |run: &StudyRun| run.noise_chosen(&["shuffle", "boiler"], quarter..quarter + 1);
-        let points = (0..4).filter_map(|quarter| at(record, run, (quarter + 1) as f64, &noisy(quarter)));
-        Series { name: (*name).to_string(), points: points.collect() }
-    };
-    let ratio = "filter ratio f";
-    vec![
-        panel("Joint selection, last half of training", ratio, CHOSEN, Kind::Lines, by_kind("joint")),
-        panel("Independent selection, last half of training", ratio, CHOSEN, Kind::Lines, by_kind("independent")),
-        panel(
-            "Another's caption and boilerplate, over training",
-            "quarter of the run",
-            CHOSEN,
-            Kind::Lines,
-            runs.iter().map(over_time).collect(),
         ),
     ]
 }

@@ -57,7 +57,7 @@ fn record() -> Record {
         let run =
             RunSummary { name: (*name).into(), steps: 10, examples_trained: 99, flops, eval, ..RunSummary::default() };
         let share = Share { data: 0.2, quarters: [0.2, 0.1, 0.1, 0.1] };
-        let noise = NOISE.iter().map(|(kind, _)| (kind.to_string(), share)).collect();
+        let noise = picks::NOISE.iter().map(|(kind, _)| (kind.to_string(), share)).collect();
         StudyRun { seed, loss_jump: 0.1, run, noise }
     };
     Record { runs: names.iter().flat_map(|name| [run(name, 0), run(name, 1)]).collect(), ..Record::default() }
