@@ -10,7 +10,7 @@ use jest_model::{Family, ModelConfig, Preset};
 
 use crate::approximation::Approximation;
 use crate::checkpoint::folder_name;
-use crate::config::{self, DataPlan, Origin, Plan, RunPlan};
+use crate::config::{self, ConfigError, DataPlan, Origin, Plan, RunPlan};
 use crate::evaluation::Evaluation;
 use crate::events::Checkpointed;
 use crate::reference;
@@ -117,6 +117,8 @@ pub fn model_config(run: &RunPlan, tokenizer: &Tokenizer) -> Result<ModelConfig>
     scalar(&mut config.init_logit_scale, plan.init_logit_scale);
     scalar(&mut config.init_logit_bias, plan.init_logit_bias);
     config.validate()?;
+    let view = Approximation::of(&run.selection, run.steps, 0).scoring(0);
+    view.validate(&config).map_err(|source| ConfigError::View { run: run.name.clone(), source })?;
     Ok(config)
 }
 
@@ -223,7 +225,6 @@ pub fn prepare(plan: &Plan) -> Result<Vec<Prepared>> {
     for run in &plan.runs {
         let tokenizer = tokenizer(&run.text)?;
         let model = model_config(run, &tokenizer)?;
-        Approximation::of(&run.selection, run.steps, plan.seed).scoring(0).validate(&model)?;
         let data = loader_config(plan, run, &model, tokenizer)?;
         data.check()?;
         for origin in &run.reference {

@@ -335,7 +335,9 @@ impl TrainError {
 
     /// The error, its causes and what to do about it, on one line.
     pub fn explain(&self) -> String {
-        let remedy = if self.is_storage() { STORAGE_REMEDY } else { "" };
+        // What cannot be read is not for want of room.
+        let writing = self.is_storage() && !matches!(self, Self::Storage { action: "read", .. });
+        let remedy = if writing { STORAGE_REMEDY } else { "" };
         // Some libraries answer in several lines.
         let lines = chain(self) + remedy;
         lines.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")

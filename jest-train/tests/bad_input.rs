@@ -128,6 +128,26 @@ fn a_configuration_that_does_not_work_is_refused_by_name() {
     place.train("out", &[]).refused(3, &["cannot read the configuration", "config.toml"]);
 }
 
+/// Before anything is trained, and without training.
+#[test]
+fn a_cheap_view_that_the_model_cannot_give_is_refused_by_name() {
+    let place = Place::new("");
+    for (view, says) in [
+        ("patch_size=64", "view.patch_size is 64, but must be within 1..=16"),
+        ("patch_size=0", "view.patch_size is 0, but must be within 1..=16"),
+        ("patch_size=7", "view.patch_size 7 does not divide vision.image_size 16"),
+        ("keep_tokens=0", "view.keep_tokens is 0, but must be within 1..=4"),
+        ("patch_size=16,keep_tokens=2", "view.keep_tokens is 2, but must be within 1..=1"),
+    ] {
+        let set = format!("selection.approximation={{{view}}}");
+        for dry in [&["--dry-run"][..], &[]] {
+            let ran = place.train("out", &[&["--set", &set], dry].concat());
+            ran.refused(3, &["selection.approximation in run \"train\"", says]);
+            untrained(&place, "out");
+        }
+    }
+}
+
 #[test]
 fn a_device_that_is_not_there_is_refused_with_the_way_out() {
     let place = Place::new("");

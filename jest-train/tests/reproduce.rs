@@ -70,6 +70,14 @@ fn a_study_stops_at_its_budget_goes_on_and_is_drawn() {
     let sampled = jest(&["reproduce", "fig2", "--quick", "--device", "cpu", "--out", &out, "--configs", &configs]);
     assert!(sampled.status.success(), "{}", String::from_utf8_lossy(&sampled.stderr));
     assert_eq!(Record::read(&folder.join("fig2.json")).unwrap().panels.len(), 7);
+    // What is drawn of the same learners is not drawn again; without its record it is, while the budget lasts.
+    let fig2 = ["reproduce", "fig2", "--quick", "--device", "cpu", "--out", &out, "--configs", &configs];
+    let again = jest(&fig2);
+    assert!(String::from_utf8_lossy(&again.stdout).contains("is of these learners, and is kept"));
+    std::fs::remove_file(folder.join("fig2.json")).unwrap();
+    let stopped = jest(&[&fig2[..], &["--budget", "0s"]].concat());
+    assert_eq!(stopped.status.code(), Some(75), "{}", String::from_utf8_lossy(&stopped.stderr));
+    assert!(!folder.join("fig2.json").exists());
 }
 
 /// A part of a study's configuration: its runs as they are, but of three steps, on small batches, evaluated on one task.

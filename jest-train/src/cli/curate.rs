@@ -1,5 +1,6 @@
 //! Arguments of `jest curate` and `jest explain`.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -24,11 +25,11 @@ pub struct CurateArgs {
     #[arg(long)]
     pub threshold: Option<Cosine>,
     /// Examples that are selected from at once
-    #[arg(long, default_value_t = 20_480)]
-    pub super_batch: usize,
+    #[arg(long, default_value = "20480")]
+    pub super_batch: NonZeroUsize,
     /// Chunks of a joint draw
-    #[arg(long, default_value_t = 16)]
-    pub chunks: usize,
+    #[arg(long, default_value = "16")]
+    pub chunks: NonZeroUsize,
     /// Factor on the scores at the draw; inf takes the best
     #[arg(long, default_value = "1")]
     pub gain: GainFlag,

@@ -176,6 +176,15 @@ pub enum ConfigError {
         #[source]
         source: jest_data::DataError,
     },
+    /// A cheap view that the run's model cannot give.
+    #[error("selection.approximation in run \"{run}\" is no view of its model")]
+    View {
+        /// Name of the run.
+        run: String,
+        /// Which of its sizes, and what it may be.
+        #[source]
+        source: jest_model::ModelError,
+    },
     /// Two settings that do not go together.
     #[error("{key} in run \"{run}\" does not go with {other}: {remedy}")]
     Apart {

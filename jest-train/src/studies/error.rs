@@ -19,6 +19,12 @@ pub enum StudyError {
         /// Its name.
         study: String,
     },
+    /// A budget or a signal ended it before its draws.
+    #[error("stopped before all of {study} was drawn; the same command goes on")]
+    Stopped {
+        /// Its name.
+        study: String,
+    },
     /// A figure that cannot be drawn.
     #[error("a figure could not be drawn: {problem}")]
     Figure {
@@ -28,11 +34,12 @@ pub enum StudyError {
 }
 
 impl StudyError {
-    /// 2 for a name that is none, 8 for runs that are missing, else 1.
+    /// 2 for a name that is none, 8 for runs that are missing, 75 for a stop, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Unknown { .. } => 2,
             Self::Nothing { .. } => 8,
+            Self::Stopped { .. } => 75,
             Self::Figure { .. } => 1,
         }
     }

@@ -129,6 +129,18 @@ impl Record {
         self.runs.iter().find(|run| run.seed == seed && run.run.name == name)
     }
 
+    /// Whether it is of the same runs, trained alike; time may differ, and the last digits that JSON loses.
+    pub fn is_of_same_runs(&self, other: &Self) -> bool {
+        let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * a.abs().max(b.abs());
+        let same = |a: &StudyRun, b: &StudyRun| {
+            (a.seed, &a.run.name, a.run.steps) == (b.seed, &b.run.name, b.run.steps)
+                && near(a.flops(), b.flops())
+                && near(a.target(), b.target())
+                && near(a.loss_jump, b.loss_jump)
+        };
+        self.runs.len() == other.runs.len() && self.runs.iter().zip(&other.runs).all(|(a, b)| same(a, b))
+    }
+
     /// Whether any run was evaluated on a task.
     pub fn evaluated(&self, task: &str) -> bool {
         self.runs.iter().any(|run| run.run.eval.get(task).is_some())

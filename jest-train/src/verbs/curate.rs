@@ -17,7 +17,7 @@ use crate::learner::Learner;
 use crate::meter::Meter;
 use crate::optimizer::Optimizer;
 use crate::reference::Reference;
-use crate::say::say;
+use crate::say::{say, tell};
 use crate::selector::{Pick, Scored, Selector};
 use crate::{Result, TrainError, storage, verbs::score::objective_of};
 
@@ -41,7 +41,7 @@ pub(super) fn curate(args: &CurateArgs) -> Result<()> {
     let shards = shards.transpose()?;
     let clock = SystemClock::start();
     let (mut meter, mut kept, mut choices, mut read) = (Meter::new(&clock), Vec::new(), Choices::default(), 0);
-    for (step, batch) in (1..).zip(jest_data::read_all(&data, args.super_batch)?) {
+    for (step, batch) in (1..).zip(jest_data::read_all(&data, args.super_batch.get())?) {
         let batch = batch?;
         read += batch.len();
         curator.pick(&mut pass, step, &batch, &mut meter, &mut choices, &mut kept)?;
@@ -52,6 +52,9 @@ pub(super) fn curate(args: &CurateArgs) -> Result<()> {
     }
     if let Some(audit) = &args.audit {
         choices.write(audit)?;
+    }
+    if kept.is_empty() {
+        tell!("warning: nothing is kept; take a larger --keep or --super-batch, or a lower --threshold");
     }
     say!("{}: {} of {read} examples", args.out.display(), kept.len());
     Ok(())
@@ -117,7 +120,7 @@ impl Curator<'_> {
         let sizes = match (least, args.keep) {
             // All are ranked, and the threshold cuts.
             (Some(_), _) => sizes(batch.len(), 1.0, 1),
-            (None, keep) => sizes(batch.len(), keep.map_or(KEEP, |keep| keep.0), args.chunks),
+            (None, keep) => sizes(batch.len(), keep.map_or(KEEP, |keep| keep.0), args.chunks.get()),
         };
         let Some((sub_batch, chunks)) = sizes else { return Ok(()) };
         let plan = BatchPlan::new(batch.len(), sub_batch, chunks)?.with_gain(args.gain.0)?;

@@ -204,6 +204,12 @@ impl<'a> Job<'a> {
             add(other, &|run| curves.contains(&run.series()))?;
         }
         if study.name == "fig2" {
+            let path = self.record(study.name);
+            let before = if path.exists() { Record::read(&path)? } else { Record::default() };
+            if !before.panels.is_empty() && before.is_of_same_runs(&record) {
+                say!("{}: {} is of these learners, and is kept", study.name, path.display());
+                return Ok(before);
+            }
             record.panels = self.sampler(seeds)?;
         }
         Ok(study.conclude(record))
@@ -217,7 +223,7 @@ impl<'a> Job<'a> {
         let learners: Vec<_> = seeds.map(|seed| (seed, latest(learner(seed)))).collect();
         let reference = latest(checkpoints_folder(&self.folder(studies::REFERENCES, 0), "reference"));
         let most = if self.args.quick { 256 } else { usize::MAX };
-        super::sampled::panels(&self.args.on, &self.data.join("train"), most, &reference, &learners)
+        super::sampled::panels(&self.args.on, &self.data.join("train"), most, &reference, &learners, &self.stop)
     }
 }
 

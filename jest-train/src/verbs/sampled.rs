@@ -10,6 +10,7 @@ use jest_select::{DenseScores, Embeddings, LearnerLoss, ReferenceLoss, ScoreKind
 use super::open;
 use crate::cli::{OnDevice, Pairs};
 use crate::say::say;
+use crate::signals::StopFlag;
 use crate::studies::{self, Panel, Pool, StudyError};
 use crate::{Result, TrainError, embed};
 
@@ -24,6 +25,7 @@ pub(super) fn panels(
     most: usize,
     reference: &Path,
     learners: &[(u64, PathBuf)],
+    stop: &StopFlag,
 ) -> Result<Vec<Panel>> {
     let mut pass = open::device(on)?.pass();
     let mut panels = Vec::new();
@@ -35,6 +37,7 @@ pub(super) fn panels(
                     .map(|folder| Embedded::of(pass, folder, train, (&pool, size, *seed)));
                 Ok((*seed, [learner?, reference?]))
             };
+            going_on(stop)?;
             most = match learners.iter().map(|learner| of(&mut pass, learner)).collect::<Result<Vec<Seed>>>() {
                 // Of the shipped sample, clothes alone do not fill a super-batch.
                 Err(TrainError::Data(error @ DataError::TooFewExamples { .. }))
@@ -44,7 +47,7 @@ pub(super) fn panels(
                     pool.smaller(size)
                 }
                 embedded => {
-                    panels.extend(drawn(&pool, size, &embedded?)?);
+                    panels.extend(drawn(&pool, size, &embedded?, stop)?);
                     None
                 }
             };
@@ -53,9 +56,18 @@ pub(super) fn panels(
     Ok(panels)
 }
 
+/// An error once a budget or a signal asks for the end.
+fn going_on(stop: &StopFlag) -> Result<()> {
+    if stop.is_set() {
+        return Err(StudyError::Stopped { study: "fig2".into() }.into());
+    }
+    Ok(())
+}
+
 /// The panels of one pool.
-fn drawn(pool: &Pool, most: usize, embedded: &[Seed]) -> Result<Vec<Panel>> {
+fn drawn(pool: &Pool, most: usize, embedded: &[Seed], stop: &StopFlag) -> Result<Vec<Panel>> {
     let scores = |seed: u64, super_batch: usize| {
+        going_on(stop)?;
         let Some((_, [learner, reference])) = embedded.iter().find(|(known, _)| *known == seed) else {
             return Err(StudyError::Nothing { study: "fig2".into() }.into());
         };

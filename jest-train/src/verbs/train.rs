@@ -42,7 +42,7 @@ pub(super) fn train(args: &TrainArgs) -> Result<()> {
     let plan = &resolved.plan;
     let text = plan.to_toml().map_err(|source| TrainError::PlanText { source })?;
     say!("{}", resolved.to_string().trim_end());
-    print_memory(plan);
+    print_memory(plan)?;
     if args.dry_run {
         say!("{text}");
         return Ok(());
@@ -79,14 +79,14 @@ pub(super) fn work(plan: &Plan, how: How<'_>) -> Result<()> {
 }
 
 /// What each run will take of memory, where its tokenizer tells the size of the model.
-fn print_memory(plan: &Plan) {
+fn print_memory(plan: &Plan) -> Result<()> {
     for run in &plan.runs {
-        let model = assemble::tokenizer(&run.text).and_then(|tokenizer| assemble::model_config(run, &tokenizer));
-        // What is wrong with a model is said where it is made.
-        if let Ok(model) = model {
-            say!("memory of {}: {}", run.name, Estimate::of(run, &model, plan.precision));
-        }
+        // What is wrong with a tokenizer is said where captions are read.
+        let Ok(tokenizer) = assemble::tokenizer(&run.text) else { continue };
+        let model = assemble::model_config(run, &tokenizer)?;
+        say!("memory of {}: {}", run.name, Estimate::of(run, &model, plan.precision));
     }
+    Ok(())
 }
 
 /// A run folder that is being worked in.
