@@ -66,18 +66,23 @@ fn a_study_stops_at_its_budget_goes_on_and_is_drawn() {
     assert!(again.status.success() && !String::from_utf8_lossy(&again.stdout).contains("runs in"));
     assert_eq!(Record::read(&folder.join("fig3.json")).unwrap(), record);
 
-    // Figure 2 draws from what these runs learned, of the sample's pools that are large enough; clothes alone are not.
-    let sampled = jest(&["reproduce", "fig2", "--quick", "--device", "cpu", "--out", &out, "--configs", &configs]);
+    draws_figure_2_once(&out, &configs, &folder);
+}
+
+/// Figure 2 draws from what these runs learned, of the sample's pools that are large enough; clothes alone are not.
+fn draws_figure_2_once(out: &str, configs: &str, records: &Path) {
+    let args = ["reproduce", "fig2", "--quick", "--device", "cpu", "--out", out, "--configs", configs];
+    let record = records.join("fig2.json");
+    let sampled = jest(&args);
     assert!(sampled.status.success(), "{}", String::from_utf8_lossy(&sampled.stderr));
-    assert_eq!(Record::read(&folder.join("fig2.json")).unwrap().panels.len(), 7);
+    assert_eq!(Record::read(&record).unwrap().panels.len(), 7);
     // What is drawn of the same learners is not drawn again; without its record it is, while the budget lasts.
-    let fig2 = ["reproduce", "fig2", "--quick", "--device", "cpu", "--out", &out, "--configs", &configs];
-    let again = jest(&fig2);
+    let again = jest(&args);
     assert!(String::from_utf8_lossy(&again.stdout).contains("is of these learners, and is kept"));
-    std::fs::remove_file(folder.join("fig2.json")).unwrap();
-    let stopped = jest(&[&fig2[..], &["--budget", "0s"]].concat());
+    std::fs::remove_file(&record).unwrap();
+    let stopped = jest(&[&args[..], &["--budget", "0s"]].concat());
     assert_eq!(stopped.status.code(), Some(75), "{}", String::from_utf8_lossy(&stopped.stderr));
-    assert!(!folder.join("fig2.json").exists());
+    assert!(!record.exists());
 }
 
 /// A part of a study's configuration: its runs as they are, but of three steps, on small batches, evaluated on one task.
