@@ -27,8 +27,10 @@ pub struct Meter<'a> {
     pub seconds: Seconds,
     /// Floating-point operations executed so far; a multiply-add counts two.
     pub flops: Flops,
-    /// What making the first parameters took, where it is known.
-    pub init: Option<Cost>,
+    /// The earlier runs that made the first parameters.
+    pub init: Vec<Cost>,
+    /// Runs that made references.
+    references: Vec<Cost>,
     lap: (Duration, Seconds),
 }
 
@@ -39,20 +41,30 @@ impl<'a> Meter<'a> {
             clock,
             seconds: Seconds::default(),
             flops: Flops::default(),
-            init: None,
+            init: Vec::new(),
+            references: Vec::new(),
             lap: (clock.now(), Seconds::default()),
         }
     }
 
-    /// Books what an earlier run took to make parameters that this one begins with.
-    pub fn begin_with(&mut self, cost: Cost) {
-        *self.init.get_or_insert_default() += cost;
+    /// Notes what earlier runs took to make parameters that this one begins with, each run once.
+    pub fn note_init(&mut self, costs: Vec<Cost>) {
+        for cost in costs {
+            if !self.init.iter().any(|known| known.is_of(&cost)) {
+                self.init.push(cost);
+            }
+        }
     }
 
-    /// Books what it took to make a reference.
-    pub fn charge_reference(&mut self, cost: Cost) {
-        self.flops.reference += cost.flops;
-        self.seconds.reference += cost.seconds;
+    /// Books what earlier runs took to make a reference, each run once: not those that made the first parameters, too.
+    pub fn charge_reference(&mut self, costs: Vec<Cost>) {
+        for cost in costs {
+            if !self.init.iter().chain(&self.references).any(|known| known.is_of(&cost)) {
+                self.flops.reference += cost.flops;
+                self.seconds.reference += cost.seconds;
+                self.references.push(cost);
+            }
+        }
     }
 
     /// Runs `work` and books its time.

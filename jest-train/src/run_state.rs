@@ -99,12 +99,13 @@ impl RunState {
 
     /// A meter goes on from what the run took so far.
     pub fn resume(&self, meter: &mut Meter<'_>) {
-        (meter.seconds, meter.flops, meter.init) = (self.summary.seconds, self.summary.flops, self.summary.init);
+        (meter.seconds, meter.flops) = (self.summary.seconds, self.summary.flops);
+        meter.init = self.summary.init.clone();
     }
 
-    /// What it took to make the model.
-    pub fn made(&self) -> Cost {
-        self.summary.made()
+    /// What it took to make the model, run by run.
+    pub fn costs(&self) -> Vec<Cost> {
+        self.summary.costs()
     }
 
     /// Metrics of the last evaluation.
@@ -128,7 +129,7 @@ pub fn summary(run: &Run<'_>) -> RunSummary {
         examples_drawn: run.progress.examples_drawn,
         flops: run.meter.flops,
         seconds: run.meter.seconds,
-        init: run.meter.init,
+        init: run.meter.init.clone(),
         peak_rss_mb: resources::peak_rss_mb(),
         peak_device_bytes: on_gpu.then(|| device.buffers().peak),
         skipped_updates: run.learner.loss_scale.as_ref().map(LossScale::skipped),

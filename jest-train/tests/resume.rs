@@ -8,7 +8,7 @@ mod common;
 use std::fs;
 
 use common::{Place, Ran, THREE_RUNS, damage};
-use jest_train::events::{Cost, RunSummary, Summary};
+use jest_train::events::{RunSummary, Summary};
 
 /// Numbers that differ from seed to seed: a splitmix64.
 struct Random(u64);
@@ -128,34 +128,40 @@ fn cheap_views_are_resumed() {
     assert_same(&place, "out", "whole");
 }
 
-/// A reference that began with another run's parameters costs what both took, also where it was killed on the way.
+/// A reference that began with another run's parameters costs what both took, also where it was killed on the way, and no run is
+/// charged twice.
 #[test]
 fn first_parameters_are_charged_with_the_reference() {
-    let runs = THREE_RUNS.replacen("[[run]]", "[[run]]\nname = 'base'\n[[run]]\ninit = 'base'", 1);
+    let selects = "selection.super_batch = 32\nselection.chunks = 4\n";
+    let runs = THREE_RUNS.replacen("[[run]]", "[[run]]\nname = 'base'\n[[run]]\ninit = 'base'", 1)
+        + &format!("reference = ['reference', 'base']\n{selects}")
+        + &format!("[[run]]\nname = 'again'\ninit = 'base'\nreference = 'reference'\n{selects}");
     let place = Place::new(&runs);
     place.train("whole", &[]).well();
-    let costs = |out: &str| {
-        let summary: Summary = serde_json::from_str(&place.read(out, "summary.json")).unwrap();
-        summary.runs
-    };
-    let [base, reference, learner, uniform] = &costs("whole")[..] else { panic!("four runs") };
-    assert_eq!((base.init, learner.init, uniform.init), (None, None, None));
-    // JSON may lose the last digit of seconds.
-    let began_with = |run: &RunSummary, cost: Cost| {
-        let init = run.init.unwrap();
-        assert!(init.flops == cost.flops && (init.seconds - cost.seconds).abs() < 1e-9, "{init:?} {cost:?}");
-    };
-    began_with(reference, base.made());
-    assert_eq!(reference.made().flops, base.flops.total() + reference.flops.total());
-    assert!(learner.flops.reference > reference.made().flops && learner.seconds.reference > reference.made().seconds);
-
+    charged_once(&place, "whole");
     let mut running = place.start("out", &[]);
     running.wait_until(|| place.checkpoints("out", "reference").len() > 1);
     assert!(running.kill());
     place.train("out", &["--resume", "latest"]).well();
-    let [base, reference, again, _] = &costs("out")[..] else { panic!("four runs") };
-    began_with(reference, base.made());
-    assert_eq!(again.flops, learner.flops);
+    charged_once(&place, "out");
+}
+
+/// Of five runs, the last but one has two references, of which one began with the other.
+fn charged_once(place: &Place, out: &str) {
+    let summary: Summary = serde_json::from_str(&place.read(out, "summary.json")).unwrap();
+    let [base, reference, learner, by_both, again] = &summary.runs[..] else { panic!("five runs") };
+    let own = |run: &RunSummary| run.costs().pop().unwrap();
+    assert!(base.init.is_empty() && learner.init.is_empty() && by_both.init.is_empty());
+    for run in [reference, again] {
+        let [init] = &run.init[..] else { panic!("{:?}", run.init) };
+        assert!(init.is_of(&own(base)), "{init:?} {base:?}");
+    }
+    // Both references embed the same pool at the same cost.
+    let pool = by_both.flops.reference - learner.flops.reference;
+    let near = |a: f64, b: f64| assert!(pool > 0.0 && (a - b).abs() <= 1e-9 * b, "{a} {b}");
+    near(learner.flops.reference, own(base).flops + own(reference).flops + pool);
+    near(again.flops.reference, own(reference).flops + pool);
+    assert!(learner.seconds.reference > own(base).seconds + own(reference).seconds);
 }
 
 /// Updates that overflow are skipped, and the scale falls after them, also where they came just before the end.

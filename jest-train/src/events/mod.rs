@@ -266,7 +266,7 @@ pub(crate) mod samples {
             examples_drawn: 192_000,
             flops: Flops { learn: 3.1e12, score: 5.2e12, reference: 1.5e11 },
             seconds: Seconds { learn: 40.0, score: 61.5, reference: 9.0, data: 3.0, eval: 2.0 },
-            init: None,
+            init: Vec::new(),
             peak_rss_mb: 812,
             peak_device_bytes: None,
             skipped_updates: None,

@@ -46,10 +46,10 @@ pub struct RunSummary {
     pub flops: Flops,
     /// Wall-clock time.
     pub seconds: Seconds,
-    /// What making its first parameters took, where earlier runs made them: in neither of the two above, and charged to whom this
+    /// The earlier runs that made its first parameters: what they took is in neither of the two above, and is charged to whom this
     /// run is the reference of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub init: Option<Cost>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub init: Vec<Cost>,
     /// Largest resident memory of the process so far, in MiB.
     pub peak_rss_mb: u64,
     /// Most bytes of tensors on a GPU at once so far, those kept for reuse included; absent on the CPU device.
@@ -63,28 +63,31 @@ pub struct RunSummary {
 }
 
 impl RunSummary {
-    /// What it took to make its model, from the first parameters on.
-    pub fn made(&self) -> Cost {
+    /// What it took to make its model: of the runs that made its first parameters, and last its own.
+    pub fn costs(&self) -> Vec<Cost> {
         // Evaluation is in no count of FLOPs, so its seconds are left out too.
-        let mut cost = Cost { flops: self.flops.total(), seconds: self.seconds.total() - self.seconds.eval };
-        cost += self.init.unwrap_or_default();
-        cost
+        let seconds = self.seconds.total() - self.seconds.eval;
+        let own = Cost { run: self.name.clone(), flops: self.flops.total(), seconds };
+        self.init.iter().cloned().chain([own]).collect()
     }
 }
 
-/// All work and time that went into a model.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+/// What a run took by itself, its references included.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Cost {
+    /// Its name.
+    pub run: String,
     /// As [`Flops::total`].
     pub flops: f64,
     /// Without those of evaluations.
     pub seconds: f64,
 }
 
-impl AddAssign for Cost {
-    fn add_assign(&mut self, other: Self) {
-        self.flops += other.flops;
-        self.seconds += other.seconds;
+impl Cost {
+    /// Whether it is of the same run: no two take the same time. JSON may lose the last digit.
+    pub fn is_of(&self, other: &Self) -> bool {
+        let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * a.abs().max(b.abs());
+        self.run == other.run && near(self.flops, other.flops) && near(self.seconds, other.seconds)
     }
 }
 

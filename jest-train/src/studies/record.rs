@@ -62,13 +62,16 @@ pub struct StudyRun {
     pub noise: BTreeMap<String, Share>,
 }
 
-/// How much of what a run chose has something, of 1.
+/// Parts of a run whose choices are told apart.
+pub const QUARTERS: usize = 4;
+
+/// Share of the examples with one value of a field, of 1.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Share {
     /// Of the examples of its data.
     pub data: f64,
-    /// Of the choices of each quarter of the run.
-    pub quarters: [f64; 4],
+    /// Of the choices of each quarter of the run; of a quarter without any, 0.
+    pub quarters: [f64; QUARTERS],
 }
 
 impl StudyRun {
@@ -77,8 +80,11 @@ impl StudyRun {
     pub fn noise_chosen(&self, kinds: &[&str], quarters: std::ops::Range<usize>) -> Option<f64> {
         let shares = || kinds.iter().filter_map(|kind| self.noise.get(*kind));
         let data: f64 = shares().map(|share| share.data).sum();
-        let chosen = |share: &Share| share.quarters[quarters.clone()].iter().sum::<f64>() / quarters.len() as f64;
-        (data > 0.0).then(|| 100.0 * shares().map(chosen).sum::<f64>() / data)
+        // A short run chooses nothing in some quarters.
+        let chose = |at: &usize| self.noise.values().any(|share| share.quarters[*at] > 0.0);
+        let full: Vec<usize> = quarters.filter(chose).collect();
+        let chosen = |share: &Share| full.iter().map(|at| share.quarters[*at]).sum::<f64>() / full.len() as f64;
+        (data > 0.0 && !full.is_empty()).then(|| 100.0 * shares().map(chosen).sum::<f64>() / data)
     }
 
     /// Its name without the number behind the last `-`: the curve that it is a point of.
@@ -283,6 +289,12 @@ mod tests {
         assert_eq!(chosen(&["shuffle", "boiler"], 0..1), Some(750.0));
         assert_eq!(chosen(&["shuffle", "boiler", "spam"], 2..4), Some(1125.0));
         assert_eq!(chosen(&["spam"], 0..4), None);
+        let short = share(0.5, [0.5, 0.0, 0.25, 0.0]);
+        let short = StudyRun { noise: [("none".to_string(), short)].into(), ..run };
+        assert_eq!(
+            [0..2, 2..4, 1..2, 3..4].map(|quarters| short.noise_chosen(&["none"], quarters)),
+            [Some(100.0), Some(50.0), None, None]
+        );
     }
 
     #[test]

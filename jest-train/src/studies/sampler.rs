@@ -69,21 +69,20 @@ pub const POOLS: [Pool; 3] = [
 ];
 
 impl Pool {
-    /// Its draws of at most so many examples.
+    /// Its draws from at most so many candidates.
     pub fn draws(&self, most: usize) -> impl Iterator<Item = &Draw> {
-        self.draws.iter().filter(move |draw| draw.sub_batch <= most)
+        self.draws.iter().filter(move |draw| draw.candidates() <= most)
     }
 
-    /// The most that leaves out the largest of these draws, while some are left.
+    /// The most that leaves out the draws from the most candidates of these, while some are left.
     pub fn smaller(&self, most: usize) -> Option<usize> {
-        let largest = self.draws(most).map(|draw| draw.sub_batch).max()?;
-        self.draws(largest - 1).map(|draw| draw.sub_batch).max()
+        let largest = self.candidates(most);
+        self.draws(largest.saturating_sub(1)).map(Draw::candidates).max()
     }
 
     /// Examples of the largest super-batch that these are drawn from.
     pub fn candidates(&self, most: usize) -> usize {
-        let of = |draw: &Draw| draw.sub_batch * if draw.ratios { RATIOS[RATIOS.len() - 1] } else { draw.ratio };
-        self.draws(most).map(of).max().unwrap_or(0)
+        self.draws(most).map(Draw::candidates).max().unwrap_or(0)
     }
 }
 
@@ -95,6 +94,11 @@ impl Draw {
 
     fn super_batch(&self) -> usize {
         self.sub_batch * self.ratio
+    }
+
+    /// Examples of its largest super-batch.
+    fn candidates(&self) -> usize {
+        self.sub_batch * if self.ratios { RATIOS[RATIOS.len() - 1] } else { self.ratio }
     }
 
     /// Steps of Gibbs sampling, in proportion to the examples.
@@ -118,7 +122,7 @@ struct Drawn {
 /// What a seed's score matrix is made of: the candidates' scores in the order of the data, most of them first.
 type Scores<'a> = &'a dyn Fn(usize) -> Result<DenseScores>;
 
-/// The panels of figure 2 for one pool, of one super-batch a seed and at most so many examples a draw: `scores(seed, B)` is the score
+/// The panels of figure 2 for one pool, of one super-batch of at most so many candidates a seed: `scores(seed, B)` is the score
 /// matrix of its first B examples.
 ///
 /// # Errors
@@ -263,28 +267,31 @@ mod tests {
     #[test]
     fn a_pool_gives_what_it_has_examples_for() {
         let [whole, clean, _] = &POOLS;
-        assert_eq!([usize::MAX, 2047, 1023].map(|most| whole.candidates(most)), [10_240, 10_240, 2560]);
-        assert_eq!([usize::MAX, 2047, 1023].map(|most| clean.candidates(most)), [10_240, 5120, 1280]);
-        assert_eq!(
-            [usize::MAX, 2048, 1024, 256].map(|most| clean.smaller(most)),
-            [Some(1024), Some(1024), Some(256), None]
-        );
+        // One after the other as the pool turns out too small.
+        let steps = |pool: &Pool| {
+            std::iter::successors(Some(pool.candidates(usize::MAX)), |most| pool.smaller(*most)).collect::<Vec<_>>()
+        };
+        assert_eq!(steps(whole), [10_240, 5120, 4096, 2560, 2048, 1280, 512]);
+        assert_eq!(steps(clean), [10_240, 5120, 4096, 2048, 1280, 512]);
+        let drawn = |most| whole.draws(most).map(|draw| (draw.sub_batch, draw.ratio)).collect::<Vec<_>>();
+        assert_eq!(drawn(2048), [(256, 5), (1024, 2), (256, 2)]);
+        assert_eq!(whole.draws(usize::MAX).count(), 9);
         assert!(LARGER.gibbs().eq([8, 80, 800, 2400, 8000, 24_000, 80_000]));
     }
 
     #[test]
     fn chunks_close_in_on_brute_force_and_one_chunk_is_no_better_than_chance() {
-        let panels =
-            sampler(&POOLS[0], SMALL.sub_batch, &[0, 1], &|seed, super_batch| Ok(scores(seed, super_batch))).unwrap();
+        let panels = sampler(&POOLS[0], 2560, &[0, 1], &|seed, super_batch| Ok(scores(seed, super_batch))).unwrap();
         let titles: Vec<&str> = panels.iter().map(|panel| panel.title.as_str()).collect();
-        let [of_1280, of_2560, of_512, by_ratio, noisy] = [
+        let [of_1280, of_2560, of_512, by_ratio, large, noisy] = [
             "Joint learnability of 256 out of 1280, gain 100",
             "Joint learnability of 256 out of 2560, gain 100",
             "Joint learnability of 256 out of 512, gain 100",
             "By filter ratio, gain 100",
+            "Joint learnability of 1024 out of 2048, gain 100",
             "Joint learnability of 256 out of 512, gain 1",
         ];
-        assert_eq!(titles, [of_1280, of_2560, of_512, by_ratio, noisy]);
+        assert_eq!(titles, [of_1280, of_2560, of_512, by_ratio, large, noisy]);
         let [chunks, gibbs, random] = &panels[2].series[..] else { panic!("three curves") };
         let at = |series: &Series, x: f64| series.points.iter().find(|point| point.x == x).unwrap().mean;
         assert_eq!((at(chunks, 1.0), at(gibbs, 10_000.0)), (0.0, 1.0));

@@ -12,11 +12,9 @@ use crate::cli::ExplainArgs;
 use crate::config::{Overrides, Plan, RunPlan, Surroundings, resolve};
 use crate::report::{self, ChoicesIn, ChoicesOf, GalleryItem};
 use crate::say::say;
-use crate::studies::{Share, StudyRun};
+use crate::studies::{QUARTERS, Share, StudyRun};
 use crate::{Result, TrainError, storage};
 
-/// Parts of a run that are told apart: quarters.
-const PARTS: usize = 4;
 /// Values of a field, and examples at either end of learnability, that are shown.
 const SHOWN: usize = 8;
 
@@ -50,8 +48,8 @@ fn plan_of(folder: &Path) -> Result<Plan> {
     Ok(resolve(&text, None, &Overrides::default(), &around)?.plan)
 }
 
-/// Adds to the runs of a folder what their audits say of the noise in what they chose; nothing to those without audit.
-pub(super) fn add_noise(folder: &Path, runs: &mut [StudyRun]) -> Result<()> {
+/// Notes with the runs of a folder what their audits say of the noise in what they chose; nothing with those without audit.
+pub(super) fn tell_noise(folder: &Path, runs: &mut [StudyRun]) -> Result<()> {
     let mut audited = Vec::new();
     for run in runs {
         let choices = audit::read(&crate::assemble::audit_folder(folder, &run.run.name))?;
@@ -73,8 +71,8 @@ pub(super) fn add_noise(folder: &Path, runs: &mut [StudyRun]) -> Result<()> {
         }
         let (_, pool) = &pools[known.unwrap_or(pools.len() - 1)];
         let part = part_of(&choices);
-        let counted = counted(&|id| vec![pool.value(id, 0)], &choices, &part, pool);
-        let named = counted.into_iter().filter(|(kind, _)| !kind.is_empty());
+        let shares = shares_of(&|id| vec![pool.value(id, 0)], &choices, &part, pool);
+        let named = shares.into_iter().filter(|(kind, _)| !kind.is_empty());
         run.noise = named.map(|(kind, share)| (kind.to_string(), share)).collect();
     }
     Ok(())
@@ -90,13 +88,13 @@ fn write(out: &Path, page: &str) -> Result<()> {
 fn part_of(choices: &[Choice]) -> impl Fn(&Choice) -> usize {
     let (first, last) = (choices.first().map_or(0, |c| c.step), choices.last().map_or(0, |c| c.step));
     let span = (last - first + 1).max(1);
-    move |choice| ((choice.step - first) * PARTS as i64 / span) as usize
+    move |choice| ((choice.step - first) * QUARTERS as i64 / span) as usize
 }
 
 /// The ends of each part's choices, with their pictures.
 fn with_pictures(run: &RunPlan, pool: &Pool, choices: &[Choice]) -> Result<Vec<ChoicesIn>> {
     let part = part_of(choices);
-    let ends = (0..PARTS).filter_map(|at| {
+    let ends = (0..QUARTERS).filter_map(|at| {
         let own: Vec<&Choice> = choices.iter().filter(|choice| part(choice) == at).collect();
         let steps = (own.first()?.step, own.last()?.step);
         let ranked = ranked(own.into_iter());
@@ -152,9 +150,9 @@ fn tell(run: &str, choices: &[Choice], pool: &Pool, fields: &[String]) -> String
     let mut text = format!("{run}: {} choices in steps {first} to {last}\n", choices.len());
     let part = part_of(choices);
     for (at, field) in fields.iter().enumerate() {
-        text += &shares(&format!("share by {field}"), &|id| vec![pool.value(id, at)], choices, &part, pool);
+        text += &table_of_shares(&format!("share by {field}"), &|id| vec![pool.value(id, at)], choices, &part, pool);
     }
-    text += &shares("share of duplicates", &|id| pool.twins(id), choices, &part, pool);
+    text += &table_of_shares("share of duplicates", &|id| pool.twins(id), choices, &part, pool);
     let mut times: BTreeMap<&str, usize> = BTreeMap::new();
     choices.iter().for_each(|choice| *times.entry(&choice.id).or_default() += 1);
     let most = times.values().copied().max().unwrap_or(0);
@@ -181,14 +179,14 @@ fn tell(run: &str, choices: &[Choice], pool: &Pool, fields: &[String]) -> String
 }
 
 /// The share of each value in the data and among the choices of each part of the run, commonest first.
-fn counted<'a>(
+fn shares_of<'a>(
     values: &dyn Fn(&'a str) -> Vec<&'a str>,
     choices: &'a [Choice],
     part: &dyn Fn(&Choice) -> usize,
     pool: &'a Pool,
 ) -> Vec<(&'a str, Share)> {
     let mut shares: BTreeMap<&str, Share> = BTreeMap::new();
-    let mut totals = [0.0; PARTS];
+    let mut totals = [0.0; QUARTERS];
     for id in pool.examples.keys() {
         values(id).into_iter().for_each(|value| shares.entry(value).or_default().data += 1.0);
     }
@@ -209,14 +207,14 @@ fn counted<'a>(
 }
 
 /// A table of these shares.
-fn shares<'a>(
+fn table_of_shares<'a>(
     what: &str,
     values: &dyn Fn(&'a str) -> Vec<&'a str>,
     choices: &'a [Choice],
     part: &dyn Fn(&Choice) -> usize,
     pool: &'a Pool,
 ) -> String {
-    let rows = counted(values, choices, part, pool);
+    let rows = shares_of(values, choices, part, pool);
     let mut text = format!("  {what}, in the data and among the choices of each quarter of the run\n");
     let hidden = rows.len().saturating_sub(SHOWN);
     for (name, Share { data, quarters }) in rows.into_iter().take(SHOWN) {

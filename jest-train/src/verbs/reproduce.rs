@@ -190,10 +190,11 @@ impl<'a> Job<'a> {
         let mut add = |name: &str, wanted: &dyn Fn(&StudyRun) -> bool| -> Result<()> {
             for seed in (0..seeds).filter(|&seed| finished(&self.folder(name, seed))) {
                 let (summary, mut runs) = studies::finished(&self.folder(name, seed))?;
-                super::explain::add_noise(&self.folder(name, seed), &mut runs)?;
+                runs.retain(wanted);
+                super::explain::tell_noise(&self.folder(name, seed), &mut runs)?;
                 (record.device, record.threads) = (summary.device, summary.threads);
                 record.precision = studies::precision(&self.folder(name, seed));
-                record.runs.extend(runs.into_iter().filter(|run| wanted(run)));
+                record.runs.extend(runs);
             }
             Ok(())
         };
@@ -207,7 +208,7 @@ impl<'a> Job<'a> {
             let path = self.record(study.name);
             let before = if path.exists() { Record::read(&path)? } else { Record::default() };
             if !before.panels.is_empty() && before.is_of_same_runs(&record) {
-                say!("{}: {} is of these learners, and is kept", study.name, path.display());
+                say!("{}: {} is of these learners, and is kept; delete it to draw anew", study.name, path.display());
                 return Ok(before);
             }
             record.panels = self.sampler(seeds)?;
@@ -222,7 +223,7 @@ impl<'a> Job<'a> {
         let latest = |folder: PathBuf| newest(&folder).unwrap_or(folder);
         let learners: Vec<_> = seeds.map(|seed| (seed, latest(learner(seed)))).collect();
         let reference = latest(checkpoints_folder(&self.folder(studies::REFERENCES, 0), "reference"));
-        let most = if self.args.quick { 256 } else { usize::MAX };
+        let most = if self.args.quick { 2560 } else { usize::MAX };
         super::sampled::panels(&self.args.on, &self.data.join("train"), most, &reference, &learners, &self.stop)
     }
 }

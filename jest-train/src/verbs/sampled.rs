@@ -17,7 +17,7 @@ use crate::{Result, TrainError, embed};
 /// A seed, and what its learner and the reference make of its super-batch.
 type Seed = (u64, [Embedded; 2]);
 
-/// Draws of at most so many examples from every pool of the data in `train` that is large enough; `learners` are seeds with
+/// Draws from at most so many candidates of every pool of the data in `train` that is large enough; `learners` are seeds with
 /// their checkpoints.
 pub(super) fn panels(
     on: &OnDevice,

@@ -283,7 +283,7 @@ impl<'a> Session<'a> {
             }
             (None, Some(origin)) => {
                 let (path, state) = assemble::origin(&self.plan.out, origin)?;
-                state.iter().for_each(|state| meter.begin_with(state.made()));
+                state.iter().for_each(|state| meter.note_init(state.costs()));
                 starting::from(pass, &path, plan, config, self.plan.seed)
             }
             (None, None) => self.towers(pass, plan, config, meter),
@@ -302,7 +302,7 @@ impl<'a> Session<'a> {
         for (origin, tower) in plan.init_towers.iter().zip([Tower::Image, Tower::Text]) {
             if let Some(origin) = origin {
                 let (path, state) = assemble::origin(&self.plan.out, origin)?;
-                state.iter().for_each(|state| meter.begin_with(state.made()));
+                state.iter().for_each(|state| meter.note_init(state.costs()));
                 towers.push((path, tower));
             }
         }
@@ -328,7 +328,7 @@ impl<'a> Session<'a> {
         for origin in &plan.reference {
             let (folder, state) = assemble::origin(&self.plan.out, origin)?;
             let mut reference = Reference::load(pass, &folder, data)?;
-            state.iter().for_each(|state| meter.charge_reference(state.made()));
+            state.iter().for_each(|state| meter.charge_reference(state.costs()));
             if selection.cache_reference {
                 reference.fill_cache_in_turn(pass, &plan.cache_folder(&self.plan.out), data, meter)?;
             }

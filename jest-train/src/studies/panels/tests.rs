@@ -1,6 +1,18 @@
+use std::collections::BTreeMap;
+
 use super::super::{STUDIES, Share};
 use super::*;
 use crate::events::{Flops, RunSummary};
+
+/// Every kind of noise comes alike, and each is chosen otherwise.
+fn noise() -> BTreeMap<String, Share> {
+    let share = |at: f64| Share { data: 0.2, quarters: [0.2, 0.1, 0.02 * at, 0.02 * at] };
+    picks::NOISE
+        .iter()
+        .zip([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+        .map(|((kind, _), at)| (kind.to_string(), share(at)))
+        .collect()
+}
 
 /// A run of every curve that any panel looks for, in two seeds.
 fn record() -> Record {
@@ -56,9 +68,7 @@ fn record() -> Record {
         let flops = Flops { learn: 1e12, score: 2e12, reference: 1e12 };
         let run =
             RunSummary { name: (*name).into(), steps: 10, examples_trained: 99, flops, eval, ..RunSummary::default() };
-        let share = Share { data: 0.2, quarters: [0.2, 0.1, 0.1, 0.1] };
-        let noise = picks::NOISE.iter().map(|(kind, _)| (kind.to_string(), share)).collect();
-        StudyRun { seed, loss_jump: 0.1, run, noise }
+        StudyRun { seed, loss_jump: 0.1, run, noise: noise() }
     };
     Record { runs: names.iter().flat_map(|name| [run(name, 0), run(name, 1)]).collect(), ..Record::default() }
 }
@@ -76,6 +86,17 @@ fn every_study_finds_its_runs() {
             assert!(both, "{}: {}", study.name, panel.title);
         }
     }
+}
+
+#[test]
+fn kinds_of_noise_and_quarters_are_told_apart() {
+    let [joint, _, over_time] = &picks::picks(&record())[..] else { panic!("three panels") };
+    let last_half: Vec<(&str, f64)> =
+        joint.series.iter().map(|series| (series.name.as_str(), series.points[0].mean.round())).collect();
+    let kinds = ["clean", "weak caption", "of another picture", "boilerplate", "file name", "spam"];
+    assert_eq!(last_half, kinds.into_iter().zip([0.0, 10.0, 20.0, 30.0, 40.0, 50.0]).collect::<Vec<_>>());
+    let quarters: Vec<f64> = over_time.series[0].points.iter().map(|point| point.mean.round()).collect();
+    assert_eq!(quarters, [100.0, 50.0, 25.0, 25.0]);
 }
 
 #[test]
