@@ -336,7 +336,7 @@ impl TrainError {
     /// The error, its causes and what to do about it, on one line.
     pub fn explain(&self) -> String {
         // What cannot be read is not for want of room.
-        let writing = self.is_storage() && !matches!(self, Self::Storage { action: "read", .. });
+        let writing = self.is_storage() && !matches!(self, Self::Storage { action: "read" | "list", .. });
         let remedy = if writing { STORAGE_REMEDY } else { "" };
         // Some libraries answer in several lines.
         let lines = chain(self) + remedy;

@@ -56,7 +56,8 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// Books what earlier runs took to make a reference, each run once: not those that made the first parameters, too.
+    /// Books what earlier runs took to make a reference, each run once, but for references within them: not those that
+    /// made the first parameters, too.
     pub fn charge_reference(&mut self, costs: Vec<Cost>) {
         for cost in costs {
             if !self.init.iter().chain(&self.references).any(|known| known.is_of(&cost)) {

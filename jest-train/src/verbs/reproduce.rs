@@ -207,8 +207,11 @@ impl<'a> Job<'a> {
         if study.name == "fig2" {
             let path = self.record(study.name);
             let before = if path.exists() { Record::read(&path)? } else { Record::default() };
-            if !before.panels.is_empty() && before.is_of_same_runs(&record) {
-                say!("{}: {} is of these learners, and is kept; delete it to draw anew", study.name, path.display());
+            // The reference is not looked at.
+            let seeds_more = before.seeds().len() > record.seeds().len();
+            if !before.panels.is_empty() && (seeds_more || before.is_of_same_runs(&record)) {
+                let of = if seeds_more { "more" } else { "these" };
+                say!("{}: {} is of {of} learners, and is kept; delete it to draw anew", study.name, path.display());
                 return Ok(before);
             }
             record.panels = self.sampler(seeds)?;
