@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use named::Named;
+pub(crate) use summary::is_read_back;
 pub use summary::{Cost, Flops, Metrics, RunSummary, Seconds, Summary};
 
 use crate::error::Result;

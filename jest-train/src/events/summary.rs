@@ -73,7 +73,7 @@ impl RunSummary {
 }
 
 /// What a run took by itself, its references included.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// Its name.
     pub run: String,
@@ -84,11 +84,15 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Whether it is of the same run: no two take the same time. JSON may lose the last digit.
+    /// Whether it is of the same run: no two take the same time.
     pub fn is_of(&self, other: &Self) -> bool {
-        let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * a.abs().max(b.abs());
-        self.run == other.run && near(self.flops, other.flops) && near(self.seconds, other.seconds)
+        self.run == other.run && is_read_back(self.flops, other.flops) && is_read_back(self.seconds, other.seconds)
     }
+}
+
+/// Whether two numbers are one, but for the last digits that JSON loses.
+pub(crate) fn is_read_back(a: f64, b: f64) -> bool {
+    (a - b).abs() <= 1e-9 * a.abs().max(b.abs())
 }
 
 /// Floating-point operations executed, a multiply-add as 2, a recomputed forward counted.

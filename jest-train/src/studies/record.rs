@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::figure::{Panel, Point};
 use super::speedup::Speedup;
-use crate::events::{Metrics, RunSummary, Summary};
+use crate::events::{Metrics, RunSummary, Summary, is_read_back};
 use crate::{Result, TrainError, storage};
 
 /// The tasks whose kind of picture the curated pairs show; a target score is the mean over them.
@@ -135,14 +135,13 @@ impl Record {
         self.runs.iter().find(|run| run.seed == seed && run.run.name == name)
     }
 
-    /// Whether it is of the same runs, trained alike; time may differ, and the last digits that JSON loses.
+    /// Whether it is of the same runs, trained alike; their times may differ.
     pub fn is_of_same_runs(&self, other: &Self) -> bool {
-        let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * a.abs().max(b.abs());
         let same = |a: &StudyRun, b: &StudyRun| {
             (a.seed, &a.run.name, a.run.steps) == (b.seed, &b.run.name, b.run.steps)
-                && near(a.flops(), b.flops())
-                && near(a.target(), b.target())
-                && near(a.loss_jump, b.loss_jump)
+                && is_read_back(a.flops(), b.flops())
+                && is_read_back(a.target(), b.target())
+                && is_read_back(a.loss_jump, b.loss_jump)
         };
         self.runs.len() == other.runs.len() && self.runs.iter().zip(&other.runs).all(|(a, b)| same(a, b))
     }

@@ -208,9 +208,9 @@ impl<'a> Job<'a> {
             let path = self.record(study.name);
             let before = if path.exists() { Record::read(&path)? } else { Record::default() };
             // The reference is not looked at.
-            let seeds_more = before.seeds().len() > record.seeds().len();
-            if !before.panels.is_empty() && (seeds_more || before.is_of_same_runs(&record)) {
-                let of = if seeds_more { "more" } else { "these" };
+            let has_more = before.seeds().len() > record.seeds().len();
+            if !before.panels.is_empty() && (has_more || before.is_of_same_runs(&record)) {
+                let of = if has_more { "more" } else { "these" };
                 say!("{}: {} is of {of} learners, and is kept; delete it to draw anew", study.name, path.display());
                 return Ok(before);
             }
